@@ -1,0 +1,90 @@
+# Everything a developer runs, and all that CI runs. `make` alone lists the targets.
+
+PYTHON ?= python3
+BIN := .venv/bin
+PY := $(BIN)/python
+PIP := $(PY) -m pip --quiet --disable-pip-version-check
+READY := .venv/.ready
+CACHE := $(or $(FLOWC_CACHE),$(HOME)/.cache/flowc)
+DEMO := out/demo
+SMOLLM2 := $(CACHE)/models/smollm2/SmolLM2-135M-Instruct.Q4_1.gguf
+QUESTION := What is the capital of France?
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test check check-full lint type gen generated golden parity wheel bench bench-peers format clean
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+# The environment: made again when pyproject.toml changes. A Python without ensurepip (Debian's) lends its own pip.
+$(READY): pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+		|| { echo "flowc needs Python 3.11 or newer: make PYTHON=python3.12 $(MAKECMDGOALS)" >&2; exit 1; }
+	@test -x $(PY) && $(PY) -m pip --version >/dev/null 2>&1 \
+		|| $(PYTHON) -m venv .venv 2>/dev/null \
+		|| { $(PYTHON) -m venv --clear --without-pip .venv && $(PYTHON) -m pip --python $(PY) install --quiet pip; }
+	$(PIP) install -e '.[dev]'
+	@touch $@
+
+demo: $(READY) ## fetch SmolLM2 (98 MB), compile it, ask it a question
+	$(PY) examples/fetch.py smollm2
+	@mkdir -p $(DEMO)
+	$(BIN)/flowc import '$(SMOLLM2)' -o $(DEMO)/model.yaml
+	$(BIN)/flowc build $(DEMO)/model.yaml -o $(DEMO)/model.onnx
+	$(BIN)/flowc run $(DEMO)/model.onnx --prompt '$(QUESTION)'
+
+test: $(READY) ## run the tests; needs no network
+	$(PY) -m pytest
+
+# `test` replays the goldens too: `golden` is there for running them alone.
+check: lint type test generated wheel ## all that a change must pass
+
+check-full: check ## check, and the long fuzz, mutation and real-weight runs
+	$(PY) -m pytest -m slow
+
+lint: $(READY) ## ruff: rules and format
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+
+format: $(READY) ## let ruff mend what it can
+	$(BIN)/ruff check --fix
+	$(BIN)/ruff format
+
+type: $(READY) ## pyright, strict
+	$(BIN)/pyright
+
+gen: $(READY) ## write flowc/schema.json and the stage reference again
+	$(PY) -m flowc.reference
+
+generated: $(READY) ## are the generated files up to date?
+	$(PY) -m flowc.reference --check
+
+golden: $(READY) ## replay the recorded outputs of golden/ alone
+	$(PY) -m pytest -m 'golden and not slow'
+
+parity: $(READY) ## compare every case of golden/ and ../shared with HuggingFace's numbers
+	$(PY) -m pytest tests/parity
+
+wheel: $(READY) ## build sdist and wheel, install the wheel into a new venv, use it from another folder
+	rm -rf build dist out/wheel
+	$(PY) -m build --outdir dist >/dev/null
+	$(PY) -m venv --without-pip out/wheel/venv
+	$(PIP) --python out/wheel/venv/bin/python install dist/*.whl
+	cp examples/tiny-llama.yaml out/wheel
+	cd out/wheel && venv/bin/flowc build tiny-llama.yaml -o out/model.onnx && venv/bin/flowc run out/model.onnx --ids 1,2,3 -n 4
+
+bench: $(READY) .venvs/peers/.ready ## time and memory of builds, beside both peers
+	$(PY) -m tests.bench.build
+
+bench-peers: .venvs/peers/.ready ## make the venv of the peers that the benchmarks compare with
+
+# torch first and alone: a bare resolve may pick a build that brings CUDA along.
+.venvs/peers/.ready: tests/bench/peers.txt | $(READY)
+	$(PY) -m venv --without-pip .venvs/peers
+	$(PIP) --python .venvs/peers/bin/python install "$$(grep ^torch== $<)"
+	$(PIP) --python .venvs/peers/bin/python install -r $<
+	@touch $@
+
+clean: ## remove everything that was made here, except the venvs
+	rm -rf build dist out *.egg-info .pytest_cache .ruff_cache .hypothesis
+	find flowc lowering passes tests -name __pycache__ -type d -prune -exec rm -rf {} +
