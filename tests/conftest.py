@@ -1,0 +1,45 @@
+"""Fixtures that every room's tests share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from hypothesis import settings
+
+from tests.oracle_io import Oracle, case_folders, shared_folder
+
+# The same examples in every run and no deadline: a failure must not depend on luck or on a busy machine.
+settings.register_profile("flowc", derandomize=True, deadline=None, database=None)
+settings.load_profile("flowc")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """A test that reads an oracle replays a golden."""
+    for item in items:
+        if isinstance(item, pytest.Function) and "oracle" in item.fixturenames:
+            item.add_marker("golden")
+
+
+@pytest.fixture
+def shared() -> Path:
+    """The folder of shared pages and oracles (FLOWC_SHARED, default: `shared` beside the checkout)."""
+    folder = shared_folder()
+    if folder is None:
+        pytest.skip("no shared folder: set FLOWC_SHARED")
+    return folder
+
+
+@pytest.fixture
+def oracle() -> Callable[[str], Oracle]:
+    """Reads a case by name, from golden/oracles or else from the shared folder."""
+
+    def read(case: str) -> Oracle:
+        folder = case_folders().get(case)
+        if folder is None and shared_folder() is None:
+            pytest.skip(f"oracle case {case} is not committed and there is no shared folder: set FLOWC_SHARED")
+        assert folder is not None, f"there is no oracle case {case}"
+        return Oracle(folder)
+
+    return read

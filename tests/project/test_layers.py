@@ -1,0 +1,155 @@
+"""Data moves one way: a room imports only rooms that come before it, and the command line starts light."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.oracle_io import ROOT
+
+TEXT = ("flowc.nodes", "flowc.reading", "flowc.read_json", "flowc.read_yaml", "flowc.source")
+STAGES = ("flowc.spec", "flowc.stage", "flowc.stages", "flowc.bind", "flowc.blocks", "flowc.expand")
+
+# Rooms in the order in which data passes through them. A module belongs to the longest name that begins its own.
+ROOMS = (
+    ("flowc.errors", *TEXT),
+    ("flowc.ir",),
+    ("flowc.weights",),
+    STAGES,
+    ("flowc.passes",),
+    ("flowc.lowering",),
+    ("flowc.runtime", "flowc.verify"),
+    ("flowc.compile", "flowc.reference"),
+    ("flowc.cli",),
+)
+# Importers write specs: they see checkpoints' headers and the spec, nothing that compiles or runs it.
+IMPORTERS = "flowc.importers"
+IMPORTERS_SEE = ("flowc.errors", *TEXT, "flowc.weights", "flowc.spec")
+IMPORTERS_SEEN_BY = ("flowc.cli",)
+
+# `flowc` itself holds the version; `flowc.__main__` is the command line under another name.
+ALIASES = {"flowc.__main__": "flowc.cli"}
+
+FORBIDDEN = ("torch", "transformers")
+HEAVY = ("onnxruntime", "onnxscript", "onnx_ir", "onnx", "torch", "transformers")
+
+
+def modules() -> dict[str, ast.Module]:
+    """Syntax trees of every module of flowc, by name."""
+    found: dict[str, ast.Module] = {}
+    for folder, package in (("flowc", "flowc"), ("lowering", "flowc.lowering"), ("passes", "flowc.passes")):
+        for path in sorted((ROOT / folder).rglob("*.py")):
+            below = path.relative_to(ROOT / folder).with_suffix("").parts
+            if any((ROOT / folder / part).is_symlink() for part in below[:1]):
+                continue
+            name = ".".join([package, *below]).removesuffix(".__init__")
+            found[name] = ast.parse(path.read_text(encoding="utf-8"), str(path))
+    return found
+
+
+MODULES = modules()
+
+
+def imports(tree: ast.Module) -> Iterator[tuple[int, str]]:
+    """Line and full name of everything that a module imports, at any depth."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from ((node.lineno, alias.name) for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            for alias in node.names:
+                member = f"{node.module}.{alias.name}"
+                yield node.lineno, member if member in MODULES else node.module
+
+
+def inside(module: str, package: str) -> bool:
+    """Whether a module is a package or lies in it."""
+    return module == package or module.startswith(package + ".")
+
+
+def room(module: str) -> int | None:
+    """Place of a module's room in ROOMS."""
+    name = ALIASES.get(module, module)
+    return next((place for place, names in enumerate(ROOMS) if any(inside(name, n) for n in names)), None)
+
+
+def offence(importer: str, imported: str) -> str:
+    """Why an import is not allowed; empty when it is."""
+    if imported == "flowc" or not inside(imported, "flowc"):
+        return ""
+    if inside(importer, IMPORTERS):
+        seen = inside(imported, IMPORTERS) or any(inside(imported, name) for name in IMPORTERS_SEE)
+        return "" if seen else f"importers see only {', '.join(IMPORTERS_SEE)}"
+    if inside(imported, IMPORTERS):
+        allowed = any(inside(ALIASES.get(importer, importer), name) for name in IMPORTERS_SEEN_BY)
+        return "" if allowed else f"only {', '.join(IMPORTERS_SEEN_BY)} may import an importer"
+    here, there = room(importer), room(imported)
+    if here is None or there is None:
+        return "one of them belongs to no room"
+    return "" if there <= here else "its room comes later"
+
+
+def test_every_module_has_a_room() -> None:
+    homeless = [name for name in MODULES if name != "flowc" and room(name) is None and not inside(name, IMPORTERS)]
+    assert not homeless, "say in ROOMS where these belong"
+
+
+def test_rooms_import_only_what_comes_before() -> None:
+    offences = [
+        f"{name}:{line} imports {imported}: {why}"
+        for name, tree in MODULES.items()
+        for line, imported in imports(tree)
+        if name != "flowc" and (why := offence(name, imported))
+    ]
+    assert not offences, "\n".join(offences)
+
+
+def test_the_package_itself_imports_nothing_of_its_own() -> None:
+    assert not [imported for _, imported in imports(MODULES["flowc"]) if inside(imported, "flowc")]
+
+
+def test_nothing_imports_torch() -> None:
+    offences = [
+        f"{name}:{line} imports {imported}"
+        for name, tree in MODULES.items()
+        for line, imported in imports(tree)
+        if any(inside(imported, library) for library in FORBIDDEN)
+    ]
+    assert not offences, "\n".join(offences)
+
+
+@pytest.mark.parametrize(
+    ("importer", "imported", "allowed"),
+    [
+        ("flowc.passes.prune", "flowc.ir.graph", True),
+        ("flowc.ir.graph", "flowc.passes.prune", False),
+        ("flowc.errors", "flowc.ir", False),
+        ("flowc.irritating", "flowc.ir", False),
+        ("flowc.importers.llama", "flowc.spec", True),
+        ("flowc.importers.llama", "flowc.lowering", False),
+        ("flowc.compile", "flowc.importers.llama", False),
+        ("flowc.cli.import_", "flowc.importers.llama", True),
+        ("flowc.cli", "click", True),
+    ],
+)
+def test_the_rule_itself(importer: str, imported: str, allowed: bool) -> None:
+    assert (offence(importer, imported) == "") is allowed
+
+
+def loaded_by(statement: str, folder: Path) -> set[str]:
+    """Top-level names in sys.modules after a statement ran in a new interpreter."""
+    program = f"import sys; sys.path.insert(0, {str(ROOT)!r}); {statement}; print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", program], cwd=folder, capture_output=True, text=True, check=True)
+    return {name.partition(".")[0] for name in done.stdout.split()}
+
+
+def test_the_command_line_starts_without_heavy_libraries(tmp_path: Path) -> None:
+    assert not loaded_by("import flowc.cli", tmp_path) & set(HEAVY)
+
+
+def test_no_second_copy_of_the_linked_packages(tmp_path: Path) -> None:
+    assert not loaded_by("import flowc.cli, flowc.lowering, flowc.passes", tmp_path) & {"lowering", "passes"}
