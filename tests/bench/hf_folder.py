@@ -26,7 +26,7 @@ def convert(gguf: Path, out: Path) -> None:
     facts: dict[str, Any] = model.config.to_dict()
     for name in ("quantization_config", "_pre_quantization_dtype"):
         facts.pop(name, None)
-    config: Any = type(model.config).from_dict({**facts, "dtype": "float32"})
+    config: Any = model.config.__class__.from_dict({**facts, "dtype": "float32"})
     # A model that came from a GGUF refuses to be saved as float32: a plain one of the same weights does not.
     plain = type(model)(config)
     plain.load_state_dict(model.state_dict())
