@@ -39,7 +39,9 @@ CODES: dict[str, str] = {
 }
 """What each diagnostic code means, in one sentence."""
 
+LINE_BREAK = re.compile(r"\r\n|\r|\n")  # of YAML 1.2 and JSON; str.splitlines knows more
 MOST_SHOWN = 100
+MOST_COLLECTED = 1000  # a hostile spec can be wrong in very many places
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,8 +105,7 @@ class Diagnostic:
 
 @lru_cache(maxsize=4)
 def _lines(text: str) -> list[str]:
-    # not str.splitlines: the line breaks of YAML 1.2 and JSON are these three only
-    return re.split(r"\r\n|\r|\n", text)
+    return LINE_BREAK.split(text)
 
 
 def _harmless(text: str) -> str:
@@ -206,8 +207,10 @@ class Diagnostics:
         notes: tuple[tuple[str, Span | None], ...] = (),
         kind: type[FlowError] = SpecError,
     ) -> None:
-        """Remember an error; the same one at the same place counts once."""
+        """Remember an error; the same one at the same place counts once. Raises them at `MOST_COLLECTED`."""
         self._found[kind, Diagnostic(code, message, span, hint, notes)] = None
+        if len(self._found) >= MOST_COLLECTED:
+            self.raise_all()
 
     def include(self, error: FlowError) -> None:
         """Remember everything that a caught error carries."""
