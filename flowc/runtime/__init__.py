@@ -1,0 +1,1 @@
+"""Running built models with onnxruntime: what a manifest names, sessions, caches, text in and out."""
