@@ -15,16 +15,18 @@ from tests.oracle_io import ROOT
 TEXT = ("flowc.nodes", "flowc.reading", "flowc.read_json", "flowc.read_yaml", "flowc.source")
 STAGES = ("flowc.spec", "flowc.stage", "flowc.stages", "flowc.bind", "flowc.blocks", "flowc.expand")
 
-# Rooms in the order in which data passes through them. A module belongs to the longest name that begins its own.
+# Rooms in the order in which data passes through them. A module belongs to the first that names it.
 ROOMS = (
     ("flowc.errors", *TEXT),
     ("flowc.ir",),
     ("flowc.weights",),
     STAGES,
+    ("flowc.lowering.targets",),  # what a target can do, as data: the passes choose by it
     ("flowc.passes",),
     ("flowc.lowering",),
+    ("flowc.compile", "flowc.build"),
     ("flowc.runtime", "flowc.verify"),
-    ("flowc.compile", "flowc.reference"),
+    ("flowc.reference",),
     ("flowc.cli",),
 )
 # Importers write specs: they see checkpoints' headers and the spec, nothing that compiles or runs it.
