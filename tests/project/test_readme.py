@@ -7,7 +7,7 @@ import re
 import subprocess
 import sys
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import numpy as np
 import onnxruntime
@@ -52,9 +52,10 @@ def test_files_of_the_first_example_are_those_of_the_table(built: Path) -> None:
 def recomputed(session: onnxruntime.InferenceSession, ids: list[int], count: int) -> list[int]:
     """Greedy tokens of the unified graph, everything computed anew for each token."""
     nothing: dict[str, Array] = {}
-    for value in cast("list[onnxruntime.NodeArg]", session.get_inputs()):
+    inputs: list[Any] = session.get_inputs()
+    for value in inputs:
         if value.name.startswith("past_key_values."):
-            _, heads, _, size = cast("list[int]", value.shape)
+            _, heads, _, size = value.shape
             nothing[value.name] = np.zeros((1, heads, 0, size), np.float32)
     row = list(ids)
     for _ in range(count):
