@@ -1,4 +1,4 @@
-"""Ahead-of-time compiler from declarative YAML transformer specs to checked ONNX graphs."""
+"""flowc: an ahead-of-time compiler from declarative model specs to ONNX."""
 
 from __future__ import annotations
 

@@ -1,0 +1,234 @@
+"""From compiled graphs to finished files: lowered, written as a stream, checked, and only then named."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Generator, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, cast
+
+from flowc import __version__
+from flowc.compile import Compiled, metadata
+from flowc.errors import InternalError, SpecError, WeightsError
+from flowc.ir.weight import Weight
+from flowc.lowering.data import InPlace, Layout, in_place_reader, plan, write
+from flowc.lowering.lower import Lowered, lower
+from flowc.lowering.targets import target
+from flowc.spec import Phase
+from flowc.weights import Checkpoint, find_tokenizer_files
+from flowc.weights.checkpoint import check_finite
+from flowc.weights.gguf import GgufCheckpoint
+
+Progress = Callable[[int, int], None]
+"""Bytes written, bytes in all."""
+
+
+@dataclass(slots=True)
+class Built:
+    """What a build wrote."""
+
+    folder: Path
+    manifest: dict[str, Any]
+    files: list[Path] = field(default_factory=list[Path])
+    checks: list[dict[str, Any]] = field(default_factory=list[dict[str, Any]])
+
+
+def graph_file(out: Path, phase: str) -> str:
+    """Name of a phase's file beside `-o out/model.onnx`."""
+    stem = out.name.removesuffix(".onnx")
+    return f"{stem}.onnx" if phase in ("unified", "encode") else f"{stem}.{phase}.onnx"
+
+
+def build(
+    compiled: Compiled,
+    out: Path,
+    *,
+    in_place: bool = False,
+    check: Callable[[Path, Compiled], list[dict[str, Any]]] | None = None,
+    verify: str = "quick",
+    progress: Progress | None = None,
+) -> Built:
+    """Write all files of a build beside `out`.
+
+    Everything is made in a folder of its own inside the output folder, handed to `check`, and then renamed; a build
+    that fails leaves nothing behind.
+    """
+    if out.suffix != ".onnx":
+        raise SpecError.of("bad-output", f"the output must be named *.onnx, not '{out.name}'")
+    if compiled.checkpoint is None:
+        raise InternalError("a build needs a checkpoint")
+    lowered: dict[Phase, Lowered] = {p: lower(g, target(compiled.request.target), metadata(compiled, p)) for p, g in compiled.graphs.items()}
+    folder = out.absolute().parent
+    data_name = f"{out.name}.data"
+    layout = plan(_weights(lowered), data_name, _in_place(compiled.checkpoint, folder) if in_place else None)
+    with _workshop(folder) as work:
+        digest = _write_data(compiled.checkpoint, layout, work / data_name, progress)
+        manifest = _manifest(compiled, out, verify)
+        if layout.stored:
+            manifest["data"] = {"file": data_name, "sha256": digest, "bytes": layout.size}
+        if in_place:
+            manifest["in_place"] = _sources(compiled.checkpoint)
+        for phase, model in lowered.items():
+            model.place(layout)
+            content = model.serialize()
+            (work / graph_file(out, phase)).write_bytes(content)
+            manifest["graphs"][phase] = {"file": graph_file(out, phase), "sha256": hashlib.sha256(content).hexdigest()}
+        manifest["tokenizer"] = [
+            {"file": f.name, "sha256": hashlib.sha256(f.read_bytes()).hexdigest()}
+            for f in _copy_tokenizer(compiled.checkpoint, work)
+        ]
+        manifest_path = work / f"{out.name.removesuffix('.onnx')}.flowc.json"
+        built = Built(folder, manifest)
+
+        def write_manifest() -> None:
+            manifest_path.write_text(json.dumps(manifest, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+
+        write_manifest()
+        if check is not None and not in_place:
+            built.checks = check(manifest_path, compiled)
+            manifest["checks"] = [c["name"] for c in built.checks]
+            write_manifest()
+        built.files = _publish(work, folder, last=manifest_path.name)
+    if check is not None and in_place:
+        # Graphs that read the checkpoint where it lies can only be loaded beside it.
+        try:
+            built.checks = check(folder / manifest_path.name, compiled)
+        except BaseException:
+            for file in built.files:
+                file.unlink(missing_ok=True)
+            raise
+    return built
+
+
+def _weights(lowered: Mapping[Phase, Lowered]) -> Iterator[Weight]:
+    for model in lowered.values():
+        yield from model.weights.values()
+
+
+def _write_data(checkpoint: Checkpoint, layout: Layout, path: Path, progress: Progress | None) -> str:
+    def finite(array: Any, weight: Weight) -> None:
+        check_finite(array, next((t.name for t in weight.tensors()), weight.key))
+
+    if not layout.stored:
+        return ""
+
+    def report(done: int) -> None:
+        if progress is not None:
+            progress(done, layout.size)
+
+    return write(layout, path, checkpoint.read, finite, report)
+
+
+@contextlib.contextmanager
+def _workshop(folder: Path) -> Generator[Path]:
+    """A folder for unfinished files, on the same file system; gone afterwards, whatever happens."""
+    folder.mkdir(parents=True, exist_ok=True)
+    work = Path(tempfile.mkdtemp(prefix=".flowc-", dir=folder))
+    try:
+        yield work
+    finally:
+        shutil.rmtree(work, ignore_errors=True)
+
+
+def _publish(work: Path, folder: Path, last: str) -> list[Path]:
+    """Give every file its final name, the manifest last: what it lists is then there."""
+    names = sorted((p.name for p in work.iterdir() if not p.is_symlink()), key=lambda n: (n == last, n))
+    umask = os.umask(0)
+    os.umask(umask)
+    for name in names:
+        os.chmod(work / name, 0o666 & ~umask)
+        os.replace(work / name, folder / name)
+    return [folder / name for name in names]
+
+
+def _manifest(compiled: Compiled, out: Path, verify: str) -> dict[str, Any]:
+    request, spec = compiled.request, compiled.spec
+    eos = spec.symbol("eos")
+    import numpy
+    import onnx
+    import onnx_ir
+
+    return {
+        "flowc": __version__,
+        "name": spec.name,
+        "kind": "encoder" if "encode" in compiled.graphs else "decoder",
+        "target": request.target,
+        "assume": None if request.options.assume == "none" else request.options.assume,
+        "logits": request.options.logits,
+        "context": request.options.context,
+        "skip_passes": list(request.skip_passes),
+        "verify": verify,
+        "spec_sha256": spec.sha256(),
+        "spec": spec.resolved(),
+        "versions": {"numpy": numpy.__version__, "onnx": onnx.__version__, "onnx_ir": onnx_ir.__version__},
+        "min_onnxruntime": target(request.target).min_onnxruntime,
+        "model": {
+            "vocab": spec.integer("vocab"),
+            "context_length": compiled.context_length,
+            "eos": cast("list[int]", eos) if isinstance(eos, list) else ([] if eos is None else [eos]),
+            "bos": spec.symbol("bos"),
+        },
+        "graphs": {},
+    }
+
+
+def _copy_tokenizer(checkpoint: Checkpoint, work: Path) -> list[Path]:
+    if isinstance(checkpoint, GgufCheckpoint):
+        from flowc.weights.gguf_tokenizer import write_tokenizer
+
+        return sorted(write_tokenizer(checkpoint, work))
+    files = checkpoint.files()
+    found = find_tokenizer_files(files[0]) if files else []
+    return [Path(shutil.copyfile(f, work / f.name)) for f in found]
+
+
+# In place
+
+
+def _in_place(checkpoint: Checkpoint, folder: Path) -> InPlace:
+    """Locates plain float32 tensors in checkpoint files that lie in the output folder; refuses what runtimes refuse."""
+    files = checkpoint.files()
+    if not files or any(f.suffix != ".safetensors" for f in files):
+        raise WeightsError.of("in-place", "--in-place needs weights in safetensors files")
+    for file in files:
+        if file.parent.resolve() != folder.resolve():
+            reason = "does not lie in the output folder"
+        elif file.is_symlink():
+            reason = "is a symbolic link, which onnx and onnxruntime refuse"
+        elif file.stat().st_nlink != 1:
+            reason = "has more than one hard link, which onnx and onnxruntime refuse"
+        else:
+            continue
+        raise WeightsError.of("in-place", f"--in-place cannot use '{file.name}': it {reason}")
+    infos = checkpoint.tensors()
+    if not any(i.plain and i.storage == "f32" for i in infos.values()):
+        raise WeightsError.of("in-place", "--in-place needs weights in the graph's element type, float32")
+
+    def locate(name: str) -> tuple[str, int, int] | None:
+        info = infos.get(name)
+        if info is None or info.path is None or not info.plain or info.storage != "f32" or not info.shape:
+            return None
+        return info.path.name, info.offset, info.nbytes // info.shape[0]
+
+    return in_place_reader(locate)
+
+
+def _sources(checkpoint: Checkpoint) -> list[dict[str, Any]]:
+    """What the manifest says of files that are used where they lie: no hash of the whole, which would read it all."""
+    records: list[dict[str, Any]] = []
+    for file in checkpoint.files():
+        with file.open("rb") as stream:
+            length = int.from_bytes(stream.read(8), "little")
+            header = stream.read(length)
+        stat = file.stat()
+        records.append({
+            "file": file.name, "header_sha256": hashlib.sha256(header).hexdigest(),
+            "bytes": stat.st_size, "modified_ns": stat.st_mtime_ns,
+        })  # fmt: skip
+    return records

@@ -1,0 +1,380 @@
+"""Stages become core operators: one flow, one graph per phase.
+
+The hidden state of a flow (rope tables, residual, streams, cache bindings) is held here while a phase is expanded and
+leaves as plain SSA values. Everything that a stage may do to the graph under construction is a method of `Expansion`.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from flowc.bind import Bound, bind
+from flowc.errors import Diagnostics, Span, WeightsError, nearest
+from flowc.ir.graph import Graph, Node, Origin, Output, Value, constant, infer
+from flowc.ir.op import Op
+from flowc.ir.ops.positions import Positions
+from flowc.ir.ops.rope import RopeAngles
+from flowc.ir.rope import RopeFacts
+from flowc.ir.types import BATCH, PAST, SEQUENCE, TOTAL, Dim, ShapeError, TensorType
+from flowc.ir.weight import Tensor, Weight
+from flowc.source import ListNode, MapNode, Scalar
+from flowc.source import Node as SpecNode
+from flowc.spec import DECODER_PHASES, Phase, Spec
+from flowc.stage import REGISTRY, Stage, Stages
+
+Assume = Literal["none", "right-padding", "no-padding"]
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """What a build asks of the graphs, beyond the spec."""
+
+    assume: Assume = "none"
+    logits: Literal["last", "all"] = "last"
+    context: int | None = None
+
+
+class Names:
+    """Shapes of the checkpoint's tensors, and which stage used which. Shared by all phases of a build."""
+
+    def __init__(self, shapes: Mapping[str, tuple[int, ...]] | None) -> None:
+        self.shapes = shapes
+        """None when there is no checkpoint: every tensor is believed to exist as declared."""
+        self.used: dict[str, tuple[tuple[int, ...], Origin]] = {}
+
+    def unused(self, patterns: Sequence[str]) -> list[str]:
+        """Tensors of the checkpoint that no stage used and no pattern (`*` for any text) allows."""
+        allowed = [re.compile(".*".join(map(re.escape, p.split("*")))) for p in patterns]
+        spare = [name for name in self.shapes or () if name not in self.used]
+        return [name for name in spare if not any(a.fullmatch(name) for a in allowed)]
+
+
+class Failed(Exception):
+    """A stage could not go on; what is wrong has been collected."""
+
+
+@dataclass(slots=True)
+class Rope:
+    """A named rope: its facts, and its angles once a stage of this graph has asked for them."""
+
+    facts: RopeFacts
+    angles: tuple[Value, Value] | None = None
+
+
+@dataclass(slots=True)
+class Slots:
+    """The hidden state of a flow."""
+
+    residual: Value | None = None
+    streams: dict[str, Value] = field(default_factory=dict[str, Value])
+    ropes: dict[str, Rope] = field(default_factory=dict[str, Rope])
+    named: dict[str, Any] = field(default_factory=dict[str, Any])
+    """Everything else that one stage leaves for another, by name."""
+
+
+class Expansion:
+    """One phase under construction, as stages see it."""
+
+    def __init__(self, spec: Spec, phase: Phase, names: Names, options: Options, problems: Diagnostics) -> None:
+        self.spec = spec
+        self.phase: Phase = phase
+        self.names = names
+        self.options = options
+        self.problems = problems
+        self.slots = Slots()
+        self.inputs: dict[str, Value] = {}
+        self.outputs: dict[str, Value] = {}
+        self.nodes: list[Node] = []
+        self.facts: dict[str, Any] = {}
+        self._path: list[str] = []
+        self._bound: Bound | None = None
+        self._taken: set[str] = set()
+        self._constants: dict[str, Value] = {}
+        self._indices: dict[str, int] = {}
+
+    # The graph under construction
+
+    @property
+    def origin(self) -> Origin:
+        """Provenance of what is emitted now."""
+        bound = self._bound
+        return Origin(".".join(self._path), bound.stage.kind if bound else "", bound.span if bound else None)
+
+    def emit(self, op: Op, *inputs: Value | None, name: str = "") -> tuple[Value, ...]:
+        """Add an operator; results are named `<stage path>.<name>`. Raises Failed when shapes do not fit."""
+        operands = list(inputs)
+        while operands and operands[-1] is None:
+            operands.pop()
+        try:
+            types = infer(op, operands)
+        except ShapeError as e:
+            raise self.fail("bad-shape", f"{self._what()}: {e}") from None
+        base = ".".join([*self._path, name or op.name])
+        outputs = tuple(Value(self._fresh(base if i == 0 else f"{base}.{i}"), t) for i, t in enumerate(types))
+        self.nodes.append(Node(op, tuple(operands), outputs, self.origin))
+        return outputs
+
+    def op(self, op: Op, *inputs: Value | None, name: str = "") -> Value:
+        """Add an operator with one result."""
+        (value,) = self.emit(op, *inputs, name=name)
+        return value
+
+    def constant(self, weight: Weight) -> Value:
+        """A constant operand; the same expression gives the same value."""
+        return self._constants.setdefault(weight.key, constant(weight))
+
+    def weight(self, name: str, *sizes: Dim | None, at: str = "") -> Value:
+        """A tensor of the checkpoint as a constant, its shape checked against `sizes` (None: whatever the file says).
+
+        `at` is the stage's field that the name came from, for the place of an error.
+        """
+        return self.constant(self.tensor(name, *sizes, at=at))
+
+    def tensor(self, name: str, *sizes: Dim | None, at: str = "") -> Tensor:
+        """A tensor of the checkpoint as an expression; see `weight`."""
+        if any(isinstance(s, str) for s in sizes):
+            raise self.fail("bad-shape", f"{self._what()}: weight '{name}' would need the symbolic shape {list(sizes)}")
+        shape = self._shape(name, tuple(s if isinstance(s, int) else None for s in sizes), self._place(at))
+        self.names.used.setdefault(name, (shape, self.origin))
+        return Tensor(name, shape)
+
+    def _shape(self, name: str, sizes: tuple[int | None, ...], span: Span | None) -> tuple[int, ...]:
+        believed = tuple(s if s is not None else 1 for s in sizes)
+        shapes = self.names.shapes
+        if shapes is None:
+            known = self.names.used.get(name)
+            if known is not None and len(known[0]) == len(sizes):
+                return known[0]
+            if None in sizes:
+                raise self.fail(
+                    "unknown-size", f"{self._what()}: the shape {_shape_text(sizes)} of weight '{name}' is not known",
+                    span, "give the size in the stage or in `model:`, or a weights file to read it from",
+                )  # fmt: skip
+            return believed
+        found = shapes.get(name)
+        if found is None:
+            self.problems.error(
+                "missing-weight", f"{self._what()} needs the weight '{name}' {_shape_text(sizes)}, which the file does not have",
+                span, nearest(name, shapes), kind=WeightsError,
+            )  # fmt: skip
+            return believed
+        if len(found) != len(sizes) or any(s not in (None, n) for s, n in zip(sizes, found, strict=True)):
+            self.problems.error(
+                "misshapen-weight", f"{self._what()} needs the weight '{name}' {_shape_text(sizes)}, the file has {list(found)}",
+                span, kind=WeightsError,
+            )  # fmt: skip
+            return believed
+        return found
+
+    def has_weight(self, name: str) -> bool:
+        """Whether the checkpoint holds a tensor; True when there is no checkpoint to ask."""
+        return self.names.shapes is None or name in self.names.shapes
+
+    def size_of(self, name: str, axis: int) -> int | None:
+        """Size of a tensor's axis as the file has it; None when there is no file or no such tensor."""
+        shape = (self.names.shapes or {}).get(name)
+        return shape[axis] if shape is not None and axis < len(shape) else None
+
+    def input(self, name: str, kind: TensorType | None = None) -> Value:
+        """A graph input, declared by the spec or made now with the given type."""
+        if name not in self.inputs:
+            declared = next((d.type for d in self.spec.inputs if d.name == name), kind)
+            if declared is None:
+                hint = nearest(name, [d.name for d in self.spec.inputs])
+                raise self.fail(
+                    "undefined-input", f"{self._what()} reads the input '{name}', which is not declared", hint=hint
+                )
+            self.inputs[name] = Value(name, self._for_phase(declared))
+            self._taken.add(name)
+        return self.inputs[name]
+
+    def _for_phase(self, kind: TensorType) -> TensorType:
+        shape = kind.shape
+        if self.phase == "decode":
+            shape = tuple(1 if d == SEQUENCE else d for d in shape)
+        if self.phase in ("prefill", "encode"):
+            shape = tuple(SEQUENCE if d == TOTAL else d for d in shape)
+        return TensorType(kind.dtype, shape)
+
+    def output(self, name: str, value: Value) -> None:
+        """Make a value a graph output."""
+        if name in self.outputs:
+            raise self.fail("duplicate-output", f"{self._what()} makes the output '{name}' a second time")
+        self.outputs[name] = value
+
+    # Tokens, padding, positions, caches
+
+    @property
+    def decoding(self) -> bool:
+        """Whether graphs of this phase take a past."""
+        return self.phase in ("decode", "unified")
+
+    def tokens(self) -> Value:
+        """The first declared input: what the flow starts from."""
+        first = self.spec.inputs[0] if self.spec.inputs else None
+        ids = TensorType("int64", (BATCH, SEQUENCE))
+        return self.input(first.name if first else "input_ids", first.type if first else ids)
+
+    def attention_mask(self) -> Value | None:
+        """int64 [batch, total], 1 where a token is not padding; None under `--assume no-padding`."""
+        if self.options.assume == "no-padding":
+            return None
+        return self.input("attention_mask", TensorType("int64", (BATCH, TOTAL)))
+
+    def position_ids(self) -> Value:
+        """Positions of the new tokens, int64 [batch, sequence]; made once per graph."""
+        found = self.slots.named.get("position_ids")
+        if found is None:
+            past = next((v for n, v in self.inputs.items() if n.endswith(".key")), None)
+            mask = self.attention_mask()
+            found = self.op(Positions(), self.tokens(), mask, None if mask is not None else past, name="position_ids")
+            self.slots.named["position_ids"] = found
+        return found
+
+    def rope_angles(self, name: str, at: str = "rope") -> tuple[Value, Value]:
+        """Cosine and sine of a named rope at the new tokens' positions; made once per graph."""
+        rope = self.slots.ropes.get(name)
+        if rope is None:
+            hint = nearest(name, self.slots.ropes) or "a `rope_tables` stage must come first"
+            raise self.fail("undefined-rope", f"{self._what()} uses the rope '{name}', which no stage has made",
+                            self._place(at), hint)  # fmt: skip
+        if rope.angles is None:
+            cos, sin = self.emit(RopeAngles(rope.facts), self.position_ids(), name=f"angles_{name}")
+            rope.angles = (cos, sin)
+        return rope.angles
+
+    def past(self, layer: int, slot: str, *shape: Dim) -> Value | None:
+        """A cached tensor of a layer, `past_key_values.<layer>.<slot>`; None in a graph without past."""
+        if not self.decoding:
+            return None
+        return self.input(f"past_key_values.{layer}.{slot}", TensorType("float32", shape))
+
+    def past_keys(self, layer: int, kv_heads: int, head_dim: int, v_head_dim: int) -> tuple[Value | None, Value | None]:
+        """The layer's cached keys and values, [batch, kv_heads, past, head_dim]."""
+        key = self.past(layer, "key", BATCH, kv_heads, PAST, head_dim)
+        return key, self.past(layer, "value", BATCH, kv_heads, PAST, v_head_dim)
+
+    def present(self, layer: int, **slots: Value) -> None:
+        """Hand a layer's state on as `present.<layer>.<slot>`. What a tap already gave stays as it is."""
+        for slot, value in slots.items():
+            self.outputs.setdefault(f"present.{layer}.{slot}", value)
+
+    def layer_index(self, stage: Stage, name: str) -> int:
+        """A layer's index in the model: the stage's `layer`, or the last whole number in a weight name."""
+        given = getattr(stage, "layer", None)
+        if given is not None:
+            return given
+        numbers = re.findall(r"(?<![\w])\d+(?![\w])", name)
+        if not numbers:
+            raise self.fail("missing-field", f"{self._what()} needs `layer:`, since '{name}' holds no layer number")
+        return int(numbers[-1])
+
+    # Running stages
+
+    def run(self, stages: Stages | Sequence[SpecNode], x: Value, label: str = "", **indices: int) -> Value:
+        """Expand a list of stages in order; `indices` are visible to them as `$name` and `{name}`."""
+        outer, outer_bound = dict(self._indices), self._bound
+        self._indices.update(indices)
+        depth = len(self._path)
+        if label:
+            self._path.append(label)
+        counts: dict[str, int] = {}
+        failed = False
+        for node in stages.items if isinstance(stages, Stages) else stages:
+            bound = bind(node, self.spec, self._indices, self.problems)
+            if bound is None:
+                failed = True
+                continue
+            kind = bound.stage.kind
+            counts[kind] = counts.get(kind, 0) + 1
+            self._path.append(kind if counts[kind] == 1 else f"{kind}_{counts[kind]}")
+            self._bound = bound
+            try:
+                x = bound.stage.expand(self, x)
+            except Failed:
+                failed = True
+            self._path.pop()
+        del self._path[depth:]
+        self._indices, self._bound = outer, outer_bound
+        if failed:
+            raise Failed
+        return x
+
+    def fail(self, code: str, message: str, span: Span | None = None, hint: str = "") -> Failed:
+        """Collect an error at the current stage; raise what it returns."""
+        self.problems.error(code, message, span or (self._bound.span if self._bound else None), hint)
+        return Failed()
+
+    def _place(self, field_name: str) -> Span | None:
+        bound = self._bound
+        return (bound.spans.get(field_name) or bound.span) if bound else None
+
+    def _what(self) -> str:
+        return f"stage '{self._bound.stage.kind}'" if self._bound else "the flow"
+
+    def _fresh(self, base: str) -> str:
+        name, count = base, 1
+        while name in self._taken:
+            count += 1
+            name = f"{base}~{count}"
+        self._taken.add(name)
+        return name
+
+
+def _shape_text(sizes: Sequence[int | None]) -> str:
+    return f"[{', '.join('?' if s is None else str(s) for s in sizes)}]"
+
+
+def expand(spec: Spec, phase: Phase, names: Names, options: Options, problems: Diagnostics) -> Graph | None:
+    """The graph of a phase, or None when something was wrong (and collected in `problems`)."""
+    flow = spec.flow(phase)
+    if flow is None:
+        problems.error("missing-phase", f"the spec has no flow for the phase '{phase}'", spec.root.span)
+        return None
+    f = Expansion(spec, phase, names, options, problems)
+    try:
+        x = f.run(flow.items, f.tokens())
+    except Failed:
+        return None
+    if x not in f.outputs.values():
+        default = "logits" if phase != "encode" else "last_hidden_state"
+        f.outputs = {spec.output or default: x, **f.outputs}
+    outputs = tuple(Output(spec.rename.get(n, n), v) for n, v in f.outputs.items())
+    return Graph(phase, _ordered(f, spec), outputs, tuple(f.nodes), f.facts)
+
+
+def _ordered(f: Expansion, spec: Spec) -> tuple[Value, ...]:
+    """Inputs: tokens, mask and other named ones as declared, then the past by layer."""
+
+    def rank(item: tuple[int, Value]) -> tuple[bool, int]:
+        return (item[1].name.startswith("past_key_values."), item[0])
+
+    return tuple(v for _, v in sorted(enumerate(f.inputs.values()), key=rank))
+
+
+def is_decoder(spec: Spec) -> bool:
+    """Whether the spec makes a decoder: as it says, or because a stage of its flow keeps a cache."""
+    if spec.kind is not None:
+        return spec.kind == "decoder"
+    return any(_has_cache(flow) for flow in spec.flows.values())
+
+
+def _has_cache(node: SpecNode) -> bool:
+    """Whether a kind with a cache stands anywhere below a node; a word elsewhere in a flow cannot look like one."""
+    if isinstance(node, Scalar):
+        cls = REGISTRY.get(str(node.value))
+        return cls is not None and cls.cached
+    if isinstance(node, ListNode):
+        return any(_has_cache(item) for item in node.items)
+    return any(
+        _has_cache(e.key) or (isinstance(e.value, (ListNode, MapNode)) and _has_cache(e.value)) for e in node.entries
+    )
+
+
+def phases_of(spec: Spec) -> tuple[Phase, ...]:
+    """The phases that a spec can be built for, in the order in which they are built."""
+    every: tuple[Phase, ...] = DECODER_PHASES if is_decoder(spec) else ("encode",)
+    return tuple(p for p in every if spec.flow(p) is not None)

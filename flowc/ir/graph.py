@@ -1,0 +1,219 @@
+"""The stage IR: one SSA graph of core operators per phase.
+
+    graph prefill(%input_ids: int64[batch_size, sequence_length], ...) {
+      %embed.gather = gather(w"model.embed_tokens.weight", %input_ids) : float32[...]   @ tiny.yaml:14:5 embed
+      ...
+      return logits = %lm_head.linear
+    }
+
+Values and nodes are immutable and compared by identity. A pass makes a new graph; `rewrite` is the usual way.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from flowc.errors import InternalError, Span
+from flowc.ir.op import Op
+from flowc.ir.types import ShapeError, TensorType
+from flowc.ir.weight import Weight
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """Where an operator comes from: the stage's path and kind, and its place in the spec."""
+
+    stage: str
+    kind: str
+    span: Span | None = None
+
+    def __str__(self) -> str:
+        return f"{self.span} {self.stage}" if self.span else self.stage
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Value:
+    """The result of one node, a graph input, or (with `weight`) a constant."""
+
+    name: str
+    type: TensorType
+    weight: Weight | None = None
+
+    @property
+    def shape(self) -> tuple[int | str, ...]:
+        """Shape of the value."""
+        return self.type.shape
+
+    @property
+    def dtype(self) -> str:
+        """Element type of the value."""
+        return self.type.dtype
+
+
+def constant(weight: Weight) -> Value:
+    """A constant value; its name is the expression's key."""
+    return Value(weight.key, TensorType(weight.dtype, weight.shape), weight)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Node:
+    """One operator with its operands and results."""
+
+    op: Op
+    inputs: tuple[Value | None, ...]
+    outputs: tuple[Value, ...]
+    origin: Origin
+
+    def input(self, operand: str) -> Value | None:
+        """An operand by its declared name; None when absent."""
+        index = self.op.operands.index(operand)
+        return self.inputs[index] if index < len(self.inputs) else None
+
+    def weight(self, operand: str) -> Weight | None:
+        """The weight expression of an operand, when it is a constant."""
+        value = self.input(operand)
+        return value.weight if value is not None else None
+
+
+@dataclass(frozen=True, slots=True)
+class Output:
+    """A named result of a graph."""
+
+    name: str
+    value: Value
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Graph:
+    """A phase of a model. `facts` holds what every later room may need to know about the whole graph."""
+
+    phase: str
+    inputs: tuple[Value, ...]
+    outputs: tuple[Output, ...]
+    nodes: tuple[Node, ...]
+    facts: dict[str, Any] = field(default_factory=dict[str, Any])
+
+    def producers(self) -> dict[Value, Node]:
+        """The node that makes each computed value."""
+        return {value: node for node in self.nodes for value in node.outputs}
+
+    def users(self) -> dict[Value, list[Node]]:
+        """The nodes that read each value."""
+        users: dict[Value, list[Node]] = {}
+        for node in self.nodes:
+            for value in node.inputs:
+                if value is not None:
+                    users.setdefault(value, []).append(node)
+        return users
+
+    def weights(self) -> Iterator[Weight]:
+        """Every constant operand, in order of first use; equal expressions once."""
+        seen: set[str] = set()
+        for value in [v for n in self.nodes for v in n.inputs] + [o.value for o in self.outputs]:
+            if value is not None and value.weight is not None and value.weight.key not in seen:
+                seen.add(value.weight.key)
+                yield value.weight
+
+
+def infer(op: Op, inputs: Sequence[Value | None]) -> tuple[TensorType, ...]:
+    """Types of an operator's results; raises ShapeError that names the operator."""
+    try:
+        return op.infer(*[v.type if v is not None else None for v in inputs])
+    except ShapeError as e:
+        raise ShapeError(f"{op.name}: {e}") from None
+
+
+class Rewriter:
+    """Builds the new graph during `rewrite`: rules emit nodes and name what they want replaced."""
+
+    def __init__(self, graph: Graph) -> None:
+        self._nodes: list[Node] = []
+        self._replaced: dict[Value, Value] = {}
+        self._names = {v.name for n in graph.nodes for v in n.outputs} | {v.name for v in graph.inputs}
+        self._makers: dict[Value, Node] = {}
+        self.graph = graph
+        """The graph as it was before."""
+
+    def current(self, value: Value | None) -> Value | None:
+        """What stands for an old value now."""
+        while value is not None and value in self._replaced:
+            value = self._replaced[value]
+        return value
+
+    def maker(self, value: Value | None) -> Node | None:
+        """The node already emitted that makes a value, if any."""
+        return self._makers.get(value) if value is not None else None
+
+    def emit(self, op: Op, inputs: Sequence[Value | None], like: Node, suffix: str = "") -> tuple[Value, ...]:
+        """Add a node in front of the current place; its origin and its name come from the node `like`."""
+        base = f"{like.outputs[0].name}.{suffix}" if suffix else like.outputs[0].name
+        types = infer(op, inputs)
+        outputs = tuple(Value(self._name(base, i), t) for i, t in enumerate(types))
+        self.add(Node(op, tuple(inputs), outputs, like.origin))
+        return outputs
+
+    def add(self, node: Node) -> None:
+        """Add a finished node."""
+        self._nodes.append(node)
+        for value in node.outputs:
+            self._makers[value] = node
+
+    def _name(self, base: str, index: int) -> str:
+        name = base if index == 0 else f"{base}.{index}"
+        count = 1
+        while name in self._names:
+            count += 1
+            name = f"{base}~{count}" if index == 0 else f"{base}.{index}~{count}"
+        self._names.add(name)
+        return name
+
+    def replace(self, old: Value, new: Value) -> None:
+        """Let every later reader of `old` read `new`."""
+        if old is not new:
+            self._replaced[old] = new
+
+    def finish(self) -> Graph:
+        """The new graph."""
+        outputs: list[Output] = []
+        for output in self.graph.outputs:
+            value = self.current(output.value)
+            if value is None:
+                raise InternalError(f"output {output.name} was lost")
+            outputs.append(Output(output.name, value))
+        return replace(self.graph, nodes=tuple(self._nodes), outputs=tuple(outputs))
+
+
+Rule = Callable[[Node, Rewriter], "Sequence[Value] | None"]
+
+
+def rewrite(graph: Graph, rule: Rule) -> Graph:
+    """Visit nodes in order. `rule` gets each node with up-to-date operands and returns the values that replace
+    its results (having emitted what it needs), or None to keep the node.
+    """
+    rewriter = Rewriter(graph)
+    changed = False
+    for node in graph.nodes:
+        inputs = tuple(rewriter.current(v) for v in node.inputs)
+        current = node if inputs == node.inputs else replace(node, inputs=inputs)
+        results = rule(current, rewriter)
+        if results is None:
+            rewriter.add(current)
+            changed = changed or current is not node
+            continue
+        changed = True
+        for old, new in zip(node.outputs, results, strict=True):
+            rewriter.replace(old, new)
+    return rewriter.finish() if changed else graph
+
+
+def prune(graph: Graph) -> Graph:
+    """Drop nodes whose results nobody reads."""
+    needed = {output.value for output in graph.outputs}
+    kept: list[Node] = []
+    for node in reversed(graph.nodes):
+        if any(v in needed for v in node.outputs):
+            kept.append(node)
+            needed.update(v for v in node.inputs if v is not None)
+    return graph if len(kept) == len(graph.nodes) else replace(graph, nodes=tuple(reversed(kept)))

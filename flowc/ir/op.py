@@ -1,0 +1,55 @@
+"""What a core operator is: attributes, operand names, result types, and its meaning in numpy.
+
+Operators are frozen dataclasses whose fields are their attributes. `infer` gives the results' types; `reference` is
+the meaning that every pass and every target is held to, in plain numpy, independent of any lowering.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import MISSING, dataclass, fields
+from typing import Any, ClassVar
+
+import numpy as np
+
+from flowc.ir.types import TensorType
+
+Array = np.ndarray[Any, np.dtype[Any]]
+
+REGISTRY: dict[str, type[Op]] = {}
+"""Every core operator by name."""
+
+
+@dataclass(frozen=True)
+class Op:
+    """Base of the core operators."""
+
+    name: ClassVar[str] = ""
+    operands: ClassVar[tuple[str, ...]] = ()
+    """Names of the operands in order; trailing ones may be left out, any may be None where `infer` allows it."""
+
+    def __init_subclass__(cls, name: str = "", operands: tuple[str, ...] = (), **kw: Any) -> None:
+        super().__init_subclass__(**kw)
+        if name:
+            cls.name = name
+            cls.operands = operands
+            REGISTRY[name] = cls
+
+    infer: ClassVar[Callable[..., tuple[TensorType, ...]]]
+    """Types of the results for types of the operands; raises ShapeError when they do not fit."""
+
+    reference: ClassVar[Callable[..., tuple[Array, ...]]]
+    """The operator's meaning: arrays of the operands to arrays of the results, float32 to float32."""
+
+    def macs(self, inputs: Sequence[tuple[int, ...] | None], outputs: Sequence[tuple[int, ...]]) -> int:
+        """Multiply-adds for operands and results of these sizes; 0 for elementwise and data-moving operators."""
+        return 0
+
+    def attributes(self) -> dict[str, Any]:
+        """Attributes that differ from their defaults."""
+        out: dict[str, Any] = {}
+        for f in fields(self):
+            value = getattr(self, f.name)
+            if f.default is MISSING or value != f.default:
+                out[f.name] = value
+        return out

@@ -1,0 +1,153 @@
+"""Scaled dot-product attention with a cache, and the mask that several layers may share."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import prod
+
+import numpy as np
+
+from flowc.ir.op import Array, Op
+from flowc.ir.types import Dim, TensorType, add_dims, known, require
+
+
+def allowed(causal: bool, window: int | None, reach: int | None, queries: int, total: int, mask: Array | None) -> Array:
+    """Which keys each query may see: bool [batch or 1, queries, total].
+
+    The queries are the last columns. A causal query sees no later column; with `window` w only the w newest tokens up
+    to itself; with `reach` r only tokens at most r away on both sides. Distances count valid tokens, so padding between
+    them does not shorten a window. mask int64 [batch, total]: a masked key is seen by nobody.
+    """
+    columns = np.arange(total)
+    valid = np.ones((1, total), bool) if mask is None else mask != 0
+    places = columns[None] if mask is None else np.cumsum(valid, axis=1) - 1
+    at_query = places[:, total - queries :, None]
+    distance = at_query - places[:, None, :]
+    keep = np.broadcast_to(valid[:, None, :], (len(valid), queries, total)).copy()
+    if causal:
+        keep &= columns[None, None, :] <= columns[None, total - queries :, None]
+    if window is not None:
+        keep &= distance < window
+    if reach is not None:
+        keep &= np.abs(distance) <= reach
+    return keep
+
+
+@dataclass(frozen=True)
+class AttentionMask(Op, name="attention_mask", operands=("new", "mask", "past")):
+    """The mask of `Attention` as a value: bool [batch or 1, 1, sequence, total], True where a key is seen.
+
+    new [batch, sequence, ...] any tensor over the queries; mask int64 [batch, total]; past [batch, heads, past, dim].
+    """
+
+    causal: bool = True
+    window: int | None = None
+    reach: int | None = None
+
+    def infer(
+        self, new: TensorType, mask: TensorType | None = None, past: TensorType | None = None
+    ) -> tuple[TensorType, ...]:
+        length = new.shape[1]
+        if mask is not None:
+            return (TensorType("bool", (mask.shape[0], 1, length, mask.shape[1])),)
+        total = length if past is None else add_dims(past.shape[2], length)
+        return (TensorType("bool", (1, 1, length, total)),)
+
+    def reference(self, new: Array, mask: Array | None = None, past: Array | None = None) -> tuple[Array, ...]:
+        queries = new.shape[1]
+        total = mask.shape[1] if mask is not None else queries + (0 if past is None else past.shape[2])
+        return (allowed(self.causal, self.window, self.reach, queries, total, mask)[:, None],)
+
+
+@dataclass(frozen=True)
+class Attention(Op, name="attention", operands=("q", "k", "v", "past_key", "past_value", "key_mask", "bias", "mask")):
+    """softmax(softcap(q k^T * scale) + bias, over the keys that the mask keeps) v, per head (Vaswani et al. 2017).
+
+    q [batch, queries, heads * head_dim]; k, v [batch, sequence, kv_heads * head_dim], keys already rotated; heads
+    share keys in groups (GQA, Ainslie et al. 2023). past_key, past_value [batch, kv_heads, past, head_dim] stand before
+    the new keys. key_mask int64 [batch, total]: 0 where a key is padding. bias float [1 or batch, heads or 1, queries,
+    total] is added to the scores. mask bool [batch or 1, 1, queries, total] replaces key_mask, causal, window and reach.
+    Results: [batch, queries, heads * v_head_dim] and, with `cache`, present key and value
+    [batch, kv_heads, total, head_dim]. A query that sees no key gives zeros.
+    """
+
+    heads: int
+    kv_heads: int
+    scale: float
+    causal: bool = False
+    window: int | None = None
+    reach: int | None = None
+    softcap: float | None = None
+    cache: bool = False
+
+    def infer(
+        self,
+        q: TensorType,
+        k: TensorType,
+        v: TensorType,
+        past_key: TensorType | None = None,
+        past_value: TensorType | None = None,
+        key_mask: TensorType | None = None,
+        bias: TensorType | None = None,
+        mask: TensorType | None = None,
+    ) -> tuple[TensorType, ...]:
+        require(self.heads % self.kv_heads == 0, f"{self.heads} heads cannot share {self.kv_heads} key heads")
+        q_width, k_width, v_width = (known(t.shape[-1], "a head's width") for t in (q, k, v))
+        require(q_width % self.heads == 0, f"q has {q_width} channels, not a multiple of {self.heads} heads")
+        for what, width in (("k", k_width), ("v", v_width)):
+            require(width % self.kv_heads == 0, f"{what} has {width} channels, not a multiple of {self.kv_heads} heads")
+        head_dim, v_dim = q_width // self.heads, v_width // self.kv_heads
+        require(
+            k_width // self.kv_heads == head_dim, f"heads of q are {head_dim} wide, of k {k_width // self.kv_heads}"
+        )
+        require(mask is None or not (self.causal or self.window or self.reach), "a mask replaces the mask facts")
+        y = q.with_last(self.heads * v_dim)
+        if not self.cache:
+            return (y,)
+        total: Dim = k.shape[1] if past_key is None else add_dims(past_key.shape[2], k.shape[1])
+        present = TensorType(k.dtype, (k.shape[0], self.kv_heads, total, head_dim))
+        return (y, present, present.with_last(v_dim))
+
+    def reference(
+        self,
+        q: Array,
+        k: Array,
+        v: Array,
+        past_key: Array | None = None,
+        past_value: Array | None = None,
+        key_mask: Array | None = None,
+        bias: Array | None = None,
+        mask: Array | None = None,
+    ) -> tuple[Array, ...]:
+        def split(x: Array, heads: int) -> Array:
+            return x.reshape(*x.shape[:2], heads, -1).transpose(0, 2, 1, 3)
+
+        keys, values = split(k, self.kv_heads), split(v, self.kv_heads)
+        if past_key is not None and past_value is not None:
+            keys = np.concatenate([past_key, keys], axis=2)
+            values = np.concatenate([past_value, values], axis=2)
+        group = self.heads // self.kv_heads
+        all_keys, all_values = np.repeat(keys, group, axis=1), np.repeat(values, group, axis=1)
+        scores = split(q, self.heads) @ all_keys.transpose(0, 1, 3, 2) * q.dtype.type(self.scale)
+        if self.softcap is not None:
+            scores = np.tanh(scores / q.dtype.type(self.softcap)) * q.dtype.type(self.softcap)
+        if bias is not None:
+            scores = scores + bias
+        if mask is None:
+            total, queries = keys.shape[2], q.shape[1]
+            mask = allowed(self.causal, self.window, self.reach, queries, total, key_mask)[:, None]
+        top = np.where(mask, scores, -np.inf).max(axis=-1, keepdims=True, initial=np.finfo(q.dtype).min)
+        weights = np.where(mask, np.exp(np.minimum(scores - top, 0)), 0).astype(q.dtype)
+        sums = weights.sum(axis=-1, keepdims=True)
+        weights = np.divide(weights, sums, out=np.zeros_like(weights), where=sums > 0)
+        y = (weights @ all_values).transpose(0, 2, 1, 3)
+        y = np.ascontiguousarray(y).reshape(*q.shape[:2], -1).astype(q.dtype)
+        return (y, keys, values) if self.cache else (y,)
+
+    def macs(self, inputs: Sequence[tuple[int, ...] | None], outputs: Sequence[tuple[int, ...]]) -> int:
+        q, k, v, past = (*inputs, None, None, None)[:4]
+        if q is None or k is None or v is None:
+            return 0
+        total = k[1] + (past[2] if past is not None else 0)
+        return prod(q) * total + prod(q[:2]) * self.heads * total * (v[2] // self.kv_heads)

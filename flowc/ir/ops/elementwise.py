@@ -1,0 +1,103 @@
+"""Functions applied to each element."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from flowc.ir.op import Array, Op
+from flowc.ir.types import TensorType, broadcast, require
+
+Function = Literal["silu", "gelu", "gelu_tanh", "quick_gelu", "relu", "tanh", "sigmoid", "softplus", "exp", "neg"]
+
+
+def _erf(x: Array) -> Array:
+    """Error function to float64 accuracy (W. J. Cody 1969 through the standard library)."""
+    from math import erf
+
+    return np.vectorize(erf, otypes=[np.float64])(x.astype(np.float64))
+
+
+def apply(function: Function, x: Array) -> Array:
+    """The meaning of each function, in the dtype of x."""
+    one = x.dtype.type(1)
+    with np.errstate(over="ignore"):
+        match function:
+            case "silu":
+                return x / (one + np.exp(-x))
+            case "gelu":
+                return (0.5 * x.astype(np.float64) * (1 + _erf(x / np.sqrt(2.0)))).astype(x.dtype)
+            case "gelu_tanh":
+                inner = x.dtype.type(np.sqrt(2 / np.pi)) * (x + x.dtype.type(0.044715) * x * x * x)
+                return x.dtype.type(0.5) * x * (one + np.tanh(inner))
+            case "quick_gelu":
+                return x / (one + np.exp(x.dtype.type(-1.702) * x))
+            case "relu":
+                return np.maximum(x, 0)
+            case "tanh":
+                return np.tanh(x)
+            case "sigmoid":
+                return one / (one + np.exp(-x))
+            case "softplus":
+                return np.logaddexp(x, x.dtype.type(0))
+            case "exp":
+                return np.exp(x)
+            case "neg":
+                return -x
+
+
+@dataclass(frozen=True)
+class Unary(Op, name="unary", operands=("x",)):
+    """`function(x)`; gelu is the erf form, gelu_tanh HuggingFace's `gelu_pytorch_tanh`."""
+
+    function: Function
+
+    def infer(self, x: TensorType) -> tuple[TensorType, ...]:
+        return (x,)
+
+    def reference(self, x: Array) -> tuple[Array, ...]:
+        return (apply(self.function, x),)
+
+
+@dataclass(frozen=True)
+class Binary(Op, name="binary", operands=("a", "b")):
+    """Elementwise add, sub, mul or div with numpy broadcasting."""
+
+    function: Literal["add", "sub", "mul", "div"]
+
+    def infer(self, a: TensorType, b: TensorType) -> tuple[TensorType, ...]:
+        require(a.dtype == b.dtype, f"element types differ: {a} and {b}")
+        return (TensorType(a.dtype, broadcast(a.shape, b.shape)),)
+
+    def reference(self, a: Array, b: Array) -> tuple[Array, ...]:
+        functions = {"add": np.add, "sub": np.subtract, "mul": np.multiply, "div": np.divide}
+        return (functions[self.function](a, b),)
+
+
+@dataclass(frozen=True)
+class Scale(Op, name="scale", operands=("x",)):
+    """`x * factor`, the factor rounded to the element type of x."""
+
+    factor: float
+
+    def infer(self, x: TensorType) -> tuple[TensorType, ...]:
+        return (x,)
+
+    def reference(self, x: Array) -> tuple[Array, ...]:
+        return (x * x.dtype.type(self.factor),)
+
+
+@dataclass(frozen=True)
+class Softcap(Op, name="softcap", operands=("x",)):
+    """`cap * tanh(x / cap)` (Gemma 2's final logits)."""
+
+    cap: float
+
+    def infer(self, x: TensorType) -> tuple[TensorType, ...]:
+        return (x,)
+
+    def reference(self, x: Array) -> tuple[Array, ...]:
+        cap = x.dtype.type(self.cap)
+        return (np.tanh(x / cap) * cap,)

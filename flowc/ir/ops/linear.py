@@ -1,0 +1,31 @@
+"""Matrix product with a weight stored as HuggingFace stores it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import prod
+
+from flowc.ir.op import Array, Op
+from flowc.ir.types import TensorType, require
+
+
+@dataclass(frozen=True)
+class Linear(Op, name="linear", operands=("x", "weight", "bias")):
+    """`x @ weight.T + bias` for x [..., in], weight [out, in], bias [out] (torch nn.Linear)."""
+
+    def infer(self, x: TensorType, weight: TensorType, bias: TensorType | None = None) -> tuple[TensorType, ...]:
+        require(weight.rank == 2, f"the weight must be [out, in], not {weight}")
+        require(
+            x.shape[-1] == weight.shape[1], f"x has {x.shape[-1]} channels, the weight {weight} takes {weight.shape[1]}"
+        )
+        require(bias is None or bias.shape == weight.shape[:1], f"bias {bias} does not fit weight {weight}")
+        return (x.with_last(weight.shape[0]),)
+
+    def reference(self, x: Array, weight: Array, bias: Array | None = None) -> tuple[Array, ...]:
+        y = x @ weight.T
+        return (y if bias is None else y + bias,)
+
+    def macs(self, inputs: Sequence[tuple[int, ...] | None], outputs: Sequence[tuple[int, ...]]) -> int:
+        x = inputs[0]
+        return 0 if x is None else prod(x) * outputs[0][-1]

@@ -1,0 +1,55 @@
+"""Positions of tokens, from what is padding and what is cached."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from flowc.ir.op import Array, Op
+from flowc.ir.types import TensorType, require
+
+
+@dataclass(frozen=True)
+class Positions(Op, name="positions", operands=("new", "mask", "past")):
+    """Position of each new token: its row's cumulative sum of the mask minus one, 0 where masked (HF `generate`).
+
+    new [batch, sequence, ...] any tensor over the new tokens; mask int64 [batch, total]; past [batch, heads, past, dim]
+    any cached tensor. Without a mask nothing is padding, and positions count on from the past: [1, sequence].
+    Result int64 [batch, sequence].
+    """
+
+    def infer(
+        self, new: TensorType, mask: TensorType | None = None, past: TensorType | None = None
+    ) -> tuple[TensorType, ...]:
+        require(new.rank >= 2, f"expected [batch, sequence, ...], not {new}")
+        require(mask is None or mask.rank == 2, f"the mask must be [batch, total], not {mask}")
+        return (TensorType("int64", (new.shape[0], new.shape[1])),)
+
+    def reference(self, new: Array, mask: Array | None = None, past: Array | None = None) -> tuple[Array, ...]:
+        batch, length = new.shape[:2]
+        if mask is not None:
+            columns = np.where(mask != 0, np.cumsum(mask, axis=1) - 1, 0)
+            return (columns[:, columns.shape[1] - length :].astype(np.int64),)
+        start = 0 if past is None else past.shape[2]
+        return (np.broadcast_to(np.arange(start, start + length, dtype=np.int64), (batch, length)).copy(),)
+
+
+@dataclass(frozen=True)
+class TakeLast(Op, name="take_last", operands=("x", "mask")):
+    """The row's last valid new token: x [batch, sequence, width], mask int64 [batch, total] -> [batch, 1, width].
+
+    A row whose new tokens are all masked gives its first token (HF `logits_to_keep=1`, made right for padding).
+    """
+
+    def infer(self, x: TensorType, mask: TensorType | None = None) -> tuple[TensorType, ...]:
+        require(x.rank == 3, f"expected [batch, sequence, width], not {x}")
+        return (x.with_shape(x.shape[0], 1, x.shape[2]),)
+
+    def reference(self, x: Array, mask: Array | None = None) -> tuple[Array, ...]:
+        length = x.shape[1]
+        if mask is None:
+            return (x[:, length - 1 :],)
+        valid = mask[:, mask.shape[1] - length :] != 0
+        last: Array = np.max(valid * np.arange(length), axis=1)
+        return (x[np.arange(len(x)), last][:, None],)

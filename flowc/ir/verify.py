@@ -1,0 +1,53 @@
+"""Checks that a graph is well formed; run after expansion and after every pass."""
+
+from __future__ import annotations
+
+from flowc.errors import InternalError
+from flowc.ir.graph import Graph, Value, infer
+from flowc.ir.types import ShapeError
+
+
+def verify(graph: Graph, after: str) -> None:
+    """Raise InternalError unless every value is made once, before its uses, with the type that its operator infers.
+
+    `after` names what made the graph, for the message.
+    """
+
+    def fail(message: str) -> None:
+        error = InternalError(f"after {after}, {graph.phase} graph: {message}")
+        error.add_note(dump_around(graph, message))
+        raise error
+
+    made: set[Value] = set(graph.inputs)
+    names: set[str] = {v.name for v in graph.inputs}
+    for node in graph.nodes:
+        where = f"{node.op.name} of {node.origin.stage}"
+        for value in node.inputs:
+            if value is not None and value.weight is None and value not in made:
+                fail(f"{where} reads %{value.name} before it is made")
+            if value is not None and value.weight is not None and value.type.shape != value.weight.shape:
+                fail(f"{where}: constant %{value.name} has shape {value.weight.shape}, its type says {value.type}")
+        try:
+            types = infer(node.op, node.inputs)
+        except ShapeError as e:
+            fail(f"{where}: {e}")
+            return
+        if types != tuple(v.type for v in node.outputs):
+            fail(f"{where} makes {[str(t) for t in types]}, its results say {[str(v.type) for v in node.outputs]}")
+        for value in node.outputs:
+            if value in made or value.name in names:
+                fail(f"{where} makes %{value.name} a second time")
+            made.add(value)
+            names.add(value.name)
+    for output in graph.outputs:
+        if output.value not in made and output.value.weight is None:
+            fail(f"output {output.name} is never made")
+    if len({o.name for o in graph.outputs}) != len(graph.outputs):
+        fail("two outputs have the same name")
+
+
+def dump_around(graph: Graph, message: str) -> str:
+    """The graph as text, for a bug report."""
+    from flowc.ir.dump import dump
+
+    return f"{message}\n{dump(graph)}"

@@ -1,0 +1,361 @@
+"""Weights as expressions over named tensors of a checkpoint.
+
+    concat(w"q.weight", w"k.weight", w"v.weight"; 0)
+
+An expression knows its shape and type without reading data. It is evaluated when the data file is written, one at a
+time, by plain elementwise numpy: no BLAS, so the bytes do not depend on the machine. Two expressions with the same
+`key` hold the same bytes and are stored once.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from math import prod
+from typing import Any
+
+import numpy as np
+
+from flowc.ir.types import ShapeError, require
+
+Array = np.ndarray[Any, np.dtype[Any]]
+Read = Callable[[str, slice | None], Array]
+"""Reads a named tensor of the checkpoint, or a range of its rows."""
+
+
+@dataclass(frozen=True)
+class Weight:
+    """Base of all weight expressions."""
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Sizes of the result."""
+        raise NotImplementedError
+
+    @property
+    def dtype(self) -> str:
+        """Element type of the result."""
+        return "float32"
+
+    @property
+    def key(self) -> str:
+        """Canonical text; equal texts mean equal values."""
+        raise NotImplementedError
+
+    @property
+    def operands(self) -> tuple[Weight, ...]:
+        """Expressions that this one is computed from."""
+        return ()
+
+    def evaluate(self, read: Read) -> Array:
+        """The values, C-contiguous, in `dtype`."""
+        raise NotImplementedError
+
+    @property
+    def nbytes(self) -> int:
+        """Size of the result in bytes."""
+        return prod(self.shape) * np.dtype(self.dtype).itemsize
+
+    def tensors(self) -> Iterator[Tensor]:
+        """All named tensors that the expression reads."""
+        if isinstance(self, Tensor):
+            yield self
+        for operand in self.operands:
+            yield from operand.tensors()
+
+    def __str__(self) -> str:
+        return self.key
+
+
+@dataclass(frozen=True)
+class Tensor(Weight):
+    """A tensor of the checkpoint, read as `as_dtype`."""
+
+    name: str
+    sizes: tuple[int, ...]
+    as_dtype: str = "float32"
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return self.sizes
+
+    @property
+    def dtype(self) -> str:
+        return self.as_dtype
+
+    @property
+    def key(self) -> str:
+        return f'w"{self.name}"'
+
+    def evaluate(self, read: Read) -> Array:
+        return np.ascontiguousarray(read(self.name, None), dtype=self.dtype)
+
+
+@dataclass(frozen=True, eq=False)
+class Constant(Weight):
+    """Values that the compiler computed, held in memory; meant for small ones."""
+
+    values: Array
+    label: str = "const"
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return self.values.shape
+
+    @property
+    def dtype(self) -> str:
+        return self.values.dtype.name
+
+    @cached_property
+    def key(self) -> str:  # pyright: ignore[reportIncompatibleMethodOverride]
+        digest = hashlib.sha256(np.ascontiguousarray(self.values).tobytes()).hexdigest()[:16]
+        return f"{self.label}<{self.dtype}{list(self.shape)} {digest}>"
+
+    def evaluate(self, read: Read) -> Array:
+        return np.ascontiguousarray(self.values)
+
+
+@dataclass(frozen=True)
+class Generated(Weight):
+    """Values given by a function of compile-time facts (a rope table), made when they are written.
+
+    `label` must name every fact that the values depend on.
+    """
+
+    label: str
+    sizes: tuple[int, ...]
+    make: Callable[[], Array]
+    as_dtype: str = "float32"
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return self.sizes
+
+    @property
+    def dtype(self) -> str:
+        return self.as_dtype
+
+    @property
+    def key(self) -> str:
+        return self.label
+
+    def evaluate(self, read: Read) -> Array:
+        values = np.ascontiguousarray(self.make(), dtype=self.dtype)
+        require(values.shape == self.sizes, f"{self.label}: made {values.shape}, declared {self.sizes}")
+        return values
+
+
+@dataclass(frozen=True)
+class Rows(Weight):
+    """Rows `start:stop` of the first axis."""
+
+    of: Weight
+    start: int
+    stop: int
+
+    def __post_init__(self) -> None:
+        rows = self.of.shape[0]
+        require(0 <= self.start < self.stop <= rows, f"rows {self.start}:{self.stop} of {self.of.key} with {rows} rows")
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return (self.stop - self.start, *self.of.shape[1:])
+
+    @property
+    def dtype(self) -> str:
+        return self.of.dtype
+
+    @property
+    def key(self) -> str:
+        return f"rows({self.of.key}; {self.start}:{self.stop})"
+
+    @property
+    def operands(self) -> tuple[Weight, ...]:
+        return (self.of,)
+
+    def evaluate(self, read: Read) -> Array:
+        if isinstance(self.of, Tensor):
+            return np.ascontiguousarray(read(self.of.name, slice(self.start, self.stop)), dtype=self.dtype)
+        return np.ascontiguousarray(self.of.evaluate(read)[self.start : self.stop])
+
+
+@dataclass(frozen=True)
+class Concat(Weight):
+    """Parts joined along the first axis (rows), as packed projections need."""
+
+    parts: tuple[Weight, ...]
+
+    def __post_init__(self) -> None:
+        tails = {p.shape[1:] for p in self.parts}
+        require(len(tails) == 1, f"cannot join rows of shapes {[p.shape for p in self.parts]}")
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return (sum(p.shape[0] for p in self.parts), *self.parts[0].shape[1:])
+
+    @property
+    def dtype(self) -> str:
+        return self.parts[0].dtype
+
+    @property
+    def key(self) -> str:
+        return f"concat({', '.join(p.key for p in self.parts)}; 0)"
+
+    @property
+    def operands(self) -> tuple[Weight, ...]:
+        return self.parts
+
+    def evaluate(self, read: Read) -> Array:
+        return np.concatenate([p.evaluate(read) for p in self.parts])
+
+
+@dataclass(frozen=True)
+class Reshape(Weight):
+    """The same elements in row-major order under another shape."""
+
+    of: Weight
+    sizes: tuple[int, ...]
+
+    def __post_init__(self) -> None:
+        if prod(self.sizes) != prod(self.of.shape):
+            raise ShapeError(f"cannot give {self.of.key} of shape {list(self.of.shape)} the shape {list(self.sizes)}")
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return self.sizes
+
+    @property
+    def dtype(self) -> str:
+        return self.of.dtype
+
+    @property
+    def key(self) -> str:
+        return f"reshape({self.of.key}; {'x'.join(map(str, self.sizes))})"
+
+    @property
+    def operands(self) -> tuple[Weight, ...]:
+        return (self.of,)
+
+    def evaluate(self, read: Read) -> Array:
+        return self.of.evaluate(read).reshape(self.sizes)
+
+
+@dataclass(frozen=True)
+class Transpose(Weight):
+    """Axes in another order."""
+
+    of: Weight
+    axes: tuple[int, ...]
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return tuple(self.of.shape[a] for a in self.axes)
+
+    @property
+    def dtype(self) -> str:
+        return self.of.dtype
+
+    @property
+    def key(self) -> str:
+        return f"transpose({self.of.key}; {','.join(map(str, self.axes))})"
+
+    @property
+    def operands(self) -> tuple[Weight, ...]:
+        return (self.of,)
+
+    def evaluate(self, read: Read) -> Array:
+        return np.ascontiguousarray(self.of.evaluate(read).transpose(self.axes))
+
+
+@dataclass(frozen=True)
+class Affine(Weight):
+    """`of * scale + shift` in float32, element by element (Gemma's 1 + w; the embedding scale)."""
+
+    of: Weight
+    scale: float = 1.0
+    shift: float = 0.0
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return self.of.shape
+
+    @property
+    def dtype(self) -> str:
+        return self.of.dtype
+
+    @property
+    def key(self) -> str:
+        return f"affine({self.of.key}; {self.scale!r}, {self.shift!r})"
+
+    @property
+    def operands(self) -> tuple[Weight, ...]:
+        return (self.of,)
+
+    def evaluate(self, read: Read) -> Array:
+        values = self.of.evaluate(read)
+        if self.scale != 1.0:
+            values = values * values.dtype.type(self.scale)
+        if self.shift != 0.0:
+            values = values + values.dtype.type(self.shift)
+        return np.ascontiguousarray(values)
+
+
+@dataclass(frozen=True)
+class Product(Weight):
+    """Elementwise product with numpy broadcasting (a per-channel scale folded into a matrix)."""
+
+    a: Weight
+    b: Weight
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return tuple(np.broadcast_shapes(self.a.shape, self.b.shape))
+
+    @property
+    def dtype(self) -> str:
+        return self.a.dtype
+
+    @property
+    def key(self) -> str:
+        return f"mul({self.a.key}, {self.b.key})"
+
+    @property
+    def operands(self) -> tuple[Weight, ...]:
+        return (self.a, self.b)
+
+    def evaluate(self, read: Read) -> Array:
+        return np.ascontiguousarray(self.a.evaluate(read) * self.b.evaluate(read))
+
+
+@dataclass(frozen=True)
+class Sum(Weight):
+    """Elementwise sum with numpy broadcasting (position and token-type tables that always meet)."""
+
+    a: Weight
+    b: Weight
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return tuple(np.broadcast_shapes(self.a.shape, self.b.shape))
+
+    @property
+    def dtype(self) -> str:
+        return self.a.dtype
+
+    @property
+    def key(self) -> str:
+        return f"add({self.a.key}, {self.b.key})"
+
+    @property
+    def operands(self) -> tuple[Weight, ...]:
+        return (self.a, self.b)
+
+    def evaluate(self, read: Read) -> Array:
+        return np.ascontiguousarray(self.a.evaluate(read) + self.b.evaluate(read))
+
+
+def scalar(value: float, dtype: str = "float32") -> Constant:
+    """A rank-0 constant."""
+    return Constant(np.asarray(value, dtype=dtype), "scalar")

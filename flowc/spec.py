@@ -1,0 +1,328 @@
+"""A flow spec, read and checked as far as that needs no stage to be expanded.
+
+flowc: 1
+name: tiny
+model:   {hidden: 64, layers: 2, vocab: 97}
+weights: {file: model.safetensors}
+flow:
+  - embed: {weight: model.embed_tokens.weight}
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal, cast
+
+from flowc.errors import Diagnostics, Span, SpecError, nearest
+from flowc.ir.types import DTYPES, Dim, TensorType
+from flowc.source import ListNode, MapNode, Node, Scalar, plain, read_spec
+
+Phase = Literal["prefill", "decode", "unified", "encode"]
+DECODER_PHASES: tuple[Phase, ...] = ("unified", "prefill", "decode")
+
+TOP_LEVEL: dict[str, str] = {
+    "flowc": "Version of the spec language: 1.",
+    "name": "Name of the model, for people and for the manifest.",
+    "description": "One or two sentences for people.",
+    "kind": "decoder or encoder; by default what the stages say (a stage with a cache makes a decoder).",
+    "model": "Named numbers and words; `$name` in a stage stands for one, `$name[i]` for an entry of a list.",
+    "weights": "Where the weights are: `file`, or `random` with a seed; `allow_unused` lists patterns of spare tensors.",
+    "inputs": "Graph inputs as `name: dtype[dim, dim]`; the first one starts the flow.",
+    "flow": "The stages in order; or, for phases spelt out by hand, a map of prefill, decode and unified to stages.",
+    "output": "Name of the flow's final value; logits for decoders, last_hidden_state for encoders.",
+    "rename": "Other names for graph inputs and outputs.",
+    "expect": "Passes that must fire: `pass: all`, or a number of places. A miss is an error.",
+}
+"""Keys of a spec and what they mean."""
+
+METADATA_SYMBOLS = frozenset({"context_length", "eos", "bos", "pad", "vocab", "layers", "architecture"})
+"""Entries of `model:` that describe the model and need no stage that reads them."""
+
+
+@dataclass(frozen=True, slots=True)
+class Symbol:
+    """An entry of `model:`."""
+
+    value: object
+    span: Span
+
+
+@dataclass(frozen=True, slots=True)
+class WeightsDecl:
+    """The `weights:` block."""
+
+    file: str | None
+    random: int | None
+    allow_unused: tuple[str, ...]
+    span: Span
+
+
+@dataclass(frozen=True, slots=True)
+class InputDecl:
+    """A declared graph input."""
+
+    name: str
+    type: TensorType
+    span: Span
+
+
+@dataclass(frozen=True, slots=True)
+class Spec:
+    """A spec whose every key and reference outside the flow is known to be sound."""
+
+    path: Path
+    root: MapNode
+    name: str
+    kind: str | None
+    model: Mapping[str, Symbol]
+    weights: WeightsDecl | None
+    inputs: tuple[InputDecl, ...]
+    flows: Mapping[str, ListNode]
+    """Stages per phase; the key `*` serves every phase."""
+    output: str | None
+    rename: Mapping[str, str]
+    expect: Mapping[str, str | int]
+    used_symbols: set[str] = field(default_factory=set[str])
+
+    def flow(self, phase: Phase) -> ListNode | None:
+        """The stages of a phase."""
+        return self.flows.get(phase, self.flows.get("*"))
+
+    def symbol(self, name: str) -> object:
+        """Value of an entry of `model:`, or None; counts as a use of it."""
+        self.used_symbols.add(name)
+        found = self.model.get(name)
+        return found.value if found else None
+
+    def integer(self, name: str) -> int | None:
+        """An entry of `model:` that is a whole number, or None."""
+        value = self.symbol(name)
+        return value if isinstance(value, int) and not isinstance(value, bool) else None
+
+    def weights_path(self) -> Path | None:
+        """The weights file, relative to the spec's folder."""
+        if self.weights is None or self.weights.file is None:
+            return None
+        return (self.path.parent / Path(self.weights.file).expanduser()).absolute()
+
+    def resolved(self) -> dict[str, object]:
+        """The spec as plain values without the path of the weights: what the spec hash is taken of."""
+        value = cast("dict[str, object]", plain(self.root))
+        weights = value.get("weights")
+        if isinstance(weights, dict):
+            value["weights"] = {k: v for k, v in cast("dict[str, object]", weights).items() if k != "file"}
+        return value
+
+    def sha256(self) -> str:
+        """Hash of the resolved spec."""
+        text = json.dumps(self.resolved(), sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+        return hashlib.sha256(text.encode()).hexdigest()
+
+
+def load(path: Path) -> Spec:
+    """Read a spec file; raises SpecError with everything that is wrong outside the stages themselves."""
+    return build(read_spec(path), path)
+
+
+def build(root: Node, path: Path) -> Spec:
+    """Make a spec of parsed text."""
+    problems = Diagnostics()
+    if not isinstance(root, MapNode):
+        raise SpecError.of("bad-type", "a spec is a mapping of keys to values", root.span)
+    for entry in root.entries:
+        key = str(entry.key.value)
+        if key not in TOP_LEVEL:
+            problems.error("unknown-key", f"a spec has no key '{key}'", entry.key.span, nearest(key, TOP_LEVEL))
+    version = root.get("flowc")
+    if not isinstance(version, Scalar) or version.value != 1:
+        span = version.span if version else root.span
+        problems.error("bad-version", "a spec starts with `flowc: 1`, the version of its language", span)
+    reader = _Reader(root, problems)
+    spec = Spec(
+        path=path,
+        root=root,
+        name=reader.text("name") or path.name.split(".")[0],
+        kind=reader.choice("kind", ("decoder", "encoder")),
+        model=reader.model(),
+        weights=reader.weights(),
+        inputs=reader.inputs(),
+        flows=reader.flows(),
+        output=reader.text("output"),
+        rename=reader.strings("rename"),
+        expect=reader.expect(),
+    )
+    reader.text("description")
+    problems.raise_if_any()
+    return spec
+
+
+class _Reader:
+    """Reads the top-level blocks, collecting problems."""
+
+    def __init__(self, root: MapNode, problems: Diagnostics) -> None:
+        self.root = root
+        self.problems = problems
+
+    def _typed(self, key: str, node: Node, kind: type, what: str) -> bool:
+        if isinstance(node, kind):
+            return True
+        self.problems.error("bad-type", f"'{key}' must be {what}", node.span)
+        return False
+
+    def text(self, key: str) -> str | None:
+        node = self.root.get(key)
+        if node is None:
+            return None
+        if isinstance(node, Scalar) and isinstance(node.value, str) and node.value:
+            return node.value
+        self.problems.error("bad-type", f"'{key}' must be a text", node.span)
+        return None
+
+    def choice(self, key: str, choices: tuple[str, ...]) -> str | None:
+        value = self.text(key)
+        node = self.root.get(key)
+        if value is not None and value not in choices and node is not None:
+            self.problems.error(
+                "bad-value", f"'{key}' must be one of {', '.join(choices)}, not '{value}'", node.span,
+                nearest(value, choices),
+            )  # fmt: skip
+        return value
+
+    def model(self) -> dict[str, Symbol]:
+        node = self.root.get("model")
+        symbols: dict[str, Symbol] = {}
+        if node is None or not self._typed("model", node, MapNode, "a mapping of names to values"):
+            return symbols
+        for entry in cast("MapNode", node).entries:
+            name = str(entry.key.value)
+            if not re.fullmatch(r"[A-Za-z_]\w*", name):
+                self.problems.error("bad-value", f"'{name}' cannot be the name of a model symbol", entry.key.span)
+                continue
+            ok = isinstance(entry.value, Scalar) or (
+                isinstance(entry.value, ListNode) and all(isinstance(i, Scalar) for i in entry.value.items)
+            )
+            if not ok:
+                self.problems.error(
+                    "bad-type", f"model symbol '{name}' must be a value or a list of values", entry.value.span
+                )
+                continue
+            symbols[name] = Symbol(plain(entry.value), entry.value.span)
+        return symbols
+
+    def strings(self, key: str) -> dict[str, str]:
+        node = self.root.get(key)
+        if node is None or not self._typed(key, node, MapNode, "a mapping of names to names"):
+            return {}
+        out: dict[str, str] = {}
+        for entry in cast("MapNode", node).entries:
+            if isinstance(entry.value, Scalar) and isinstance(entry.value.value, str):
+                out[str(entry.key.value)] = entry.value.value
+            else:
+                self.problems.error("bad-type", f"'{key}' maps names to names", entry.value.span)
+        return out
+
+    def expect(self) -> dict[str, str | int]:
+        node = self.root.get("expect")
+        out: dict[str, str | int] = {}
+        if node is None or not self._typed("expect", node, MapNode, "a mapping of passes to `all` or a number"):
+            return out
+        for entry in cast("MapNode", node).entries:
+            value = entry.value.value if isinstance(entry.value, Scalar) else None
+            if value == "all" or (isinstance(value, int) and not isinstance(value, bool)):
+                out[str(entry.key.value)] = cast("str | int", value)
+            else:
+                self.problems.error(
+                    "bad-value", "a pass is expected to fire `all` times, or a number of times", entry.value.span
+                )
+        return out
+
+    def weights(self) -> WeightsDecl | None:
+        node = self.root.get("weights")
+        if node is None or not self._typed("weights", node, MapNode, "a mapping with `file` or `random`"):
+            return None
+        node = cast("MapNode", node)
+        file, random, patterns = None, None, list[str]()
+        for entry in node.entries:
+            key, value = str(entry.key.value), entry.value
+            if key == "file" and isinstance(value, Scalar) and isinstance(value.value, str) and value.value:
+                file = value.value
+            elif key == "random" and isinstance(value, Scalar) and type(value.value) is int and value.value >= 0:
+                random = value.value
+            elif key == "allow_unused" and isinstance(value, ListNode):
+                for item in value.items:
+                    if isinstance(item, Scalar) and isinstance(item.value, str):
+                        patterns.append(item.value)
+                    else:
+                        self.problems.error("bad-type", "'allow_unused' lists name patterns", item.span)
+            elif key in ("file", "random", "allow_unused"):
+                wanted = {"file": "a path", "random": "a seed (a whole number)", "allow_unused": "a list of patterns"}
+                self.problems.error("bad-type", f"'{key}' of 'weights' must be {wanted[key]}", value.span)
+            else:
+                hint = nearest(key, ("file", "random", "allow_unused"))
+                self.problems.error("unknown-key", f"'weights' has no key '{key}'", entry.key.span, hint)
+        if file is not None and random is not None:
+            self.problems.error("bad-value", "'weights' takes `file` or `random`, not both", node.span)
+        return WeightsDecl(file, random, tuple(patterns), node.span)
+
+    def inputs(self) -> tuple[InputDecl, ...]:
+        node = self.root.get("inputs")
+        if node is None or not self._typed("inputs", node, MapNode, "a mapping of names to types"):
+            return ()
+        found: list[InputDecl] = []
+        for entry in cast("MapNode", node).entries:
+            text = entry.value.value if isinstance(entry.value, Scalar) else None
+            declared = self._tensor_type(text) if isinstance(text, str) else None
+            if declared is None:
+                self.problems.error(
+                    "bad-value", f"input '{entry.key.value}' must be a type such as int64[batch_size, sequence_length]",
+                    entry.value.span, f"element types: {', '.join(DTYPES)}; `$name` stands for a model symbol",
+                )  # fmt: skip
+                continue
+            found.append(InputDecl(str(entry.key.value), declared, entry.key.span))
+        return tuple(found)
+
+    def _tensor_type(self, text: str) -> TensorType | None:
+        match = re.fullmatch(r"\s*(\w+)\s*\[([^\]]*)\]\s*", text)
+        if match is None or match[1] not in DTYPES:
+            return None
+        dims: list[Dim] = []
+        for part in (p.strip() for p in match[2].split(",")):
+            if part.isdecimal() and 0 < int(part) < 2**31:
+                dims.append(int(part))
+            elif part.startswith("$"):
+                model = self.root.get("model")
+                entry = model.get(part[1:]) if isinstance(model, MapNode) else None
+                if not isinstance(entry, Scalar) or type(entry.value) is not int:
+                    return None
+                dims.append(entry.value)
+            elif re.fullmatch(r"[A-Za-z_]\w*", part):
+                dims.append(part)
+            else:
+                return None
+        return TensorType(match[1], tuple(dims))
+
+    def flows(self) -> dict[str, ListNode]:
+        node = self.root.get("flow")
+        if node is None:
+            self.problems.error("missing-key", "a spec needs `flow:`, the list of its stages", self.root.span)
+            return {}
+        if isinstance(node, ListNode):
+            return {"*": node}
+        if not self._typed("flow", node, MapNode, "a list of stages, or a map of phases to lists"):
+            return {}
+        out: dict[str, ListNode] = {}
+        for entry in cast("MapNode", node).entries:
+            phase = str(entry.key.value)
+            if phase not in ("prefill", "decode", "unified", "encode"):
+                hint = nearest(phase, ("prefill", "decode", "unified", "encode"))
+                self.problems.error("unknown-key", f"there is no phase '{phase}'", entry.key.span, hint)
+            elif isinstance(entry.value, ListNode):
+                out[phase] = entry.value
+            else:
+                self.problems.error("bad-type", f"the flow of '{phase}' must be a list of stages", entry.value.span)
+        return out

@@ -1,0 +1,23 @@
+from __future__ import annotations
+
+from flowc.expand import Expansion
+from flowc.ir.graph import Value
+from flowc.ir.ops.gather import Gather
+from flowc.stage import Stage, attr
+
+
+class Embed(Stage, name="embed"):
+    """Replaces token ids by rows of an embedding table: [batch, sequence] -> [batch, sequence, hidden]."""
+
+    writes = ("active", "embedding")
+    weights = ("{weight}: [vocab, hidden]",)
+    reference = "torch.nn.Embedding"
+    example = "embed: {weight: model.embed_tokens.weight}"
+    weight: str = attr(doc="Name of the table.", main=True)
+    vocab: int | None = attr(doc="Rows of the table.", symbol="vocab", gt=0)
+    hidden: int | None = attr(doc="Columns of the table.", symbol="hidden", gt=0)
+
+    def expand(self, f: Expansion, x: Value) -> Value:
+        table = f.weight(self.weight, self.vocab, self.hidden, at="weight")
+        f.slots.named["embedding"] = self.weight
+        return f.op(Gather(), table, x)

@@ -1,0 +1,54 @@
+from __future__ import annotations
+
+from flowc.blocks import linear
+from flowc.expand import Expansion
+from flowc.ir.graph import Value
+from flowc.ir.ops.positions import TakeLast
+from flowc.stage import Stage, attr
+
+
+class LmHead(Stage, name="lm_head"):
+    """Scores of every word of the vocabulary, the output `logits`: [batch, tokens, hidden] -> [batch, tokens, vocab].
+
+    Either `tied: true`, which uses the table of the flow's `embed` stage, or a `weight` of its own.
+    """
+
+    reads = ("active", "embedding")
+    weights = ("{weight}: [vocab, hidden]", "{weight}.bias: [vocab] with `bias`")
+    reference = "*ForCausalLM.lm_head"
+    example = "lm_head: {tied: true}"
+    tied: bool = attr(doc="Whether the embedding table is the weight.", default=False)
+    weight: str | None = attr(doc="Name of the weight when it is not tied.", default=None, main=True)
+    bias: bool = attr(doc="Whether the sibling `.bias` is added.", default=False)
+    vocab: int | None = attr(doc="Rows of the weight.", symbol="vocab", gt=0)
+
+    def expand(self, f: Expansion, x: Value) -> Value:
+        weight = self.weight
+        if self.tied:
+            if weight is not None:
+                raise f.fail("bad-value", "stage 'lm_head' is tied or has a weight of its own, not both")
+            weight = f.slots.named.get("embedding")
+            if weight is None:
+                raise f.fail("undefined-slot", "stage 'lm_head' is tied, but no `embed` stage came before it")
+        if weight is None:
+            raise f.fail("missing-field", "stage 'lm_head' needs `tied: true` or a `weight`")
+        logits = linear(f, x, weight, self.vocab, bias=self.bias, at="weight", name="logits")
+        f.facts["vocab_size"] = logits.shape[-1]
+        return logits
+
+
+class GatherLastToken(Stage, name="gather_last_token"):
+    """Keeps each row's last token that is not padding: [batch, sequence, hidden] -> [batch, 1, hidden].
+
+    A build with `--logits all` skips this stage.
+    """
+
+    reads = ("active", "attention_mask")
+    reference = "transformers `logits_to_keep=1`, per row"
+    example = "gather_last_token"
+
+    def expand(self, f: Expansion, x: Value) -> Value:
+        if f.options.logits == "all":
+            return x
+        f.facts["last_token"] = True
+        return f.op(TakeLast(), x, f.attention_mask())

@@ -1,0 +1,36 @@
+from __future__ import annotations
+
+from flowc.blocks import add
+from flowc.expand import Expansion
+from flowc.ir.graph import Value
+from flowc.stage import Stage
+
+
+class ResidualSave(Stage, name="residual_save"):
+    """Keeps the active value for the next `residual_add`."""
+
+    writes = ("residual",)
+    example = "residual_save"
+
+    def expand(self, f: Expansion, x: Value) -> Value:
+        if f.slots.residual is not None:
+            raise f.fail("residual-twice", "a residual is saved while the last one was not added yet")
+        f.slots.residual = x
+        return x
+
+
+class ResidualAdd(Stage, name="residual_add"):
+    """Adds what the last `residual_save` kept."""
+
+    reads = ("active", "residual")
+    writes = ("active", "residual")
+    example = "residual_add"
+
+    def expand(self, f: Expansion, x: Value) -> Value:
+        saved = f.slots.residual
+        if saved is None:
+            raise f.fail("undefined-slot", "there is no residual to add", hint="`residual_save` must come first")
+        if saved.shape != x.shape:
+            raise f.fail("bad-shape", f"the saved residual is {saved.type}, the active value {x.type}")
+        f.slots.residual = None
+        return add(f, saved, x)

@@ -1,0 +1,109 @@
+from __future__ import annotations
+
+from typing import Literal
+
+import numpy as np
+
+from flowc.expand import Expansion, Rope
+from flowc.ir.graph import Value
+from flowc.ir.ops.rope import RopeAngles
+from flowc.ir.rope import RopeFacts
+from flowc.ir.weight import Constant
+from flowc.stage import Stage, attr
+
+
+class RopeTables(Stage, name="rope_tables"):
+    """Names a rotary position embedding for the attention stages that follow (Su et al. 2021).
+
+    `linear`, `llama3`, `yarn` and `longrope` scale it as HuggingFace does; every number is stated here. `dynamic` is
+    accepted while the context stays within `original_length`, where it equals `default`.
+    """
+
+    reads = ()
+    writes = ("rope",)
+    reference = "*RotaryEmbedding, modeling_rope_utils.ROPE_INIT_FUNCTIONS"
+    example = "rope_tables: {theta: 10000, head_dim: 64}"
+    theta: float = attr(doc="Base of the frequencies.", gt=0)
+    head_dim: int = attr(doc="Channels of a head.", symbol="head_dim", gt=0)
+    rotary_dim: int | None = attr(
+        doc="Channels that rotate, the first ones of a head; all by default.", default=None, gt=0
+    )
+    name: str = attr(doc="Name that attention stages use.", default="rope")
+    type: Literal["default", "linear", "llama3", "yarn", "longrope", "dynamic"] = attr(
+        doc="How it scales.", default="default"
+    )
+    factor: float = attr(doc="Scaling factor of linear, llama3 and yarn.", default=1.0, gt=0)
+    low_freq_factor: float = attr(
+        doc="llama3: longest unscaled wavelength is original_length / this.", default=1.0, gt=0
+    )
+    high_freq_factor: float = attr(doc="llama3: shorter wavelengths stay as they are.", default=4.0, gt=0)
+    original_length: int = attr(doc="Context length before scaling, in tokens.", default=0, ge=0)
+    beta_fast: float = attr(doc="yarn: rotations above which nothing is interpolated.", default=32.0, gt=0)
+    beta_slow: float = attr(doc="yarn: rotations below which all is interpolated.", default=1.0, gt=0)
+    truncate: bool = attr(doc="yarn: whether the ramp's ends are whole channels.", default=True)
+    attention_factor: float = attr(doc="yarn, longrope: factor of cosine and sine.", default=1.0, gt=0)
+    short_factor: tuple[float, ...] = attr(doc="longrope: divisors up to original_length.", default=())
+    long_factor: tuple[float, ...] = attr(doc="longrope: divisors beyond it.", default=())
+
+    def facts(self, f: Expansion) -> RopeFacts:
+        """The facts in the compiler's terms; reports what does not fit together."""
+        dim = self.rotary_dim or self.head_dim
+        if dim % 2 or dim > self.head_dim:
+            raise f.fail(
+                "bad-value", f"a rope turns an even number of at most head_dim = {self.head_dim} channels, not {dim}"
+            )
+        if self.type in ("llama3", "yarn", "longrope", "dynamic") and self.original_length == 0:
+            raise f.fail("missing-field", f"a rope of type {self.type} needs `original_length`")
+        if self.type == "longrope":
+            for name, factors in (("short_factor", self.short_factor), ("long_factor", self.long_factor)):
+                if len(factors) != dim // 2:
+                    raise f.fail(
+                        "bad-value", f"`{name}` needs {dim // 2} numbers, one per pair of channels, not {len(factors)}"
+                    )
+        kind = "default" if self.type == "dynamic" else self.type
+        if self.type == "dynamic":
+            self._within(f)
+        return RopeFacts(
+            self.theta, dim, kind, self.factor, self.low_freq_factor, self.high_freq_factor, self.original_length,
+            self.beta_fast, self.beta_slow, self.truncate, self.attention_factor, self.short_factor, self.long_factor,
+        )  # fmt: skip
+
+    def _within(self, f: Expansion) -> None:
+        context = f.options.context or f.spec.integer("context_length")
+        if context is None or context > self.original_length:
+            raise f.fail(
+                "dynamic-rope", f"a dynamic rope is exact only within its original length {self.original_length}, "
+                f"the context asked for is {context if context is not None else 'not known'}",
+                hint=f"build with --context {self.original_length} or less",
+            )  # fmt: skip
+
+    def expand(self, f: Expansion, x: Value) -> Value:
+        if self.name in f.slots.ropes:
+            raise f.fail(
+                "duplicate-rope", f"the rope '{self.name}' is made a second time", hint="give it another `name`"
+            )
+        f.slots.ropes[self.name] = Rope(self.facts(f))
+        f.facts.setdefault("ropes", {})[self.name] = f.slots.ropes[self.name].facts
+        return x
+
+
+class DecodeRopeParams(RopeTables, name="decode_rope_params"):
+    """The rope of a decode flow spelt out by hand; like `rope_tables`, and `position` may fix one position for good."""
+
+    example = "decode_rope_params: {theta: 10000, head_dim: 64}"
+    position: int | None = attr(
+        doc="The one position that the graph decodes; from the mask by default.", default=None, ge=0
+    )
+
+    def expand(self, f: Expansion, x: Value) -> Value:
+        if not f.decoding:
+            raise f.fail("wrong-phase", f"stage 'decode_rope_params' belongs in a decode flow, not in '{f.phase}'")
+        x = super().expand(f, x)
+        if self.position is not None:
+            if f.phase != "decode":
+                raise f.fail("wrong-phase", "a fixed `position` makes sense in a decode graph alone")
+            at = f.constant(Constant(np.full((1, 1), self.position, np.int64), "position"))
+            rope = f.slots.ropes[self.name]
+            cos, sin = f.emit(RopeAngles(rope.facts), at, name=f"angles_{self.name}")
+            rope.angles = (cos, sin)
+        return x

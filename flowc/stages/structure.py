@@ -1,0 +1,69 @@
+from __future__ import annotations
+
+from flowc.expand import Expansion
+from flowc.ir.graph import Value
+from flowc.stage import Stage, Stages, attr
+
+
+class Repeat(Stage, name="repeat"):
+    """Runs its body `count` times; `$i` and `{i}` in the body are the index, from 0."""
+
+    reference = "torch.nn.ModuleList"
+    example = "repeat: {count: 2, body: [rms_norm: {weight: 'norms.{i}.weight', eps: 1e-5}]}"
+    count: int = attr(doc="How many times.", gt=0)
+    body: Stages = attr(doc="The stages to repeat.")
+    index: str = attr(doc="Name of the index.", default="i")
+    name: str = attr(doc="Label of the repeated part in dumps and reports.", default="layers")
+
+    def expand(self, f: Expansion, x: Value) -> Value:
+        for i in range(self.count):
+            x = f.run(self.body, x, f"{self.name}.{i}", **{self.index: i})
+        return x
+
+
+class When(Stage, name="when"):
+    """Runs `then` where `value` equals `equals`, else `otherwise`; for layers that differ by a model symbol's list."""
+
+    example = "when: {value: full, equals: full, then: [zero_beta: {len: 64}]}"
+    value: str | int | bool = attr(doc="What is looked at, usually `$layer_types[i]`.")
+    equals: str | int | bool = attr(doc="What it is compared with.", default=True)
+    then: Stages = attr(doc="Stages where they are equal.")
+    otherwise: Stages = attr(doc="Stages where they differ.", default=Stages(()))
+
+    def expand(self, f: Expansion, x: Value) -> Value:
+        equal = type(self.value) is type(self.equals) and self.value == self.equals
+        return f.run(self.then if equal else self.otherwise, x)
+
+
+class Named(Stage, name="named"):
+    """Labels a group of stages in dumps, reports and node metadata."""
+
+    example = "named: {name: block, body: [zero_beta: {len: 64}]}"
+    name: str = attr(doc="The label.")
+    body: Stages = attr(doc="The stages.")
+
+    def expand(self, f: Expansion, x: Value) -> Value:
+        return f.run(self.body, x, self.name)
+
+
+class Sequence(Stage, name="sequence"):
+    """Runs its stages in order, as one stage."""
+
+    reference = "torch.nn.Sequential"
+    example = "sequence: [zero_beta: {len: 64}]"
+    body: Stages = attr(doc="The stages.", main=True)
+
+    def expand(self, f: Expansion, x: Value) -> Value:
+        return f.run(self.body, x)
+
+
+class Output(Stage, name="output"):
+    """Makes the active value a graph output under a name and hands it on."""
+
+    writes = ("output",)
+    example = "output: hidden"
+    name: str = attr(doc="Name of the output.", main=True)
+
+    def expand(self, f: Expansion, x: Value) -> Value:
+        f.output(self.name, x)
+        return x

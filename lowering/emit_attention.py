@@ -1,0 +1,177 @@
+"""Emitters of positions, masks, rope and attention."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from flowc.errors import InternalError
+from flowc.ir.graph import Node, Value
+from flowc.ir.ops.attention import Attention, AttentionMask
+from flowc.ir.ops.positions import Positions, TakeLast
+from flowc.ir.ops.rope import Rope, RopeAngles
+from flowc.lowering.emitter import Emitter, emits
+
+_END = int(np.iinfo(np.int64).max)
+
+
+def _newest(e: Emitter, x: Any, total: Value, new: Value) -> Any:
+    """The columns of the new tokens: x [.., total] -> [.., sequence]."""
+    if total.shape[-1] == new.shape[1]:
+        return x
+    length = new.shape[1]
+    start = (
+        e.ints(-length) if isinstance(length, int) else e.shared(("-len", id(new)), lambda: e.op("Neg", e.size(new, 1)))
+    )
+    return e.op("Slice", x, start, e.ints(_END), e.ints(-1), label="Newest")
+
+
+def _arange(e: Emitter, stop: Any, start: Any = None) -> Any:
+    """int64 numbers start..stop-1 for one-element bounds."""
+    first = e.array(0, "int64") if start is None else e.op("Squeeze", start)
+    return e.op("Range", first, e.op("Squeeze", stop), e.array(1, "int64"))
+
+
+def _places(e: Emitter, mask: Value) -> Any:
+    """How many valid tokens stand before each column: int64 [batch, total]; meaningless where masked."""
+    theirs = e.get(mask)
+    return e.shared(
+        ("places", id(theirs)),
+        lambda: e.op("Sub", e.op("CumSum", theirs, e.array(1, "int64")), e.array(1, "int64")),
+    )
+
+
+@emits(Positions)
+def positions(e: Emitter, op: Positions, node: Node) -> None:
+    new, mask, past = node.input("new"), node.input("mask"), node.input("past")
+    assert new is not None
+    if mask is not None:
+        clipped = e.op("Mul", _places(e, mask), e.get(mask), label="ZeroWhereMasked")
+        e.bind(_newest(e, clipped, mask, new))
+        return
+    length = e.size(new, 1)
+    start = e.size(past, 2) if past is not None else None
+    stop = length if start is None else e.op("Add", start, length)
+    e.bind(e.op("Expand", _arange(e, stop, start), e.sizes(new, (0, 1))))
+
+
+@emits(TakeLast)
+def take_last(e: Emitter, op: TakeLast, node: Node) -> None:
+    x, mask = node.input("x"), node.input("mask")
+    assert x is not None
+    if mask is None:
+        e.bind(e.op("Slice", e.get(x), e.ints(-1), e.ints(_END), e.ints(1)))
+        return
+    valid = _newest(e, e.get(mask), mask, x)
+    last = e.op("ReduceMax", e.op("Mul", valid, _arange(e, e.size(x, 1))), e.ints(1), keepdims=1, label="LastValid")
+    index = e.op("Unsqueeze", last, e.ints(2))
+    e.bind(e.op("GatherND", e.get(x), index, batch_dims=1))
+
+
+@emits(RopeAngles)
+def rope_angles(e: Emitter, op: RopeAngles, node: Node) -> None:
+    """Trigonometry at run time: what is left when the table was not folded."""
+    facts = op.facts
+    ids = e.need("position_ids")
+    frequencies = e.array(facts.frequencies())
+    if facts.switches:
+        long = reaches_past(e, ids, facts.original_length)
+        frequencies = e.op("Where", long, e.array(facts.frequencies(long=True)), frequencies)
+    angles = e.op("Mul", e.op("Unsqueeze", e.op("Cast", ids, to=1), e.ints(-1)), frequencies)
+    cos, sin = e.op("Cos", angles), e.op("Sin", angles)
+    if facts.attention_factor != 1.0:
+        factor = e.array(np.float32(facts.attention_factor))
+        cos, sin = e.op("Mul", cos, factor), e.op("Mul", sin, factor)
+    e.bind(cos, sin)
+
+
+def reaches_past(e: Emitter, position_ids: Any, length: int) -> Any:
+    """Whether a position of the call lies at or beyond `length`: a bool scalar."""
+    top = e.op("ReduceMax", position_ids, keepdims=0)
+    return e.op("GreaterOrEqual", top, e.array(length, "int64"))
+
+
+@emits(Rope)
+def rope(e: Emitter, op: Rope, node: Node) -> None:
+    x, cos = node.input("x"), node.input("cos")
+    assert x is not None and cos is not None
+    tables = [e.need("cos"), e.need("sin")]
+    if node.input("position_ids") is None and cos.shape[0] != x.shape[0]:
+        shape = e.sizes(x, (0, 1), int(cos.shape[2]))
+        tables = [e.shared(("expand", id(t), x.shape[:2]), lambda t=t: e.op("Expand", t, shape)) for t in tables]
+    half, head_dim = int(cos.shape[-1]), int(x.shape[-1]) // op.heads
+    rotary = 2 * half if 2 * half != head_dim else 0
+    e.bind(
+        e.op(
+            "RotaryEmbedding", e.need("x"), *tables, e.operand("position_ids"),
+            num_heads=op.heads, interleaved=int(op.interleaved), rotary_embedding_dim=rotary,
+        )
+    )  # fmt: skip
+
+
+def build_mask(
+    e: Emitter, causal: bool, window: int | None, reach: int | None, new: Value, mask: Value | None, past: Value | None
+) -> Any:
+    """Bool [batch or 1, 1, queries, total], True where a key is seen; see `AttentionMask`."""
+    queries = e.size(new, 1)
+    if mask is not None:
+        total = e.size(mask, 1)
+        keep = e.op("Unsqueeze", e.op("Cast", e.get(mask), to=9), e.ints(1, 2), label="ValidKeys")
+        places = _places(e, mask)
+        at_key = e.op("Unsqueeze", places, e.ints(1, 2))
+        at_query = e.op("Unsqueeze", _newest(e, places, mask, new), e.ints(1, 3))
+    else:
+        total = queries if past is None else e.op("Add", e.size(past, 2), queries)
+        keep = None
+        at_key = e.op("Unsqueeze", _arange(e, total), e.ints(0, 1, 2))
+        at_query = e.op("Unsqueeze", _arange(e, total, e.op("Sub", total, queries)), e.ints(0, 1, 3))
+    single = new.shape[1] == 1
+    conditions = [keep] if keep is not None else []
+    if causal and not single:
+        columns = _arange(e, total)
+        newest = _arange(e, total, e.op("Sub", total, queries))
+        conditions.append(e.op("LessOrEqual", columns, e.op("Unsqueeze", newest, e.ints(1)), label="Causal"))
+    if window is not None or reach is not None:
+        distance = e.op("Sub", at_query, at_key, label="Distance")
+        if window is not None:
+            conditions.append(e.op("Less", distance, e.array(window, "int64"), label="Window"))
+        if reach is not None:
+            conditions.append(e.op("LessOrEqual", e.op("Abs", distance), e.array(reach, "int64"), label="Reach"))
+    if not conditions:
+        raise InternalError("a mask that hides nothing")
+    combined = conditions[0]
+    for condition in conditions[1:]:
+        combined = e.op("And", combined, condition)
+    # onnxruntime's Attention wants the query axis in full.
+    rows = e.sizes(mask, (0,)) if mask is not None else e.ints(1)
+    return e.op("Expand", combined, e.op("Concat", rows, e.ints(1), queries, total, axis=0), label="FullMask")
+
+
+@emits(AttentionMask)
+def attention_mask(e: Emitter, op: AttentionMask, node: Node) -> None:
+    new = node.input("new")
+    assert new is not None
+    e.bind(build_mask(e, op.causal, op.window, op.reach, new, node.input("mask"), node.input("past")))
+
+
+@emits(Attention)
+def attention(e: Emitter, op: Attention, node: Node) -> None:
+    """ONNX Attention (opset 24): a mask value where something is hidden, `is_causal` where nothing else is."""
+    q, k, past = node.input("q"), node.input("k"), node.input("past_key")
+    assert q is not None and k is not None
+    mask, causal = e.operand("mask"), 0
+    facts_hide = node.input("key_mask") is not None or op.window is not None or op.reach is not None
+    if mask is None and facts_hide:
+        mask = build_mask(e, op.causal, op.window, op.reach, q, node.input("key_mask"), past)
+    elif mask is None and op.causal and q.shape[1] != 1:
+        causal = 1
+    bias = e.operand("bias")
+    if bias is not None:
+        mask = bias if mask is None else e.op("Where", mask, bias, e.array(np.float32(-np.inf)), label="MaskedBias")
+    results = e.op(
+        "Attention", e.need("q"), e.need("k"), e.need("v"), mask, e.operand("past_key"), e.operand("past_value"),
+        outputs=3 if op.cache else 1, q_num_heads=op.heads, kv_num_heads=op.kv_heads, scale=float(op.scale),
+        is_causal=causal, softcap=op.softcap,
+    )  # fmt: skip
+    e.bind(*(results if op.cache else (results,)))

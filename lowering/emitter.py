@@ -1,0 +1,242 @@
+"""The ONNX graph under construction, as the emitters of core operators see it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import onnx_ir as onnx
+from onnx_ir import DataType
+
+from flowc.errors import InternalError
+from flowc.ir.graph import Graph, Node, Value
+from flowc.ir.op import Op
+from flowc.ir.weight import Constant, Tensor, Weight
+from flowc.lowering.targets import Target
+
+CONTRIB = "com.microsoft"
+INLINE_BYTES = 1024
+"""Constants up to this size lie in the graph file itself."""
+
+DTYPES = {
+    "float32": DataType.FLOAT, "float16": DataType.FLOAT16, "bfloat16": DataType.BFLOAT16,
+    "float64": DataType.DOUBLE, "int64": DataType.INT64, "int32": DataType.INT32, "bool": DataType.BOOL,
+}  # fmt: skip
+
+Emit = Callable[["Emitter", Any, Node], None]
+EMITTERS: dict[type[Op], Emit] = {}
+"""The emitter of each core operator."""
+
+
+def emits(op: type[Op]) -> Callable[[Emit], Emit]:
+    """Register the emitter of a core operator."""
+
+    def register(function: Emit) -> Emit:
+        EMITTERS[op] = function
+        return function
+
+    return register
+
+
+def weight_name(weight: Weight) -> str:
+    """Name of the initializer that holds a weight: the tensor's own, or its first tensor's with a digest."""
+    if isinstance(weight, Tensor):
+        return weight.name
+    import hashlib
+
+    first = next(weight.tensors(), None)
+    digest = hashlib.sha256(weight.key.encode()).hexdigest()[:8]
+    stem = first.name if first is not None else weight.key.split("<")[0].split("(")[0]
+    return f"{stem}~{digest}"
+
+
+class Emitter:
+    """Translates one graph. Emitters of operators call `op`, `ints`, `get` and `bind`."""
+
+    def __init__(self, graph: Graph, target: Target) -> None:
+        self.graph = graph
+        self.target = target
+        self.nodes: list[onnx.Node] = []
+        self.initializers: dict[str, onnx.Value] = {}
+        self.weights: dict[str, Weight] = {}
+        """Initializers that lie in the data file, by name."""
+        self._values: dict[Value, onnx.Value] = {}
+        self._shared: dict[Any, onnx.Value] = {}
+        self._names: set[str] = {o.name for o in graph.outputs} | {v.name for v in graph.inputs}
+        self._node: Node | None = None
+        for value in graph.inputs:
+            self._values[value] = self._typed(value, value.name)
+        self._bound: set[int] = {id(v) for v in self._values.values()}
+
+    def _typed(self, value: Value, name: str) -> onnx.Value:
+        return onnx.Value(name=name, type=onnx.TensorType(DTYPES[value.dtype]), shape=onnx.Shape(value.shape))
+
+    def run(self) -> None:
+        """Emit every node of the graph."""
+        for node in self.graph.nodes:
+            self._node = node
+            emit = EMITTERS.get(type(node.op))
+            if emit is None:
+                raise InternalError(f"target {self.target.name} has no emitter for the operator '{node.op.name}'")
+            emit(self, node.op, node)
+
+    # For the emitters
+
+    @property
+    def node(self) -> Node:
+        """The node being emitted."""
+        if self._node is None:
+            raise InternalError("no node is being emitted")
+        return self._node
+
+    def get(self, value: Value) -> onnx.Value:
+        """The ONNX value of an operand."""
+        if value.weight is not None:
+            return self.weight(value.weight)
+        return self._values[value]
+
+    def operand(self, name: str) -> onnx.Value | None:
+        """An operand of the current node by name, None when absent."""
+        value = self.node.input(name)
+        return self.get(value) if value is not None else None
+
+    def need(self, name: str) -> onnx.Value:
+        """An operand of the current node that is always there."""
+        found = self.operand(name)
+        if found is None:
+            raise InternalError(f"{self.node.op.name} of {self.node.origin.stage} has no operand '{name}'")
+        return found
+
+    def weight(self, weight: Weight) -> onnx.Value:
+        """The initializer of a weight expression; small constants lie in the graph file."""
+        if isinstance(weight, Constant) and weight.nbytes <= INLINE_BYTES:
+            return self.array(weight.values)
+        name = weight_name(weight)
+        if name not in self.initializers:
+            self.initializers[name] = onnx.Value(
+                name=name, type=onnx.TensorType(DTYPES[weight.dtype]), shape=onnx.Shape(weight.shape)
+            )
+            self.weights[name] = weight
+            self._names.add(name)
+        return self.initializers[name]
+
+    def array(self, values: Any, dtype: str | None = None) -> onnx.Value:
+        """A small constant that lies in the graph file; equal ones are shared."""
+        array = np.asarray(values, dtype=dtype)
+        key = ("const", array.dtype.name, array.shape, array.tobytes())
+        if key not in self._shared:
+            text = "x".join(map(str, array.reshape(-1)[:6].tolist())) or "empty"
+            name = self._fresh(f"const.{array.dtype.name}.{text}" if array.size <= 6 else f"const.{array.dtype.name}")
+            value = onnx.Value(name=name, type=onnx.TensorType(DTYPES[array.dtype.name]), shape=onnx.Shape(array.shape))
+            value.const_value = onnx.tensor(array, name=name)
+            self.initializers[name] = value
+            self._shared[key] = value
+        return self._shared[key]
+
+    def ints(self, *values: int) -> onnx.Value:
+        """A 1-D int64 constant."""
+        return self.array(list(values), "int64")
+
+    def op(
+        self,
+        op_type: str,
+        *inputs: onnx.Value | None,
+        domain: str = "",
+        outputs: int = 1,
+        label: str = "",
+        **attributes: Any,
+    ) -> Any:
+        """Add an ONNX node; returns its result, or a tuple where `outputs` > 1."""
+        base = f"/{self.node.outputs[0].name.replace('.', '/')}/{label or op_type}"
+        name = self._fresh(base)
+        operands = list(inputs)
+        while operands and operands[-1] is None:
+            operands.pop()
+        results = [onnx.Value(name=f"{name}:{i}") for i in range(outputs)]
+        attrs = [onnx.Attr(k, *_attribute(v)) for k, v in attributes.items() if v is not None]
+        origin = self.node.origin
+        meta = {"flowc.stage": origin.stage}
+        if origin.span is not None:
+            meta["flowc.source"] = str(origin.span)
+        self.nodes.append(onnx.Node(domain, op_type, operands, attrs, outputs=results, name=name, metadata_props=meta))
+        return results[0] if outputs == 1 else tuple(results)
+
+    def bind(self, *values: onnx.Value) -> None:
+        """Name the results of the current node: ONNX values in the order of its outputs, typed as the IR says."""
+        for ours, theirs in zip(self.node.outputs, values, strict=True):
+            if id(theirs) not in self._bound:
+                self._bound.add(id(theirs))
+                theirs.type = onnx.TensorType(DTYPES[ours.dtype])
+                theirs.shape = onnx.Shape(ours.shape)
+                if ours.name not in self._names:
+                    self._names.add(ours.name)
+                    theirs.name = ours.name
+            self._values[ours] = theirs
+
+    def shared(self, key: Any, make: Callable[[], onnx.Value]) -> onnx.Value:
+        """A value made once per graph."""
+        if key not in self._shared:
+            self._shared[key] = make()
+        return self._shared[key]
+
+    def size(self, value: Value, axis: int) -> onnx.Value:
+        """Size of an axis as a 1-D int64 value of one element."""
+        dim = value.shape[axis]
+        if isinstance(dim, int):
+            return self.ints(dim)
+        theirs = self.get(value)
+        return self.shared(
+            ("size", id(theirs), axis),
+            lambda: self.op("Shape", theirs, start=axis, end=axis + 1, label=f"Shape_{axis}"),
+        )
+
+    def sizes(self, value: Value, axes: Sequence[int], *tail: int) -> onnx.Value:
+        """Sizes of axes and then given numbers, as one int64 vector."""
+        dims = [value.shape[a] for a in axes]
+        if all(isinstance(d, int) for d in dims):
+            return self.ints(*[d for d in dims if isinstance(d, int)], *tail)
+        parts = [self.size(value, a) for a in axes]
+        return self.op("Concat", *parts, *([self.ints(*tail)] if tail else []), axis=0, label="Sizes")
+
+    def _fresh(self, base: str) -> str:
+        name, count = base, 1
+        while name in self._names:
+            count += 1
+            name = f"{base}_{count}"
+        self._names.add(name)
+        return name
+
+    # The result
+
+    def outputs(self) -> list[onnx.Value]:
+        """Graph outputs under their names; a value with two names, or an input, gets an Identity."""
+        results: list[onnx.Value] = []
+        made = {id(v) for n in self.nodes for v in n.outputs}
+        for output in self.graph.outputs:
+            value = self.get(output.value)
+            taken = any(value is r for r in results)
+            if taken or id(value) not in made:
+                value = self.op("Identity", value, label=f"Output_{output.name}")
+                value.type, value.shape = onnx.TensorType(DTYPES[output.value.dtype]), onnx.Shape(output.value.shape)
+            value.name = output.name
+            results.append(value)
+        return results
+
+
+def _attribute(value: Any) -> tuple[Any, Any]:
+    kinds = onnx.AttributeType
+    if isinstance(value, bool):
+        return kinds.INT, int(value)
+    if isinstance(value, int):
+        return kinds.INT, value
+    if isinstance(value, float):
+        return kinds.FLOAT, value
+    if isinstance(value, str):
+        return kinds.STRING, value
+    if isinstance(value, onnx.Graph):
+        return kinds.GRAPH, value
+    if isinstance(value, (list, tuple)):
+        items: list[Any] = list(value)  # pyright: ignore[reportUnknownArgumentType]
+        return (kinds.FLOATS, items) if items and isinstance(items[0], float) else (kinds.INTS, items)
+    raise InternalError(f"an attribute of type {type(value).__name__}")

@@ -1,0 +1,63 @@
+"""One IR graph becomes one ONNX model, its weights still expressions."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import onnx_ir as onnx
+
+from flowc.ir.graph import Graph
+from flowc.ir.weight import Weight
+from flowc.lowering import emit_attention, emit_basic
+from flowc.lowering.data import Layout
+from flowc.lowering.emitter import CONTRIB, DTYPES, Emitter
+from flowc.lowering.targets import Target
+
+EMITTER_MODULES = (emit_attention, emit_basic)
+"""Imported for the emitters they register."""
+
+
+@dataclass(slots=True)
+class Lowered:
+    """An ONNX model whose initializers in `weights` have no data yet."""
+
+    model: onnx.Model
+    weights: Mapping[str, Weight]
+    graph: Graph
+
+    def place(self, layout: Layout) -> None:
+        """Point every initializer at its bytes."""
+        for name, value in self.model.graph.initializers.items():
+            weight = self.weights.get(name)
+            if weight is None:
+                continue
+            place = layout.places[weight.key]
+            value.const_value = onnx.ExternalTensor(
+                place.file, place.offset, weight.nbytes, DTYPES[weight.dtype], shape=onnx.Shape(weight.shape), name=name
+            )
+
+    def serialize(self) -> bytes:
+        """The model file's bytes; the same for the same model, always."""
+        return onnx.to_proto(self.model).SerializeToString(deterministic=True)
+
+
+def lower(graph: Graph, target: Target, metadata: Mapping[str, str]) -> Lowered:
+    """Emit a graph for a target."""
+    emitter = Emitter(graph, target)
+    emitter.run()
+    outputs = emitter.outputs()
+    inputs = [emitter.get(v) for v in graph.inputs]
+    opsets = {"": target.opset}
+    if target.contrib:
+        opsets[CONTRIB] = 1
+    used = {id(v) for n in emitter.nodes for v in n.inputs if v is not None}
+    initializers = [v for v in emitter.initializers.values() if id(v) in used]
+    onnx_graph = onnx.Graph(
+        inputs, outputs, nodes=emitter.nodes, initializers=initializers, opset_imports=opsets, name=graph.phase
+    )
+    model = onnx.Model(
+        onnx_graph, ir_version=target.ir_version, producer_name="flowc", producer_version=metadata["flowc.version"],
+        metadata_props=dict(metadata),
+    )  # fmt: skip
+    return Lowered(model, emitter.weights, graph)
