@@ -52,8 +52,7 @@ def test_files_of_the_first_example_are_those_of_the_table(built: Path) -> None:
 def recomputed(session: onnxruntime.InferenceSession, ids: list[int], count: int) -> list[int]:
     """Greedy tokens of the unified graph, everything computed anew for each token."""
     nothing: dict[str, Array] = {}
-    inputs: list[Any] = session.get_inputs()
-    for value in inputs:
+    for value in cast("list[Any]", session.get_inputs()):
         if value.name.startswith("past_key_values."):
             _, heads, _, size = value.shape
             nothing[value.name] = np.zeros((1, heads, 0, size), np.float32)
