@@ -28,13 +28,14 @@ CODES: dict[str, str] = {
     "encoding": "A file is not UTF-8, or holds characters that no spec needs, such as control characters.",
     "json": "A file is not valid JSON (RFC 8259).",
     "merge-key": "A map uses the merge key '<<', which YAML 1.2 does not have.",
+    "missing-file": "A file that the command line or the spec names does not exist.",
     "multi-document": "A YAML file holds more than one document.",
     "number": "A number is too large, too small or too long to be held exactly enough.",
     "tag": "A YAML value has an explicit tag; specs hold plain values only.",
     "too-deep": "Lists and maps are nested too deeply.",
     "too-large": "A file, or its text with all aliases written out, is larger than flowc reads.",
     "too-many-nodes": "A file has more values than flowc reads, aliases counted as if written out.",
-    "unreadable": "A file cannot be opened or read.",
+    "unreadable-file": "A file cannot be opened or read.",
     "yaml": "A file is not valid YAML 1.2.",
 }
 """What each diagnostic code means, in one sentence."""

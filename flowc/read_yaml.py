@@ -5,6 +5,8 @@ PyYAML splits the text into events; what its own YAML 1.1 rules make of a scalar
     1e-5  .5  012  0o17  0x1F      numbers (012 is twelve)
     no  on  12:30  1_000  1e       texts
     !!int "3"  <<: *base           refused
+
+Tabs outside quotes and block texts are refused too, which YAML 1.2 allows in places.
 """
 
 from __future__ import annotations
@@ -29,7 +31,7 @@ _NUMBER_START = frozenset("+-.0123456789")
 _TAG = re.compile(r"!<[^>\s]*>?|![^\s,\[\]{}]*")
 
 _HINTS = (
-    (r"'\t'", "indent with spaces, not tabs"),
+    (r"'\t'", "use spaces, not tabs, outside quotes"),
     ("cannot start any token", "quote a text that starts with this character"),
     ("mapping values are not allowed", "quote a text that holds ': ', and check the indentation"),
     ("expected <block end>", "the entries of one list or map start in the same column"),
@@ -157,7 +159,12 @@ class _YamlReader:
         while not isinstance(event := self._next(), yaml.MappingEndEvent):
             key = self._node(event, depth + 1)
             value = self._node(self._next(), depth + 1)
-            if isinstance(key, Scalar) and key.value == "<<" and not key.quoted:
+            start = self._start_of(event)
+            if self._text[start - 1 : start] == "?" and self._end_of(event) > start:
+                # YAML 1.2 reads [?a] as a text, PyYAML as a key
+                message = "a '?' that marks a key is followed by a space"
+                self._problems.error("yaml", message, key.span, "quote a text that starts with '?'")
+            elif isinstance(key, Scalar) and key.value == "<<" and not key.quoted:
                 message = "YAML 1.2 has no merge key '<<'"
                 self._problems.error("merge-key", message, key.span, "write the entries out")
             else:

@@ -36,9 +36,11 @@ def read_spec(path: Path) -> Node:
     try:
         with path.open("rb") as file:
             data = file.read(MAX_BYTES + 1)
+    except FileNotFoundError:
+        raise SpecError.of("missing-file", f"there is no file {path}") from None
     except (OSError, ValueError) as error:  # ValueError: a path that no file can have
         reason = error.strerror if isinstance(error, OSError) else error
-        raise SpecError.of("unreadable", f"cannot read {path}: {reason}") from None
+        raise SpecError.of("unreadable-file", f"cannot read {path}: {reason}") from None
     if len(data) > MAX_BYTES:
         raise SpecError.of("too-large", f"{path} is larger than {MAX_BYTES} bytes")
     try:
