@@ -159,8 +159,8 @@ class _YamlReader:
         while not isinstance(event := self._next(), yaml.MappingEndEvent):
             key = self._node(event, depth + 1)
             value = self._node(self._next(), depth + 1)
-            start = self._start_of(event)
-            if self._text[start - 1 : start] == "?" and self._end_of(event) > start:
+            at = self._start_of(event)
+            if self._text[at - 1 : at] == "?" and self._end_of(event) > at:
                 # YAML 1.2 reads [?a] as a text, PyYAML as a key
                 message = "a '?' that marks a key is followed by a space"
                 self._problems.error("yaml", message, key.span, "quote a text that starts with '?'")
