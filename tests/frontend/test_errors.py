@@ -102,6 +102,13 @@ def test_a_syntax_error_of_json() -> None:
     )
 
 
+def test_a_trailing_comma_of_json() -> None:
+    for text, what in (("[1, ]", "item"), ('{"a": 1, }', "entry")):
+        lines = rendered(text, json=True).splitlines()
+        assert lines[0] == f"error[json]: expected an {what} after ','"
+        assert lines[-1] == f"help: JSON has no comma after the last {what}"
+
+
 def test_a_place_at_the_end_of_the_text() -> None:
     assert rendered("[1,\n", json=True) == (
         "error[json]: expected a value, but the text ends here\n --> dir/s.json:2:1\n  |\n2 |\n  | ^"
@@ -109,7 +116,7 @@ def test_a_place_at_the_end_of_the_text() -> None:
 
 
 def test_carets_stand_under_wide_and_combining_characters() -> None:
-    for key, columns in (("日本", 4), ("e\u0301", 1), ("\u00e9", 1)):
+    for key, columns in (("日本", 4), ("\uff21", 2), ("e\u0301", 1), ("\u00e9", 1)):
         lines = rendered(f"{{{key}: 1, {key}: 2}}").splitlines()
         assert lines[3:5] == [f"1 | {{{key}: 1, {key}: 2}}", f"  | {' ' * (columns + 6)}{'^' * columns}"]
 

@@ -84,6 +84,10 @@ def test_a_question_mark_may_begin_a_text() -> None:
     assert plain(parse("?a: ?b", "s.yaml")) == {"?a": "?b"}
 
 
+def test_a_quoted_merge_key_is_a_text() -> None:
+    assert plain(parse("'<<': 1", "s.yaml")) == {"<<": 1}
+
+
 def test_texts_fold_and_escape() -> None:
     text = (
         "plain: one\n  two\n\n  three\nsingle: 'it''s'\n"
@@ -266,6 +270,7 @@ def refused(text: str, *, json: bool = False) -> list[tuple[str, str]]:
         ("a: *b", "alias", "1:4"),
         ("a: &b [*b]", "alias", "1:8"),
         ("a: &b {c: {d: *b}}", "alias", "1:15"),
+        ("a: &b 1\nc: &b [*b]", "alias", "2:8"),
         ("a: 1\n---\nb: 2", "multi-document", "2:1"),
         ("a: 1\n...\n---\n", "multi-document", "3:1"),
         ("a: 18446744073709551616", "number", "1:4"),
@@ -331,6 +336,8 @@ def test_yaml_that_is_refused(text: str, code: str, where: str) -> None:
         (f"[{'9' * 5000}]", "number", "1:2"),
         ('["\x01"]', "encoding", "1:3"),
         ('["\\u0000"]', "encoding", "1:2"),
+        ('["\\b"]', "encoding", "1:2"),
+        ('["\\f"]', "encoding", "1:2"),
         ('["\\ud83d"]', "encoding", "1:2"),
         ('["\\ude00\\ud83d"]', "encoding", "1:2"),
     ],
@@ -378,6 +385,9 @@ def test_depth_counts_what_an_alias_stands_for() -> None:
 
     parse(chain(MAX_DEPTH - 1), "s.yaml")  # the map is a level too
     assert refused(chain(MAX_DEPTH)) == [("too-deep", f"{MAX_DEPTH}:12")]
+    half = MAX_DEPTH // 2
+    lopsided = f"a: &a [{'[' * half}{']' * half}, [x]]\nb: {'[' * half}*a{']' * half}"
+    assert [code for code, _ in refused(lopsided)] == ["too-deep"]
 
 
 def test_the_number_of_values_is_bounded() -> None:
