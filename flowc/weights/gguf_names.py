@@ -82,6 +82,7 @@ ARCHITECTURES: Mapping[str, _Arch] = {
     "gemma3": _Arch({**_GEMMA2, **_QK_NORMS}, norms_plus_one=True),
     "phi3": _Arch(_PHI3),
 }
+_MAX_EXPERTS = 4096
 _LAYER_NAME = re.compile(r"blk\.(0|[1-9]\d{0,5})\.(\w+)\.(weight|bias)")
 _OUTER_NAME = re.compile(r"(\w+)\.(weight|bias)")
 
@@ -129,6 +130,8 @@ def _parts(architecture: str, arch: _Arch, metadata: Mapping[str, object], tenso
 
 def _experts(tensor: GgufTensor, layer: str, name: str) -> Iterator[Part]:
     experts, rows, columns = tensor.shape
+    if experts > _MAX_EXPERTS:
+        raise _broken(f"tensor '{tensor.name}' has {experts} experts")
     for expert in range(experts):
         yield Part(f"model.layers.{layer}.mlp.experts.{expert}.{name}", tensor, (rows, columns), expert * rows)
 
