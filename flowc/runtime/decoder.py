@@ -163,7 +163,7 @@ class Decoder:
             case "unified" | "decode":
                 prefill = decode = graph(way, prepack=False)
             case _:
-                raise SpecError.of("bad-graph", f"'{way}' is not one of pair, unified, decode")
+                raise ValueError(f"'{way}' is not one of pair, unified, decode")
         return cls(way, prefill, decode, decode.assume or manifest.assume, manifest.logits)
 
     @property
@@ -226,14 +226,14 @@ class Decoder:
         whole: Ids = np.concatenate([self._mask, new], axis=1)
         if self._assume == "no-padding" and not whole.all():
             raise SpecError.of(
-                "assumed-no-padding",
+                "assumed-padding",
                 "the model was built with --assume no-padding and cannot take a padded batch",
                 hint="build it without --assume",
             )
         if self._assume == "right-padding":
             if not _right_padded(new) or (self.length and not new.all()):
                 raise SpecError.of(
-                    "assumed-right-padding",
+                    "assumed-padding",
                     "the model was built with --assume right-padding: each row of a prompt's mask must be ones, then "
                     "zeros, and no later token may be masked",
                     hint="build it without --assume, or pad on the right",

@@ -43,13 +43,13 @@ def check_prompt(ids: Sequence[int], model: ModelFacts) -> None:
     """Raise SpecError when a model cannot take these ids: none, outside the vocabulary, or more than its context."""
     wrong = Diagnostics()
     if not ids:
-        wrong.error("empty-prompt", "the prompt has no tokens")
+        wrong.error("bad-prompt", "the prompt has no tokens")
     outside = [i for i in ids if i < 0 or (model.vocab is not None and i >= model.vocab)]
     if outside:
         shown = ", ".join(map(str, outside[:5])) + (" …" if len(outside) > 5 else "")
-        wrong.error("bad-token", f"token ids {shown} lie outside the vocabulary of {model.vocab}")
+        wrong.error("bad-prompt", f"token ids {shown} lie outside the vocabulary of {model.vocab}")
     if model.context_length is not None and len(ids) > model.context_length:
-        wrong.error("long-prompt", f"the prompt has {len(ids)} tokens; the model's context is {model.context_length}")
+        wrong.error("bad-prompt", f"the prompt has {len(ids)} tokens; the model's context is {model.context_length}")
     wrong.raise_if_any()
 
 

@@ -110,11 +110,11 @@ class Manifest:
             return
         path = self.folder / self.data.file
         if not path.is_file():
-            raise WeightsError.of("missing-weights", f"the weights file {path} is not there")
+            raise WeightsError.of("missing-file", f"the weights file {path} is not there")
         size = path.stat().st_size
         if self.data.bytes is not None and size != self.data.bytes:
             raise WeightsError.of(
-                "changed-weights", f"the weights file {path} has {size} bytes; the build wrote {self.data.bytes}"
+                "changed-file", f"the weights file {path} has {size} bytes; the build wrote {self.data.bytes}"
             )
 
 

@@ -172,7 +172,7 @@ def run_once(session: InferenceSession, feeds: Mapping[str, Array]) -> dict[str,
     unknown = [name for name in feeds if name not in wanted]
     if unknown:
         listed = ", ".join(map(str, wanted.values()))
-        raise SpecError.of("unknown-input", f"the graph has no input {', '.join(unknown)}", hint=f"it takes {listed}")
+        raise SpecError.of("bad-input", f"the graph has no input {', '.join(unknown)}", hint=f"it takes {listed}")
     given = dict(feeds)
     for name, port in wanted.items():
         array = given.setdefault(name, _implied(port, given))
@@ -197,7 +197,7 @@ def _implied(port: Port, given: Mapping[str, Array]) -> Array:
         if port.name == "attention_mask":
             cached = (a.shape[2] for name, a in given.items() if name.endswith(".key") and a.ndim == 4)
             return np.ones((ids.shape[0], ids.shape[1] + next(cached, 0)), np.int64)
-    raise SpecError.of("missing-input", f"the graph takes an input that was not given: {port}")
+    raise SpecError.of("bad-input", f"the graph takes an input that was not given: {port}")
 
 
 def empty_past(port: Port, batch: int) -> Array:

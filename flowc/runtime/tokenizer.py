@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
-from flowc.errors import SpecError
+from flowc.errors import SpecError, WeightsError
 from flowc.runtime.manifest import Manifest
 
 if TYPE_CHECKING:
@@ -49,7 +49,8 @@ class Tokenizer:
         """The tokenizer of a model.
 
         Raises:
-            SpecError: the model has none, or one of its files cannot be read.
+            SpecError: the model has none.
+            WeightsError: one of its files cannot be read.
         """
         path = manifest.tokenizer_file("tokenizer.json")
         if path is None:
@@ -80,7 +81,7 @@ class Tokenizer:
         if raw or self.template is None:
             if system is not None:
                 why = "--raw leaves it out" if raw else "this model has none"
-                raise SpecError.of("no-chat-template", f"a system message needs the chat template, and {why}")
+                raise SpecError.of("chat-template", f"a system message needs the chat template, and {why}")
             return self.encode(text)
         messages = [{"role": "user", "content": text}]
         if system is not None:
@@ -145,7 +146,7 @@ def _read_tokenizer(path: Path) -> tokenizers.Tokenizer:
     try:
         found = tokenizers.Tokenizer.from_file(str(path))
     except Exception as error:  # the library raises bare Exception
-        raise SpecError.of("bad-tokenizer", f"cannot read {path}: {error}") from None
+        raise WeightsError.of("broken-tokenizer", f"cannot read {path}: {error}") from None
     # Files of sentence encoders often pad or cut every text to 128 tokens; HuggingFace drops that too unless asked.
     found.no_padding()
     found.no_truncation()
@@ -158,7 +159,7 @@ def _read_json(path: Path | None) -> dict[str, Any]:
     try:
         found: Any = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise SpecError.of("bad-tokenizer", f"cannot read {path}: {error}") from None
+        raise WeightsError.of("broken-tokenizer", f"cannot read {path}: {error}") from None
     return cast("dict[str, Any]", found) if isinstance(found, dict) else {}
 
 
@@ -178,7 +179,7 @@ def _template(config: dict[str, Any], file: Path | None) -> str | None:
         try:
             return file.read_text(encoding="utf-8")
         except (OSError, UnicodeDecodeError) as error:
-            raise SpecError.of("bad-tokenizer", f"cannot read {file}: {error}") from None
+            raise WeightsError.of("broken-tokenizer", f"cannot read {file}: {error}") from None
     template: Any = config.get("chat_template")
     if isinstance(template, list):  # several, by name
         entries = cast("list[dict[str, str]]", template)

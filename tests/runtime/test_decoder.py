@@ -103,10 +103,10 @@ def test_a_shared_buffer_grows(tmp_path: Path, way: str) -> None:
 @pytest.mark.parametrize(
     ("form", "mask", "code"),
     [
-        ("shared", [[0, 1, 1]], "assumed-right-padding"),
-        ("shared", [[1, 0, 1]], "assumed-right-padding"),
-        ("no-padding", [[0, 1, 1]], "assumed-no-padding"),
-        ("no-padding", [[1, 1, 0]], "assumed-no-padding"),
+        ("shared", [[0, 1, 1]], "assumed-padding"),
+        ("shared", [[1, 0, 1]], "assumed-padding"),
+        ("no-padding", [[0, 1, 1]], "assumed-padding"),
+        ("no-padding", [[1, 1, 0]], "assumed-padding"),
     ],
 )
 def test_padding_that_the_graphs_do_not_handle(tmp_path: Path, form: str, mask: list[list[int]], code: str) -> None:
@@ -143,7 +143,7 @@ def test_ways_that_there_are_not(tmp_path: Path) -> None:
         opened(tmp_path, graphs=["prefill"])
     with pytest.raises(SpecError, match="without a prefill graph"):
         opened(tmp_path, "pair", graphs=["unified"])
-    with pytest.raises(SpecError, match="not one of pair"):
+    with pytest.raises(ValueError, match="not one of pair"):
         opened(tmp_path, "sideways")
 
 

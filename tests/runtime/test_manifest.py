@@ -112,11 +112,11 @@ def test_the_weights_file_must_be_there_in_its_size(built: Path) -> None:
     data.write_bytes(data.read_bytes()[:-1])
     with pytest.raises(WeightsError) as caught:
         found.graph_path("decode")
-    assert codes(caught.value) == ["changed-weights"]
+    assert codes(caught.value) == ["changed-file"]
     data.unlink()
     with pytest.raises(WeightsError) as caught:
         found.graph_path("decode")
-    assert codes(caught.value) == ["missing-weights"]
+    assert codes(caught.value) == ["missing-file"]
 
 
 def test_a_graph_that_was_not_built(tmp_path: Path) -> None:

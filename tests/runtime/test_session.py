@@ -76,8 +76,8 @@ def test_inputs_that_follow_from_the_others(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("feeds", "code"),
     [
-        ({"input_idz": np.zeros((1, 1), np.int64)}, "unknown-input"),
-        ({}, "missing-input"),
+        ({"input_idz": np.zeros((1, 1), np.int64)}, "bad-input"),
+        ({}, "bad-input"),
         ({"input_ids": np.zeros((1, 1), np.int32)}, "bad-input"),
         ({"input_ids": np.zeros(1, np.int64), "attention_mask": np.zeros((1, 1), np.int64)}, "bad-input"),
         ({"input_ids": np.full((1, 1), 10**6)}, "bad-input"),

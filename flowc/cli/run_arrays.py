@@ -1,0 +1,76 @@
+"""Arrays through one graph, once: what `flowc run` does with encoders and with --input."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import click
+import numpy as np
+import numpy.typing as npt
+
+from flowc.errors import SpecError
+from flowc.runtime import session as sessions
+from flowc.runtime.manifest import Manifest
+
+_SHOWN = 8
+
+
+def run_arrays(
+    manifest: Manifest,
+    graph: str,
+    feeds: Mapping[str, npt.NDArray[Any]],
+    *,
+    threads: int | None,
+    output: Path | None,
+    as_json: bool,
+) -> None:
+    """Run a graph and show each output's dtype, shape and first values; `output` is an .npz for all of them."""
+    session = sessions.open_session(manifest.graph_path(graph), threads=threads, prepack=False)
+    outputs = sessions.run_once(session, feeds)
+    if output is not None:
+        write_npz(output, outputs)
+        click.echo(f"wrote {output}", err=True)
+    if as_json:
+        shown = {name: _facts(array) for name, array in outputs.items()}
+        click.echo(json.dumps({"model": manifest.name, "graph": graph, "outputs": shown}))
+        return
+    for name, array in outputs.items():
+        facts = _facts(array)
+        values = " ".join(f"{value:.6g}" for value in facts["first"])
+        click.echo(f"{name} {facts['dtype']}{facts['shape']}: {values}{' …' if array.size > _SHOWN else ''}")
+
+
+def _facts(array: npt.NDArray[Any]) -> dict[str, Any]:
+    return {"dtype": str(array.dtype), "shape": list(array.shape), "first": array.ravel()[:_SHOWN].tolist()}
+
+
+def read_array(name: str, file: Path) -> npt.NDArray[Any]:
+    """The array of an .npy file.
+
+    Raises:
+        SpecError: the file cannot be read, or is not .npy (pickled objects are never loaded).
+    """
+    try:
+        with file.open("rb") as stream:
+            return np.lib.format.read_array(stream, allow_pickle=False)
+    except (OSError, ValueError, EOFError) as error:
+        raise SpecError.of("bad-input", f"cannot read input {name} from {file}: {error}") from None
+
+
+def write_npz(path: Path, arrays: Mapping[str, npt.NDArray[Any]]) -> None:
+    """Write arrays under their names, all or nothing.
+
+    Raises:
+        SpecError: the file cannot be written.
+    """
+    partial = path.with_name(path.name + ".partial")
+    try:
+        with partial.open("wb") as stream:
+            np.savez(stream, allow_pickle=False, **arrays)
+        partial.replace(path)
+    except OSError as error:
+        partial.unlink(missing_ok=True)
+        raise SpecError.of("bad-output", f"cannot write {path}: {error.strerror or error}") from None
