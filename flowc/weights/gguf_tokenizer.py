@@ -27,6 +27,8 @@ Json = dict[str, object]
 
 _NORMAL, _UNKNOWN, _CONTROL, _USER_DEFINED = 1, 2, 3, 4  # tokenizer.ggml.token_type
 _SPACE = "\u2581"  # SentencePiece's visible space
+_MAX_TOKENS = 1 << 21
+_MAX_PIECE = 256  # characters of a SentencePiece token, which allows 16 unless told otherwise
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,9 +134,7 @@ def _sentencepiece(metadata: Mapping[str, object], vocabulary: _Vocabulary) -> J
     ]
     if prefix:
         decoders.append({"type": "Strip", "content": " ", "start": 1, "stop": 0})
-    scores = metadata.get("tokenizer.ggml.scores")
-    if not isinstance(scores, list) or len(cast("list[object]", scores)) != len(vocabulary.tokens):
-        raise _broken("does not give every token a score")
+    scores = _per_token(metadata, "scores", float, len(vocabulary.tokens))
     merges = _merges_by_score(vocabulary, cast("list[float]", scores))
     return {
         "normalizer": {"type": "Sequence", "normalizers": steps},
@@ -150,6 +150,8 @@ def _merges_by_score(vocabulary: _Vocabulary, scores: list[float]) -> list[list[
     ids = {token: i for i, token in enumerate(vocabulary.tokens) if vocabulary.types[i] == _NORMAL}
     found: list[tuple[float, int, int, int]] = []
     for token, number in ids.items():
+        if len(token) > _MAX_PIECE:
+            raise _broken(f"has a piece of {len(token)} characters")
         for cut in range(1, len(token)):
             left, right = ids.get(token[:cut]), ids.get(token[cut:])
             if left is not None and right is not None:
@@ -219,9 +221,11 @@ def _template(vocabulary: _Vocabulary, inner: object) -> object:
 
 def _vocabulary(metadata: Mapping[str, object], *, bos_by_default: bool) -> _Vocabulary:
     tokens = _texts(metadata, "tokenizer.ggml.tokens")
-    types = metadata.get("tokenizer.ggml.token_type", [_NORMAL] * len(tokens))
-    if not isinstance(types, list) or len(cast("list[object]", types)) != len(tokens):
-        raise _broken("does not give every token a type")
+    if len(tokens) > _MAX_TOKENS:
+        raise _broken(f"has {len(tokens)} tokens, more than any model")
+    types = [_NORMAL] * len(tokens)
+    if "tokenizer.ggml.token_type" in metadata:
+        types = cast("list[int]", _per_token(metadata, "token_type", int, len(tokens)))
     roles: dict[str, int] = {}
     for role, key in (("bos", "bos"), ("eos", "eos"), ("unk", "unknown"), ("pad", "padding")):
         number = metadata.get(f"tokenizer.ggml.{key}_token_id")
@@ -232,7 +236,15 @@ def _vocabulary(metadata: Mapping[str, object], *, bos_by_default: bool) -> _Voc
         roles[role] = number
     add_bos = metadata.get("tokenizer.ggml.add_bos_token", bos_by_default) is True and "bos" in roles
     add_eos = metadata.get("tokenizer.ggml.add_eos_token", False) is True and "eos" in roles
-    return _Vocabulary(tokens, cast("list[int]", types), roles, add_bos, add_eos)
+    return _Vocabulary(tokens, types, roles, add_bos, add_eos)
+
+
+def _per_token(metadata: Mapping[str, object], name: str, kind: type, count: int) -> list[object]:
+    value = metadata.get(f"tokenizer.ggml.{name}")
+    items = cast("list[object]", value) if isinstance(value, list) else []
+    if len(items) != count or not all(type(item) is kind for item in items):
+        raise _broken(f"does not give every token a value in '{name}'")
+    return items
 
 
 def _texts(metadata: Mapping[str, object], key: str) -> list[str]:
