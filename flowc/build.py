@@ -8,8 +8,11 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Generator, Iterator, Mapping
+import threading
+from collections.abc import Callable, Generator
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any, cast
 
@@ -18,7 +21,6 @@ from flowc.compile import Compiled, metadata
 from flowc.errors import InternalError, SpecError, WeightsError
 from flowc.ir.weight import Weight
 from flowc.lowering.data import InPlace, Layout, in_place_reader, plan, write
-from flowc.lowering.lower import Lowered, lower
 from flowc.lowering.targets import target
 from flowc.spec import Phase
 from flowc.weights import Checkpoint, find_tokenizer_files
@@ -63,25 +65,25 @@ def build(
         raise SpecError.of("bad-output", f"the output must be named *.onnx, not '{out.name}'")
     if compiled.checkpoint is None:
         raise InternalError("a build needs a checkpoint")
-    lowered: dict[Phase, Lowered] = {p: lower(g, target(compiled.request.target), metadata(compiled, p)) for p, g in compiled.graphs.items()}
-    folder = out.absolute().parent
+    checkpoint, folder = compiled.checkpoint, out.absolute().parent
     data_name = f"{out.name}.data"
-    layout = plan(_weights(lowered), data_name, _in_place(compiled.checkpoint, folder) if in_place else None)
+    weights = (w for graph in compiled.graphs.values() for w in graph.weights())
+    layout = plan(weights, data_name, _in_place(checkpoint, folder) if in_place else None)
     with _workshop(folder) as work:
-        digest = _write_data(compiled.checkpoint, layout, work / data_name, progress)
         manifest = _manifest(compiled, out, verify)
+        with _writing(checkpoint, layout, work / data_name, progress) as digest:
+            # While the data streams to its file, the graphs are emitted: neither waits for the other.
+            for phase, content in _emit(compiled, layout).items():
+                name = graph_file(out, phase)
+                (work / name).write_bytes(content)
+                manifest["graphs"][phase] = {"file": name, "sha256": hashlib.sha256(content).hexdigest()}
         if layout.stored:
-            manifest["data"] = {"file": data_name, "sha256": digest, "bytes": layout.size}
+            manifest["data"] = {"file": data_name, "sha256": digest.result(), "bytes": layout.size}
         if in_place:
-            manifest["in_place"] = _sources(compiled.checkpoint)
-        for phase, model in lowered.items():
-            model.place(layout)
-            content = model.serialize()
-            (work / graph_file(out, phase)).write_bytes(content)
-            manifest["graphs"][phase] = {"file": graph_file(out, phase), "sha256": hashlib.sha256(content).hexdigest()}
+            manifest["in_place"] = _sources(checkpoint)
         manifest["tokenizer"] = [
             {"file": f.name, "sha256": hashlib.sha256(f.read_bytes()).hexdigest()}
-            for f in _copy_tokenizer(compiled.checkpoint, work)
+            for f in _copy_tokenizer(checkpoint, work)
         ]
         manifest_path = work / f"{out.name.removesuffix('.onnx')}.flowc.json"
         built = Built(folder, manifest)
@@ -106,23 +108,41 @@ def build(
     return built
 
 
-def _weights(lowered: Mapping[Phase, Lowered]) -> Iterator[Weight]:
-    for model in lowered.values():
-        yield from model.weights.values()
+def _emit(compiled: Compiled, layout: Layout) -> dict[Phase, bytes]:
+    """The graph files' contents."""
+    from flowc.lowering.lower import lower
+
+    contents: dict[Phase, bytes] = {}
+    for phase, graph in compiled.graphs.items():
+        lowered = lower(graph, target(compiled.request.target), metadata(compiled, phase))
+        lowered.place(layout)
+        contents[phase] = lowered.serialize()
+    return contents
 
 
-def _write_data(checkpoint: Checkpoint, layout: Layout, path: Path, progress: Progress | None) -> str:
-    def finite(array: Any, weight: Weight) -> None:
+@contextlib.contextmanager
+def _writing(checkpoint: Checkpoint, layout: Layout, path: Path, progress: Progress | None) -> Generator[Future[str]]:
+    """Streams the data file on a thread of its own; the future gives its sha256. Leaving early stops the stream."""
+    stop = threading.Event()
+
+    def check(array: Any, weight: Weight) -> None:
+        if stop.is_set():
+            raise InternalError("the build was stopped")
         check_finite(array, next((t.name for t in weight.tensors()), weight.key))
-
-    if not layout.stored:
-        return ""
 
     def report(done: int) -> None:
         if progress is not None:
             progress(done, layout.size)
 
-    return write(layout, path, checkpoint.read, finite, report)
+    with ThreadPoolExecutor(max_workers=1) as pool:
+        future = pool.submit(write, layout, path, checkpoint.read, check, report) if layout.stored else Future[str]()
+        try:
+            yield future
+            if layout.stored:
+                future.result()
+        except BaseException:
+            stop.set()
+            raise
 
 
 @contextlib.contextmanager
@@ -150,10 +170,6 @@ def _publish(work: Path, folder: Path, last: str) -> list[Path]:
 def _manifest(compiled: Compiled, out: Path, verify: str) -> dict[str, Any]:
     request, spec = compiled.request, compiled.spec
     eos = spec.symbol("eos")
-    import numpy
-    import onnx
-    import onnx_ir
-
     return {
         "flowc": __version__,
         "name": spec.name,
@@ -166,7 +182,7 @@ def _manifest(compiled: Compiled, out: Path, verify: str) -> dict[str, Any]:
         "verify": verify,
         "spec_sha256": spec.sha256(),
         "spec": spec.resolved(),
-        "versions": {"numpy": numpy.__version__, "onnx": onnx.__version__, "onnx_ir": onnx_ir.__version__},
+        "versions": {name: version(name) for name in ("numpy", "onnx", "onnx-ir")},
         "min_onnxruntime": target(request.target).min_onnxruntime,
         "model": {
             "vocab": spec.integer("vocab"),

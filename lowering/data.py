@@ -12,13 +12,19 @@ import threading
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 import numpy as np
 
-from flowc.ir.weight import Concat, Read, Rows, Tensor, Weight
+from flowc.ir.weight import Concat, Constant, Read, Rows, Tensor, Weight
 
 ALIGNMENT = 4096
+INLINE_BYTES = 1024
+
+
+def lies_in_graph(weight: Weight) -> TypeGuard[Constant]:
+    """Whether a weight is a small constant, which lies in the graph file itself."""
+    return isinstance(weight, Constant) and weight.nbytes <= INLINE_BYTES
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +53,8 @@ def plan(weights: Iterable[Weight], file: str, in_place: InPlace | None = None) 
     layout = Layout()
     unique: dict[str, Weight] = {}
     for weight in weights:
-        unique.setdefault(weight.key, weight)
+        if not lies_in_graph(weight):
+            unique.setdefault(weight.key, weight)
     if in_place is not None:
         for key, weight in unique.items():
             place = in_place(weight)

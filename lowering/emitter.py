@@ -12,12 +12,11 @@ from onnx_ir import DataType
 from flowc.errors import InternalError
 from flowc.ir.graph import Graph, Node, Value
 from flowc.ir.op import Op
-from flowc.ir.weight import Constant, Tensor, Weight
+from flowc.ir.weight import Tensor, Weight
+from flowc.lowering.data import lies_in_graph
 from flowc.lowering.targets import Target
 
 CONTRIB = "com.microsoft"
-INLINE_BYTES = 1024
-"""Constants up to this size lie in the graph file itself."""
 
 DTYPES = {
     "float32": DataType.FLOAT, "float16": DataType.FLOAT16, "bfloat16": DataType.BFLOAT16,
@@ -110,7 +109,7 @@ class Emitter:
 
     def weight(self, weight: Weight) -> onnx.Value:
         """The initializer of a weight expression; small constants lie in the graph file."""
-        if isinstance(weight, Constant) and weight.nbytes <= INLINE_BYTES:
+        if lies_in_graph(weight):
             return self.array(weight.values)
         name = weight_name(weight)
         if name not in self.initializers:
