@@ -62,8 +62,8 @@ generated: $(READY) ## are the generated files up to date?
 golden: $(READY) ## replay the recorded outputs of golden/ alone
 	$(PY) -m pytest -m 'golden and not slow'
 
-parity: $(READY) ## compare every case of golden/ and ../shared with HuggingFace's numbers
-	$(PY) -m pytest tests/parity
+parity: $(READY) ## compare every case with HuggingFace and write docs/parity.md
+	$(PY) -m tests.parity
 
 wheel: $(READY) ## build sdist and wheel, install the wheel into a new venv, use it from another folder
 	rm -rf build dist out/wheel

@@ -52,9 +52,9 @@ class Model:
         self.files = {p: folder / stem.get(p, f"model.{p}.onnx") for p in compiled.graphs}
 
     @functools.cached_property
-    def sessions(self) -> dict[str, ort.InferenceSession]:
+    def sessions(self) -> dict[str, Any]:
         """A session per graph."""
-        options = ort.SessionOptions()
+        options: Any = ort.SessionOptions()
         options.intra_op_num_threads = 1
         options.log_severity_level = 3
         return {p: ort.InferenceSession(f, options, ["CPUExecutionProvider"]) for p, f in self.files.items()}

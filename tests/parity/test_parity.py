@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import json
+
 import pytest
 
 from flowc.importers.family import families
@@ -9,25 +11,17 @@ from tests.parity.harness import check_case
 TARGETS = ("ort-cpu", "portable")
 
 
-def _cases() -> list[str]:
+def parity_cases() -> list[str]:
+    """Cases of families that have an importer, by name."""
     known = families()
-    return [
-        n
-        for n, f in case_folders().items()
-        if Oracle(f).meta["kind"] in ("decoder", "encoder", "vision") and _type(f) in known
-    ]
-
-
-def _type(folder: object) -> str:
-    import json
-    from pathlib import Path
-
-    return json.loads((Path(str(folder)) / "config.json").read_text()).get("model_type", "")
+    configs = {name: json.loads((folder / "config.json").read_text()) for name, folder in case_folders().items()
+               if (folder / "config.json").is_file()}  # fmt: skip
+    return sorted(name for name, config in configs.items() if config.get("model_type") in known)
 
 
 @pytest.mark.golden
 @pytest.mark.parametrize("target", TARGETS)
-@pytest.mark.parametrize("case", _cases())
+@pytest.mark.parametrize("case", parity_cases())
 def test_case_equals_huggingface(case: str, target: str) -> None:
     checks = check_case(Oracle(case_folders()[case]), target)
     bad = [f"{c.what}: {c.error:.3g} (allowed {c.allowed:g})" for c in checks if not c.good]
