@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import functools
 import math
 import os
 import struct
@@ -60,6 +61,13 @@ def test_every_quantisation_reads_as_the_library_dequantises_it(tmp_path: Path, 
     assert checkpoint.read(name).dtype == np.float32
     np.testing.assert_array_equal(checkpoint.read(name), expected)
     np.testing.assert_array_equal(checkpoint.read(name, slice(63, 140)), expected[63:140])
+
+
+def test_part_of_a_quantised_vector_need_not_begin_or_end_with_a_block(tmp_path: Path) -> None:
+    raw = packed(T.Q8_0, 1, 96)
+    file = write_gguf(tmp_path / "m.gguf", {"blk.0.attn_v.bias": (raw.reshape(-1), T.Q8_0)}, arch="qwen2")
+    got = open_checkpoint(file).read("model.layers.0.self_attn.v_proj.bias", slice(5, 70))
+    np.testing.assert_array_equal(got, dequantize(raw, T.Q8_0).reshape(-1)[5:70])
 
 
 def scale_and_minimum_q4_1(raw: npt.NDArray[np.uint8], columns: int) -> Array:
@@ -366,18 +374,20 @@ def test_what_flowc_does_not_do_is_refused_by_name(tmp_path: Path) -> None:
         open_checkpoint(write_gguf(tmp_path / "b.gguf", {"output.weight": values(2, 2)}, split__count=3))
 
 
-@settings(max_examples=400)
-@given(st.data())
-def test_mutated_headers_are_read_or_refused(tmp_path_factory: pytest.TempPathFactory, data: st.DataObject) -> None:
-    folder = tmp_path_factory.mktemp("fuzz")
+@functools.cache
+def whole_file(folder: Path) -> bytes:
     stored: dict[str, Any] = {"output.weight": values(4, 32), "blk.0.attn_q.weight": (packed(T.Q8_0, 8, 32), T.Q8_0)}
-    counts: dict[str, Any] = {"llama__attention__head_count": 2, "tokens": ["a", "b"], "ids": [1, 2]}
-    file = write_gguf(folder / "m.gguf", stored, **counts)
-    whole = bytearray(file.read_bytes())
-    head = len(whole) - 4 * 32 * 4 - 8 * 34
+    metadata: dict[str, Any] = {"llama__attention__head_count": 2, "tokens": ["a", "b"], "ids": [1, 2]}
+    return write_gguf(folder / "whole.gguf", stored, **metadata).read_bytes()
+
+
+def check_mutated(folder: Path, data: st.DataObject) -> None:
+    mutated = bytearray(whole_file(folder))
+    head = len(mutated) - 4 * 32 * 4 - 8 * 34
     for _ in range(data.draw(st.integers(1, 4))):
-        whole[data.draw(st.integers(0, head))] = data.draw(st.sampled_from([0, 1, 2, 8, 9, 127, 128, 255]))
-    file.write_bytes(whole)
+        mutated[data.draw(st.integers(0, head))] = data.draw(st.sampled_from([0, 1, 2, 8, 9, 127, 128, 255]))
+    file = folder / "mutated.gguf"
+    file.write_bytes(mutated)
     try:
         checkpoint = GgufCheckpoint.open(file)
         for name, info in checkpoint.tensors().items():
@@ -386,6 +396,19 @@ def test_mutated_headers_are_read_or_refused(tmp_path_factory: pytest.TempPathFa
             assert checkpoint.metadata[key] is not None
     except WeightsError:
         pass
+
+
+@settings(max_examples=400)
+@given(st.data())
+def test_mutated_headers_are_read_or_refused(tmp_path_factory: pytest.TempPathFactory, data: st.DataObject) -> None:
+    check_mutated(tmp_path_factory.getbasetemp(), data)
+
+
+@pytest.mark.slow
+@settings(max_examples=50_000)
+@given(st.data())
+def test_very_many_mutations_are_read_or_refused(tmp_path_factory: pytest.TempPathFactory, data: st.DataObject) -> None:
+    check_mutated(tmp_path_factory.getbasetemp(), data)
 
 
 SMOLLM2, GEMMA3 = "smollm2/SmolLM2-135M-Instruct.Q4_1.gguf", "gemma3-270m/gemma-3-270m-Q4_K_M.gguf"

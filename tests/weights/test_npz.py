@@ -147,18 +147,31 @@ def test_a_flipped_bit_is_seen_by_the_checksum(tmp_path: Path) -> None:
         open_checkpoint(file).read("w")
 
 
-@settings(max_examples=200)
-@given(st.data())
-def test_mutated_archives_are_read_or_refused(tmp_path_factory: pytest.TempPathFactory, data: st.DataObject) -> None:
-    folder = tmp_path_factory.mktemp("fuzz")
-    file = archive(folder / "m.npz", {"a.npy": npy(np.arange(4.0)), "b.npy": npy(np.arange(6))}, zipfile.ZIP_DEFLATED)
+def check_mutated(folder: Path, data: st.DataObject) -> None:
+    members = {"a.npy": npy(np.arange(4.0)), "b.npy": npy(np.arange(6))}
+    file = archive(
+        folder / "mutated.npz", members, data.draw(st.sampled_from([zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED]))
+    )
     whole = bytearray(file.read_bytes())
     for _ in range(data.draw(st.integers(1, 4))):
         whole[data.draw(st.integers(0, len(whole) - 1))] = data.draw(st.integers(0, 255))
     file.write_bytes(whole[: data.draw(st.integers(len(whole) - 40, len(whole)))])
     try:
         checkpoint = NpzCheckpoint.open(file)
-        for name in checkpoint.tensors():
-            checkpoint.read(name)
+        for name, info in checkpoint.tensors().items():
+            assert checkpoint.read(name).shape == info.shape
     except WeightsError:
         pass
+
+
+@settings(max_examples=200)
+@given(st.data())
+def test_mutated_archives_are_read_or_refused(tmp_path_factory: pytest.TempPathFactory, data: st.DataObject) -> None:
+    check_mutated(tmp_path_factory.getbasetemp(), data)
+
+
+@pytest.mark.slow
+@settings(max_examples=50_000)
+@given(st.data())
+def test_very_many_mutations_are_read_or_refused(tmp_path_factory: pytest.TempPathFactory, data: st.DataObject) -> None:
+    check_mutated(tmp_path_factory.getbasetemp(), data)

@@ -57,6 +57,12 @@ def test_bfloat16_reads_as_ml_dtypes_converts_it(tmp_path: Path) -> None:
     np.testing.assert_array_equal(rows, every[100:200].astype(np.float32))
 
 
+def test_any_byte_but_zero_is_true(tmp_path: Path) -> None:
+    file = tmp_path / "m.safetensors"
+    file.write_bytes(safetensors_bytes({"w": entry("BOOL", [4], 0, 4)}, b"\0\1\2\xff"))
+    assert open_checkpoint(file).read("w").tolist() == [0, 1, 1, 1]
+
+
 def test_a_plain_tensor_lies_at_its_offset(tmp_path: Path) -> None:
     array = some("float16", 6, 2)
     safetensors.numpy.save_file({"pad": some("int8", 3), "w": array}, tmp_path / "m.safetensors")
@@ -230,13 +236,9 @@ def mutated(data: st.DataObject, whole: bytes) -> bytes:
     return bytes(file)
 
 
-@settings(max_examples=300)
-@given(st.data())
-def test_what_is_accepted_is_what_the_reference_library_accepts(
-    tmp_path_factory: pytest.TempPathFactory, data: st.DataObject
-) -> None:
+def check_mutated(folder: Path, data: st.DataObject) -> None:
     header = {"a": entry("F32", [2, 3], 0, 24), "b.c": entry("I64", [1], 24, 32), "d": entry("BF16", [4], 32, 40)}
-    file = tmp_path_factory.mktemp("fuzz") / "m.safetensors"
+    file = folder / "mutated.safetensors"
     file.write_bytes(mutated(data, safetensors_bytes(header, bytes(range(40)))))
     try:
         checkpoint = SafetensorsCheckpoint.open(file)
@@ -250,10 +252,38 @@ def test_what_is_accepted_is_what_the_reference_library_accepts(
         checkpoint.read(name)
 
 
-@settings(max_examples=200)
-@given(st.binary(max_size=200))
-def test_noise_is_refused(tmp_path_factory: pytest.TempPathFactory, noise: bytes) -> None:
-    file = tmp_path_factory.mktemp("noise") / "m.safetensors"
+def check_noise(folder: Path, noise: bytes) -> None:
+    file = folder / "noise.safetensors"
     file.write_bytes(struct.pack("<Q", max(0, len(noise) - 8)) + b"{" + noise)
     with pytest.raises(WeightsError):
         SafetensorsCheckpoint.open(file)
+
+
+@settings(max_examples=300)
+@given(st.data())
+def test_what_is_accepted_is_what_the_reference_library_accepts(
+    tmp_path_factory: pytest.TempPathFactory, data: st.DataObject
+) -> None:
+    check_mutated(tmp_path_factory.getbasetemp(), data)
+
+
+@settings(max_examples=200)
+@given(st.binary(max_size=200))
+def test_noise_is_refused(tmp_path_factory: pytest.TempPathFactory, noise: bytes) -> None:
+    check_noise(tmp_path_factory.getbasetemp(), noise)
+
+
+@pytest.mark.slow
+@settings(max_examples=50_000)
+@given(st.data())
+def test_very_many_mutations_are_read_alike_or_refused(
+    tmp_path_factory: pytest.TempPathFactory, data: st.DataObject
+) -> None:
+    check_mutated(tmp_path_factory.getbasetemp(), data)
+
+
+@pytest.mark.slow
+@settings(max_examples=50_000)
+@given(st.binary(max_size=200))
+def test_very_much_noise_is_refused(tmp_path_factory: pytest.TempPathFactory, noise: bytes) -> None:
+    check_noise(tmp_path_factory.getbasetemp(), noise)
