@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import io
 import json
-import os
+import math
 import sys
 import time
 from collections.abc import Sequence
@@ -68,6 +67,14 @@ def _parse_inputs(_: click.Context, __: click.Parameter, pairs: tuple[str, ...])
     return found
 
 
+class _Number(click.FloatRange):
+    """A range that also keeps out NaN and infinity, which compare as if inside."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        number = super().convert(value, param, ctx)
+        return number if math.isfinite(number) else self.fail(f"{value} is not a finite number", param, ctx)
+
+
 @click.command()
 @click.argument("model", type=click.Path(path_type=Path))
 @click.option("--prompt", metavar="TEXT", help="Text to answer or go on from; - reads it from standard input.")
@@ -88,13 +95,13 @@ def _parse_inputs(_: click.Context, __: click.Parameter, pairs: tuple[str, ...])
 )
 @click.option(
     "--temperature",
-    type=click.FloatRange(min=0),
+    type=_Number(min=0),
     help="0 takes the likeliest token, above draws.  [0, or 1 with --top-k or --top-p]",
 )
 @click.option("--top-k", type=click.IntRange(min=1), help="Draw among the K likeliest tokens.")
 @click.option(
     "--top-p",
-    type=click.FloatRange(min=0, max=1, min_open=True),
+    type=_Number(min=0, max=1, min_open=True),
     help="Draw among the likeliest that reach P together.",
 )
 @click.option("--seed", type=click.IntRange(min=0), help="Makes drawing repeatable.  [a new one, told on stderr]")
@@ -120,16 +127,7 @@ def run(model: Path, top_k: int | None, top_p: float | None, **options: Any) -> 
         raise click.UsageError("--prompt and --ids exclude each other")
     if request.prompt is None and request.ids is None and not request.inputs:
         raise click.UsageError("say what to run: --prompt, --ids or --input")
-    try:
-        _run(model, request)
-    except KeyboardInterrupt:
-        with contextlib.suppress(BrokenPipeError):
-            _end_line()
-        sys.exit(130)
-    except BrokenPipeError:
-        # The reader has what it wanted; nothing may be left to flush when Python closes stdout.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(0)
+    _run(model, request)
 
 
 def _run(model: Path, request: Request) -> None:
@@ -162,17 +160,17 @@ def _generate(manifest: Manifest, request: Request) -> None:
     eos = tokenizer.eos if tokenizer else manifest.model.eos
     statistics = Statistics(len(prompt))
     out = _Answer(tokenizer, prompt, eos, silent=request.as_json)
-    for token in generate(
-        decoder,
-        prompt,
-        max_tokens=request.max_tokens,
-        sampler=sampler,
-        eos=() if request.ignore_eos else eos,
-        context_length=manifest.model.context_length,
-        statistics=statistics,
-    ):
-        out.add(token)
-    out.finish()
+    with out:
+        for token in generate(
+            decoder,
+            prompt,
+            max_tokens=request.max_tokens,
+            sampler=sampler,
+            eos=() if request.ignore_eos else eos,
+            context_length=manifest.model.context_length,
+            statistics=statistics,
+        ):
+            out.add(token)
     seed = None if sampler.greedy else sampler.seed
     if request.as_json:
         facts: dict[str, object] = {
@@ -208,7 +206,10 @@ def _prompt_text(request: Request) -> str:
 
 
 class _Answer:
-    """Writes tokens to stdout as they come: their text with a tokenizer, else their ids, comma between them."""
+    """Writes tokens to stdout as they come: their text with a tokenizer, else their ids, comma between them.
+
+    As a context manager it ends the line: always after a whole answer, and after part of one when something stopped it.
+    """
 
     def __init__(self, tokenizer: Tokenizer | None, prompt: Sequence[int], eos: Sequence[int], *, silent: bool) -> None:
         self.ids: list[int] = []
@@ -217,29 +218,30 @@ class _Answer:
         self._eos = eos
         self._silent = silent
 
+    def __enter__(self) -> None: ...
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if kind is BrokenPipeError:
+            return
+        if self._stream is not None and kind is None:
+            self._write(self._stream.finish())
+        if not self._silent and (kind is None or self.text):
+            sys.stdout.write("\n")
+            sys.stdout.flush()
+
     def add(self, token: int) -> None:
+        """Write one token."""
         self.ids.append(token)
         if self._stream is None:
             self._write(f",{token}" if len(self.ids) > 1 else str(token))
         elif token not in self._eos:
             self._write(self._stream.push(token))
 
-    def finish(self) -> None:
-        if self._stream is not None:
-            self._write(self._stream.finish())
-        if not self._silent:
-            _end_line()
-
     def _write(self, text: str) -> None:
         self.text += text
         if text and not self._silent:
             sys.stdout.write(text)
             sys.stdout.flush()
-
-
-def _end_line() -> None:
-    sys.stdout.write("\n")
-    sys.stdout.flush()
 
 
 def _summary(statistics: Statistics, way: str, opened: float, seed: int | None) -> str:

@@ -32,7 +32,7 @@ Logits = npt.NDArray[np.floating]
 
 _PAST = "past_key_values."
 _PRESENT = "present."
-_GROW = 256
+_SPARE = 256
 
 
 class Graph:
@@ -215,7 +215,7 @@ class Decoder:
     def _feed(self, graph: Graph, ids: Ids, mask: Ids) -> Logits:
         whole = self._joined(mask)
         if whole.shape[1] > self._capacity:
-            self._capacity = -(-whole.shape[1] // _GROW) * _GROW
+            self._capacity = max(whole.shape[1] + _SPARE, 2 * self._capacity)
         logits, cache = graph.call(ids, whole, self._cache, self._capacity)
         self._cache = cache
         self._mask = whole

@@ -13,6 +13,8 @@ from flowc.runtime.decoder import Decoder
 from flowc.runtime.manifest import ModelFacts
 from flowc.runtime.sampling import Sampler
 
+_ROOM_AT_ONCE = 4096  # columns of a shared cache; a limit that nobody means to reach must not fill the memory
+
 STOPPED = {
     "eos": "the model ended its text",
     "max-tokens": "the number of tokens asked for",
@@ -80,7 +82,7 @@ def generate(
         seen.stopped = "max-tokens" if max_tokens < 1 else "context"
         return
     begun = time.perf_counter()
-    logits = decoder.start(np.array([list(prompt)], np.int64), capacity=len(prompt) + room)
+    logits = decoder.start(np.array([list(prompt)], np.int64), capacity=len(prompt) + min(room, _ROOM_AT_ONCE))
     while True:
         token = sampler.pick(logits[0, -1])
         seen.new_tokens += 1

@@ -19,8 +19,8 @@ class Sampler:
     """
 
     def __init__(self, temperature: float = 0.0, top_k: int = 0, top_p: float = 1.0, seed: int | None = None) -> None:
-        if temperature < 0 or top_k < 0 or not 0 < top_p <= 1:
-            raise ValueError("needs temperature >= 0, top_k >= 0 and 0 < top_p <= 1")
+        if not 0 <= temperature < float("inf") or top_k < 0 or not 0 < top_p <= 1:
+            raise ValueError("needs a finite temperature >= 0, top_k >= 0 and 0 < top_p <= 1")
         self.temperature = temperature
         self.top_k = top_k
         self.top_p = top_p

@@ -12,7 +12,6 @@ from flowc.runtime.decoder import Decoder, last_logits
 from tests.runtime.tiny import TinyLlama, write_model
 
 MODEL = TinyLlama()
-LONG = TinyLlama(context=300, layers=1)
 
 
 def opened(folder: Path, way: str | None = None, model: TinyLlama = MODEL, **options: Any) -> Decoder:
@@ -92,12 +91,12 @@ def test_a_shared_buffer_stays_where_it_is(tmp_path: Path, way: str) -> None:
 
 @pytest.mark.parametrize("way", ["pair", "unified"])
 def test_a_shared_buffer_grows(tmp_path: Path, way: str) -> None:
-    decoder = opened(tmp_path, way, LONG, form="shared")
-    row = np.random.default_rng(1).integers(0, LONG.vocab, 254).tolist()
-    close(decoder.start(np.array([row])), row, model=LONG)
-    for token in (1, 2, 3, 4):  # 256 columns at first
+    decoder = opened(tmp_path, way, form="shared")
+    row = np.random.default_rng(1).integers(0, MODEL.vocab, 10).tolist()
+    close(decoder.start(np.array([row]), capacity=11), row)
+    for token in (1, 2, 3, 4):
         row = [*row, token]
-        close(decoder.step(np.array([[token]])), row, model=LONG)
+        close(decoder.step(np.array([[token]])), row)
 
 
 @pytest.mark.parametrize(

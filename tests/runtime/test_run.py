@@ -137,6 +137,8 @@ def test_drawing_is_repeatable_by_the_seed_it_tells(model: Path) -> None:
         (["--ids", "1", "-n", "0"], "0 is not in the range"),
         (["--ids", "1", "--graph", "triple"], "triple"),
         (["--ids", "1", "--top-p", "0"], "0.0 is not in the range"),
+        (["--ids", "1", "--top-p", "nan"], "nan is not a finite number"),
+        (["--ids", "1", "--temperature", "inf"], "inf is not a finite number"),
         (["--ids", "1", "--output", "x.npz"], "--output is for arrays"),
         (["--input", "a"], "not NAME=FILE.npy"),
         (["--input", "a=b", "--input", "a=c"], "a is given twice"),
@@ -248,8 +250,7 @@ def test_arrays_that_cannot_be_read_or_written(encoder: Path, tmp_path: Path) ->
 def endless(tmp_path: Path) -> list[str]:
     """A command that goes on for longer than any test."""
     TinyLlama(context=30000, layers=1).write(tmp_path, form="shared")
-    program = "from flowc.cli.run import run; run()"
-    return [sys.executable, "-c", program, str(tmp_path / "model.onnx"), "--ids", "1,2", "-n", "29000"]
+    return [sys.executable, "-m", "flowc", "run", str(tmp_path / "model.onnx"), "--ids", "1,2", "-n", "29000"]
 
 
 def test_an_interrupt_ends_it_quietly(endless: list[str]) -> None:
@@ -264,6 +265,17 @@ def test_an_interrupt_ends_it_quietly(endless: list[str]) -> None:
     assert all(0 <= token < 40 for token in ids_of((begun + rest).decode().rstrip(",\n")))
 
 
+def test_a_model_that_breaks_off_leaves_a_whole_line(tmp_path: Path) -> None:
+    # Its rotary tables end before the context that its manifest promises.
+    found = TinyLlama(context=8).write(tmp_path)
+    found.write_text(found.read_text().replace('"context_length": 8', '"context_length": 64'))
+    result = invoke(found, "--ids", "1,2")
+    assert isinstance(result.exception, CheckFailed)
+    assert ids_of(result.stdout) == TinyLlama(context=8).greedy([1, 2], 7)
+    assert result.stdout.endswith("\n")
+    assert invoke(found, "--ids", ",".join(["1"] * 9)).stdout == ""
+
+
 def test_a_reader_that_goes_away_ends_it_quietly(endless: list[str]) -> None:
     reading, writing = os.pipe()
     with subprocess.Popen(endless, cwd=ROOT, stdout=writing, stderr=subprocess.PIPE) as process:
@@ -271,7 +283,7 @@ def test_a_reader_that_goes_away_ends_it_quietly(endless: list[str]) -> None:
         os.read(reading, 4)
         os.close(reading)
         _, errors = process.communicate()
-    assert process.returncode == 0
+    assert process.returncode == 141
     assert errors == b""
 
 

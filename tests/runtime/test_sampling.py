@@ -73,7 +73,17 @@ def test_logits_that_are_no_numbers(bad: float) -> None:
         Sampler().pick(np.array([0, 1, bad], np.float32))
 
 
-@pytest.mark.parametrize("wrong", [{"temperature": -1}, {"top_k": -1}, {"top_p": 0}, {"top_p": 1.5}])
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"temperature": -1},
+        {"temperature": np.nan},
+        {"temperature": np.inf},
+        {"top_k": -1},
+        {"top_p": 0},
+        {"top_p": 1.5},
+    ],
+)
 def test_settings_out_of_range(wrong: dict[str, float]) -> None:
-    with pytest.raises(ValueError, match="needs temperature"):
+    with pytest.raises(ValueError, match="needs a finite temperature"):
         Sampler(**wrong)  # pyright: ignore[reportArgumentType]
