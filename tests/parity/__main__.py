@@ -28,10 +28,10 @@ KINDS: tuple[tuple[str, str], ...] = (
 
 HEAD = """# Parity with HuggingFace
 
-Written by `make parity`; do not edit. Each number is the worst absolute difference from what transformers computes in float32
-(for `padded rows` and `pair = unified`: from the same graphs' own numbers for a row alone, and from the pair), over all
-runs of the case; valid positions only. Both batches of every case are in it, one left- or right-padded. The tolerance is
-absolute, plus 1e-5 relative. `–`: the case has nothing of that kind.
+Written by `make parity`; do not edit. Each number is the worst absolute difference from what transformers computes in
+float32 (for `padded rows` and `pair = unified`: from the same graphs' own numbers for a row alone, and from the pair),
+over all runs of the case; valid positions only. Both batches of every case are in it, one left- or right-padded. The
+tolerance is absolute, plus 1e-5 relative. `–`: the case has nothing of that kind.
 """
 
 

@@ -7,7 +7,7 @@ import tempfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import onnxruntime as ort
@@ -54,7 +54,7 @@ class Model:
     @functools.cached_property
     def sessions(self) -> dict[str, Any]:
         """A session per graph."""
-        options: Any = ort.SessionOptions()
+        options: Any = cast("Any", ort).SessionOptions()
         options.intra_op_num_threads = 1
         options.log_severity_level = 3
         return {p: ort.InferenceSession(f, options, ["CPUExecutionProvider"]) for p, f in self.files.items()}
