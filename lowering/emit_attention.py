@@ -10,7 +10,7 @@ from flowc.errors import InternalError
 from flowc.ir.graph import Node, Value
 from flowc.ir.ops.attention import Attention, AttentionMask
 from flowc.ir.ops.positions import Positions, TakeLast
-from flowc.ir.ops.rope import Rope, RopeAngles
+from flowc.ir.ops.rope import Rope, RopeAngles, SwitchRows
 from flowc.lowering.emitter import Emitter, emits
 
 _END = int(np.iinfo(np.int64).max)
@@ -63,10 +63,15 @@ def take_last(e: Emitter, op: TakeLast, node: Node) -> None:
     if mask is None:
         e.bind(e.op("Slice", e.get(x), e.ints(-1), e.ints(_END), e.ints(1)))
         return
+    index = e.shared(("last", id(e.get(mask)), x.shape[1]), lambda: _last_valid(e, x, mask))
+    e.bind(e.op("GatherND", e.get(x), index, batch_dims=1))
+
+
+def _last_valid(e: Emitter, x: Value, mask: Value) -> Any:
+    """Where each row's last valid new token stands among the new ones: int64 [batch, 1, 1]."""
     valid = _newest(e, e.get(mask), mask, x)
     last = e.op("ReduceMax", e.op("Mul", valid, _arange(e, e.size(x, 1))), e.ints(1), keepdims=1, label="LastValid")
-    index = e.op("Unsqueeze", last, e.ints(2))
-    e.bind(e.op("GatherND", e.get(x), index, batch_dims=1))
+    return e.op("Unsqueeze", last, e.ints(2))
 
 
 @emits(RopeAngles)
@@ -92,6 +97,13 @@ def reaches_past(e: Emitter, position_ids: Any, length: int) -> Any:
     return e.op("GreaterOrEqual", top, e.array(length, "int64"))
 
 
+@emits(SwitchRows)
+def switch_rows(e: Emitter, op: SwitchRows, node: Node) -> None:
+    ids = e.need("position_ids")
+    far = reaches_past(e, ids, op.length)
+    e.bind(e.op("Add", ids, e.op("Mul", e.op("Cast", far, to=7), e.array(op.rows, "int64")), label="Rows"))
+
+
 @emits(Rope)
 def rope(e: Emitter, op: Rope, node: Node) -> None:
     x, cos = node.input("x"), node.input("cos")
@@ -111,7 +123,14 @@ def rope(e: Emitter, op: Rope, node: Node) -> None:
 
 
 def build_mask(
-    e: Emitter, causal: bool, window: int | None, reach: int | None, new: Value, mask: Value | None, past: Value | None
+    e: Emitter,
+    causal: bool,
+    window: int | None,
+    reach: int | None,
+    new: Value,
+    mask: Value | None,
+    past: Value | None,
+    keys: Value | None,
 ) -> Any:
     """Bool [batch or 1, 1, queries, total], True where a key is seen; see `AttentionMask`."""
     queries = e.size(new, 1)
@@ -122,7 +141,8 @@ def build_mask(
         at_key = e.op("Unsqueeze", places, e.ints(1, 2))
         at_query = e.op("Unsqueeze", _newest(e, places, mask, new), e.ints(1, 3))
     else:
-        total = queries if past is None else e.op("Add", e.size(past, 2), queries)
+        length = e.size(keys, 1) if keys is not None else queries
+        total = length if past is None else e.op("Add", e.size(past, 2), length)
         keep = None
         at_key = e.op("Unsqueeze", _arange(e, total), e.ints(0, 1, 2))
         at_query = e.op("Unsqueeze", _arange(e, total, e.op("Sub", total, queries)), e.ints(0, 1, 3))
@@ -152,7 +172,8 @@ def build_mask(
 def attention_mask(e: Emitter, op: AttentionMask, node: Node) -> None:
     new = node.input("new")
     assert new is not None
-    e.bind(build_mask(e, op.causal, op.window, op.reach, new, node.input("mask"), node.input("past")))
+    mask, past, keys = node.input("mask"), node.input("past"), node.input("keys")
+    e.bind(build_mask(e, op.causal, op.window, op.reach, new, mask, past, keys))
 
 
 @emits(Attention)
@@ -163,7 +184,7 @@ def attention(e: Emitter, op: Attention, node: Node) -> None:
     mask, causal = e.operand("mask"), 0
     facts_hide = node.input("key_mask") is not None or op.window is not None or op.reach is not None
     if mask is None and facts_hide:
-        mask = build_mask(e, op.causal, op.window, op.reach, q, node.input("key_mask"), past)
+        mask = build_mask(e, op.causal, op.window, op.reach, q, node.input("key_mask"), past, k)
     elif mask is None and op.causal and q.shape[1] != 1:
         causal = 1
     bias = e.operand("bias")

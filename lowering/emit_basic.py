@@ -62,7 +62,7 @@ def norm(e: Emitter, op: Norm, node: Node) -> None:
     size = width // op.groups
     gain, bias = e.operand("gain"), e.operand("bias")
     if gain is None:
-        gain = e.array(np.full(size, 1.0 + op.offset, np.float32))
+        gain = e.array(np.ones(size, np.float32))
     elif op.offset:
         gain = e.op("Add", gain, e.array(np.float32(op.offset)), label="Offset")
     if op.groups > 1:

@@ -3,39 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection
-from dataclasses import dataclass, field
 
 from flowc.errors import SpecError, nearest
 from flowc.ir.graph import Graph, prune
 from flowc.ir.verify import verify
-from flowc.lowering.targets import Target
+from flowc.passes.audit import Audit, Context, Pass
+from flowc.passes.drop_identities import drop_identities
+from flowc.passes.fold_rope import fold_rope
+from flowc.passes.share_common import share_common
+from flowc.passes.share_masks import share_masks
 
+__all__ = ["PIPELINE", "Audit", "Context", "Pass", "run"]
 
-@dataclass(slots=True)
-class Audit:
-    """What a pass did to a graph: places where it fired, and places where it could not, with the reason."""
-
-    fired: list[str] = field(default_factory=list[str])
-    missed: list[tuple[str, str]] = field(default_factory=list[tuple[str, str]])
-
-    @property
-    def candidates(self) -> int:
-        """All places that the pass looked at in earnest."""
-        return len(self.fired) + len(self.missed)
-
-
-@dataclass(frozen=True, slots=True)
-class Context:
-    """What passes may know beside the graph: facts of the target and of the build."""
-
-    target: Target
-    assume: str
-    context_length: int | None
-
-
-Pass = Callable[[Graph, Context, Audit], Graph]
-
-PIPELINE: tuple[Pass, ...] = ()
+PIPELINE: tuple[Pass, ...] = (
+    share_common,
+    drop_identities,
+    fold_rope,
+    share_masks,
+)
 
 
 def run(

@@ -154,6 +154,13 @@ class Rewriter:
         self.add(Node(op, tuple(inputs), outputs, like.origin))
         return outputs
 
+    def remake(self, node: Node, op: Op, inputs: Sequence[Value | None]) -> tuple[Value, ...]:
+        """Add a node in place of another, under its names; results whose types are as before stay the same values."""
+        types = infer(op, inputs)
+        outputs = tuple(v if v.type == t else Value(v.name, t) for v, t in zip(node.outputs, types, strict=True))
+        self.add(Node(op, tuple(inputs), outputs, node.origin))
+        return outputs
+
     def add(self, node: Node) -> None:
         """Add a finished node."""
         self._nodes.append(node)

@@ -35,10 +35,11 @@ def allowed(causal: bool, window: int | None, reach: int | None, queries: int, t
 
 
 @dataclass(frozen=True)
-class AttentionMask(Op, name="attention_mask", operands=("new", "mask", "past")):
-    """The mask of `Attention` as a value: bool [batch or 1, 1, sequence, total], True where a key is seen.
+class AttentionMask(Op, name="attention_mask", operands=("new", "mask", "past", "keys")):
+    """The mask of `Attention` as a value: bool [batch or 1, 1, queries, total], True where a key is seen.
 
-    new [batch, sequence, ...] any tensor over the queries; mask int64 [batch, total]; past [batch, heads, past, dim].
+    new [batch, queries, ...] any tensor over the queries; mask int64 [batch, total]. Without a mask the total is what
+    past [batch, heads, past, dim] and keys [batch, sequence, ...] (by default `new`) have together.
     """
 
     causal: bool = True
@@ -46,17 +47,25 @@ class AttentionMask(Op, name="attention_mask", operands=("new", "mask", "past"))
     reach: int | None = None
 
     def infer(
-        self, new: TensorType, mask: TensorType | None = None, past: TensorType | None = None
+        self,
+        new: TensorType,
+        mask: TensorType | None = None,
+        past: TensorType | None = None,
+        keys: TensorType | None = None,
     ) -> tuple[TensorType, ...]:
-        length = new.shape[1]
-        if mask is not None:
-            return (TensorType("bool", (mask.shape[0], 1, length, mask.shape[1])),)
-        total = length if past is None else add_dims(past.shape[2], length)
-        return (TensorType("bool", (1, 1, length, total)),)
-
-    def reference(self, new: Array, mask: Array | None = None, past: Array | None = None) -> tuple[Array, ...]:
         queries = new.shape[1]
-        total = mask.shape[1] if mask is not None else queries + (0 if past is None else past.shape[2])
+        if mask is not None:
+            return (TensorType("bool", (mask.shape[0], 1, queries, mask.shape[1])),)
+        length = (keys or new).shape[1]
+        total = length if past is None else add_dims(past.shape[2], length)
+        return (TensorType("bool", (1, 1, queries, total)),)
+
+    def reference(
+        self, new: Array, mask: Array | None = None, past: Array | None = None, keys: Array | None = None
+    ) -> tuple[Array, ...]:
+        queries = new.shape[1]
+        length = (new if keys is None else keys).shape[1]
+        total = mask.shape[1] if mask is not None else length + (0 if past is None else past.shape[2])
         return (allowed(self.causal, self.window, self.reach, queries, total, mask)[:, None],)
 
 

@@ -37,19 +37,19 @@ class Positions(Op, name="positions", operands=("new", "mask", "past")):
 
 @dataclass(frozen=True)
 class TakeLast(Op, name="take_last", operands=("x", "mask")):
-    """The row's last valid new token: x [batch, sequence, width], mask int64 [batch, total] -> [batch, 1, width].
+    """The row's last valid new token: x [batch, sequence, ...], mask int64 [batch, total] -> [batch, 1, ...].
 
     A row whose new tokens are all masked gives its first token (HF `logits_to_keep=1`, made right for padding).
     """
 
     def infer(self, x: TensorType, mask: TensorType | None = None) -> tuple[TensorType, ...]:
-        require(x.rank == 3, f"expected [batch, sequence, width], not {x}")
-        return (x.with_shape(x.shape[0], 1, x.shape[2]),)
+        require(x.rank >= 2, f"expected [batch, sequence, ...], not {x}")
+        return (x.with_shape(x.shape[0], 1, *x.shape[2:]),)
 
     def reference(self, x: Array, mask: Array | None = None) -> tuple[Array, ...]:
         length = x.shape[1]
         if mask is None:
             return (x[:, length - 1 :],)
         valid = mask[:, mask.shape[1] - length :] != 0
-        last: Array = np.max(valid * np.arange(length), axis=1)
+        last = (valid * np.arange(int(length), dtype=np.int64)).max(axis=1)
         return (x[np.arange(len(x)), last][:, None],)

@@ -31,6 +31,24 @@ class RopeAngles(Op, name="rope_angles", operands=("position_ids",)):
 
 
 @dataclass(frozen=True)
+class SwitchRows(Op, name="switch_rows", operands=("position_ids",)):
+    """Rows of a table that holds two sets one above the other: int64 [batch, sequence] to the same.
+
+    The ids as they are; `rows` further down when any of them lies at or beyond `length` (longrope's second set).
+    """
+
+    length: int
+    rows: int
+
+    def infer(self, position_ids: TensorType) -> tuple[TensorType, ...]:
+        return (position_ids,)
+
+    def reference(self, position_ids: Array) -> tuple[Array, ...]:
+        far = int(position_ids.max(initial=-1)) >= self.length
+        return (position_ids + self.rows * far,)
+
+
+@dataclass(frozen=True)
 class Rope(Op, name="rope", operands=("x", "cos", "sin", "position_ids")):
     """Rotates the first `2 * cos.shape[-1]` channels of each head of x [batch, sequence, heads * head_dim].
 

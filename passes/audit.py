@@ -1,0 +1,39 @@
+"""What a pass is, what it may know beside the graph, and what it says about what it did."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from flowc.ir.graph import Graph, Node
+from flowc.lowering.targets import Target
+
+
+@dataclass(slots=True)
+class Audit:
+    """What a pass did to a graph: places where it fired, and places where it could not, with the reason."""
+
+    fired: list[str] = field(default_factory=list[str])
+    missed: list[tuple[str, str]] = field(default_factory=list[tuple[str, str]])
+
+    @property
+    def candidates(self) -> int:
+        """All places that the pass looked at in earnest."""
+        return len(self.fired) + len(self.missed)
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    """Facts of the target and of the build."""
+
+    target: Target
+    assume: str
+    context_length: int | None
+
+
+Pass = Callable[[Graph, Context, Audit], Graph]
+
+
+def place(node: Node) -> str:
+    """How audits name an operator: by its first result, which is its stage's path and its name there."""
+    return node.outputs[0].name
