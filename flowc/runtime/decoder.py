@@ -46,7 +46,8 @@ class Graph:
         self.presents = {name: _PAST + name.removeprefix(_PRESENT) for name in presents}
         self.takes_mask = "attention_mask" in inputs
         properties = sessions.metadata(session)
-        self.assume = properties.get("flowc.assume") or None
+        stated = properties.get("flowc.assume", "none")
+        self.assume = None if stated == "none" else stated
         self.shared = properties.get("flowc.cache") == "shared"
 
     def call(

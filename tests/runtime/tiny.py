@@ -296,7 +296,7 @@ def write_model(
             for key, value in {"location": "model.onnx.data", "offset": offset, "length": length}.items():
                 tensor.external_data.add(key=key, value=str(value))
             model.graph.initializer.append(tensor)
-        known = {"flowc.graph": graph, "flowc.assume": assume or "", "flowc.cache": cache, **(properties or {})}
+        known = {"flowc.graph": graph, "flowc.assume": assume or "none", "flowc.cache": cache, **(properties or {})}
         for key, value in known.items():
             model.metadata_props.add(key=key, value=value)
         file = "model.onnx" if graph in ("unified", "encode") else f"model.{graph}.onnx"
