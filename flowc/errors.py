@@ -13,6 +13,7 @@ Errors are collected in a `Diagnostics` list and raised together, so that one ru
 from __future__ import annotations
 
 import difflib
+import errno
 import re
 import unicodedata
 from collections.abc import Iterable
@@ -20,42 +21,6 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
 from typing import ClassVar, NoReturn, Self
-
-CODES: dict[str, str] = {
-    "alias": "An alias names an anchor that was not given before it, or one that it lies in itself.",
-    "assumed-padding": "A batch is padded in a way that the model was built not to handle (--assume).",
-    "bad-input": "An array does not fit an input of the graph, or cannot be read.",
-    "bad-key": "A key of a map is not a text.",
-    "bad-logits": "A model's logits hold NaN or infinity, so there is no next token.",
-    "bad-manifest": "The manifest beside a model cannot be read, or lacks what every manifest has.",
-    "bad-output": "An output file cannot be written, or has the wrong kind of name.",
-    "bad-prompt": "A prompt is empty, longer than the model's context, not text, or holds ids outside the vocabulary.",
-    "broken-tokenizer": "A tokenizer that came with the weights cannot be read.",
-    "changed-file": "A file of a built model is not the one that the build wrote.",
-    "chat-template": "The model's chat template refuses the messages or fails, or there is none for a system message.",
-    "duplicate-key": "A map gives the same key more than once.",
-    "encoding": "A file is not UTF-8, or holds characters that no spec needs, such as control characters.",
-    "json": "A file is not valid JSON (RFC 8259).",
-    "load-failed": "The onnxruntime on this machine does not load a graph.",
-    "merge-key": "A map uses the merge key '<<', which YAML 1.2 does not have.",
-    "missing-file": "A file that the command line, the spec or a manifest names does not exist.",
-    "missing-graph": "A model was built without a graph that is asked for.",
-    "missing-provider": "The onnxruntime on this machine lacks an execution provider.",
-    "multi-document": "A YAML file holds more than one document.",
-    "no-tokenizer": "A model has no tokenizer beside it, so it takes token ids only.",
-    "not-a-decoder": "A model that gives no next token was asked for one.",
-    "not-a-model": "A path is not a model that flowc built.",
-    "number": "A number is too large, too small or too long to be held exactly enough.",
-    "old-onnxruntime": "A graph needs a newer onnxruntime than the one on this machine.",
-    "run-failed": "The onnxruntime stopped while it ran a graph.",
-    "tag": "A YAML value has an explicit tag; specs hold plain values only.",
-    "too-deep": "Lists and maps are nested too deeply.",
-    "too-large": "A file, or its text with all aliases written out, is larger than flowc reads.",
-    "too-many-nodes": "A file has more values than flowc reads, aliases counted as if written out.",
-    "unreadable-file": "A file cannot be opened or read.",
-    "yaml": "A file is not valid YAML 1.2.",
-}
-"""What each diagnostic code means, in one sentence."""
 
 LINE_BREAK = re.compile(r"\r\n|\r|\n")  # of YAML 1.2 and JSON; str.splitlines knows more
 MOST_SHOWN = 100
@@ -244,6 +209,20 @@ class Diagnostics:
         """Raise what was collected."""
         kind = min((k for k, _ in self._found), key=lambda k: (k is not SpecError, k.exit_code))
         raise kind(d for _, d in self._found)
+
+
+_WRONG_PATH = (errno.ENOENT, errno.ENOTDIR, errno.EEXIST, errno.EISDIR, errno.ENAMETOOLONG, errno.ELOOP, errno.EINVAL)
+
+
+def cannot_write(path: Path, error: OSError) -> FlowError:
+    """Why a file could not be written: SpecError for a path that is wrong, MissingTool for a full disk and the like."""
+    reason = {errno.ENOSPC: "the disk is full", errno.EDQUOT: "the disk quota is used up"}.get(
+        error.errno or 0, error.strerror or str(error)
+    )
+    message = f"cannot write {path}: {reason}"
+    if error.errno in _WRONG_PATH:
+        return SpecError.of("bad-output", message)
+    return MissingTool.of("cannot-write", message)
 
 
 def nearest(name: str, known: Iterable[str]) -> str:

@@ -10,8 +10,8 @@
 
         def expand(self, f: Expansion, x: Value) -> Value: ...
 
-From the declaration come the spec checker, the JSON Schema, the reference page and `flowc stages`. A stage expands, once
-per phase, into core operators: `expand` gets the active value and returns the new one.
+From the declaration come the spec checker, the JSON Schema, the reference page and `flowc stages`. A stage expands,
+once per phase, into core operators: `expand` gets the active value and returns the new one.
 """
 
 from __future__ import annotations
@@ -92,6 +92,11 @@ class Stage(_Declared):
     def summary(cls) -> str:
         """First paragraph of the docstring."""
         return inspect.cleandoc(cls.__doc__ or "").split("\n\n")[0].replace("\n", " ")
+
+    @classmethod
+    def paragraphs(cls) -> list[str]:
+        """The whole docstring as Markdown, a blank line behind each paragraph."""
+        return [line for part in inspect.cleandoc(cls.__doc__ or "").split("\n\n") for line in (part, "")]
 
     @classmethod
     def attributes(cls) -> tuple[Attribute, ...]:

@@ -11,7 +11,7 @@ import click
 import numpy as np
 import numpy.typing as npt
 
-from flowc.errors import SpecError
+from flowc.errors import SpecError, cannot_write
 from flowc.runtime import session as sessions
 from flowc.runtime.manifest import Manifest
 
@@ -64,7 +64,7 @@ def write_npz(path: Path, arrays: Mapping[str, npt.NDArray[Any]]) -> None:
     """Write arrays under their names, all or nothing.
 
     Raises:
-        SpecError: the file cannot be written.
+        FlowError: what `cannot_write` gives.
     """
     partial = path.with_name(path.name + ".partial")
     try:
@@ -73,4 +73,4 @@ def write_npz(path: Path, arrays: Mapping[str, npt.NDArray[Any]]) -> None:
         partial.replace(path)
     except OSError as error:
         partial.unlink(missing_ok=True)
-        raise SpecError.of("bad-output", f"cannot write {path}: {error.strerror or error}") from None
+        raise cannot_write(path, error) from None

@@ -17,21 +17,21 @@ STAGES = ("flowc.spec", "flowc.stage", "flowc.stages", "flowc.bind", "flowc.bloc
 
 # Rooms in the order in which data passes through them. A module belongs to the first that names it.
 ROOMS = (
-    ("flowc.errors", *TEXT),
+    ("flowc.codes", "flowc.errors", *TEXT),
     ("flowc.ir",),
     ("flowc.weights",),
     STAGES,
     ("flowc.lowering.targets",),  # what a target can do, as data: the passes choose by it
     ("flowc.passes",),
     ("flowc.lowering",),
-    ("flowc.compile", "flowc.build"),
+    ("flowc.compile", "flowc.sources", "flowc.build"),
     ("flowc.runtime", "flowc.verify"),
     ("flowc.reference",),
     ("flowc.cli",),
 )
 # Importers write specs: they see checkpoints' headers and the spec, nothing that compiles or runs it.
 IMPORTERS = "flowc.importers"
-IMPORTERS_SEE = ("flowc.errors", *TEXT, "flowc.weights", "flowc.spec")
+IMPORTERS_SEE = ("flowc.errors", *TEXT, "flowc.ir.rope", "flowc.weights", "flowc.spec")
 IMPORTERS_SEEN_BY = ("flowc.cli",)
 
 # `flowc` itself holds the version; `flowc.__main__` is the command line under another name.

@@ -1,0 +1,84 @@
+"""`flowc build`: from a spec and its weights to ONNX files."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from flowc.cli.compiling import compile_options, ports, request_of
+from flowc.cli.progress import progress, size
+
+if TYPE_CHECKING:
+    from flowc.build import Built
+    from flowc.compile import Compiled
+
+
+class _Build(click.Command):
+    """A command whose `--dump-ir` takes a value only behind `=`: what follows may be the model."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        return super().parse_args(ctx, ["--dump-ir=" if arg == "--dump-ir" else arg for arg in args])
+
+
+@click.command(cls=_Build)
+@compile_options
+@click.option(
+    "-o", "--output", metavar="MODEL.onnx", required=True, type=click.Path(path_type=Path), help="Where to write."
+)
+@click.option("--in-place", is_flag=True, help="Use safetensors in the output folder where they lie.")
+@click.option(
+    "--verify", type=click.Choice(["quick", "full", "off"]), default="quick", help="Checks of the result.  [quick]"
+)
+@click.option("--dump-ir", metavar="[=PASS]", help="Show the graphs at the end, or as they are after a pass.")
+@click.option("--dump-dir", type=click.Path(path_type=Path), help="Write each change of the graphs as a file.")
+def build(
+    output: Path,
+    in_place: bool,
+    verify: str,
+    dump_ir: str | None,
+    dump_dir: Path | None,
+    as_json: bool,
+    **options: Any,
+) -> None:
+    r"""Compile a spec and its weights, check the result, and write it.
+
+    \b
+    flowc build model.yaml -o out/model.onnx
+    flowc build model.yaml -o out/model.onnx --graph prefill,decode --target portable
+    flowc build model.yaml -o out/model.onnx --context 4096 --verify full
+
+    Prints every file that it wrote. A build that fails leaves no file behind.
+    """
+    from flowc.build import build as build_files
+    from flowc.cli.dumping import Dumps
+    from flowc.compile import compile_spec
+
+    if dump_ir is not None and as_json:
+        raise click.UsageError("--dump-ir and --json would both write to stdout; --dump-dir goes with --json")
+    dumps = Dumps(dump_ir, dump_dir)
+    compiled = compile_spec(request_of(**options), dumps.see)
+    dumps.show()
+    with progress("writing") as report:
+        built = build_files(compiled, output, in_place=in_place, check=_check(verify), verify=verify, progress=report)
+    _tell(built, compiled, output, as_json)
+
+
+def _check(verify: str) -> Callable[[Path, Compiled], list[dict[str, Any]]] | None:
+    return None
+
+
+def _tell(built: Built, compiled: Compiled, output: Path, as_json: bool) -> None:
+    files = [output.parent / file.name for file in built.files]
+    if as_json:
+        graphs = {
+            phase: {**built.manifest["graphs"][phase], **ports(graph)} for phase, graph in compiled.graphs.items()
+        }
+        report = {"files": [str(file) for file in files], "graphs": graphs, "checks": built.checks}
+        click.echo(json.dumps(report, ensure_ascii=False))
+        return
+    for file in files:
+        click.echo(f"{file}  {size(file.stat().st_size)}")

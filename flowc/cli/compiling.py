@@ -1,0 +1,90 @@
+"""What `check` and `build` share: their options, and how they are passed on."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+if TYPE_CHECKING:
+    from flowc.compile import Compiled, Request
+    from flowc.ir.graph import Graph
+
+Function = TypeVar("Function", bound=Callable[..., Any])
+
+
+def _parse_names(_: click.Context, __: click.Parameter, text: str | None) -> tuple[str, ...]:
+    if text is None:
+        return ()
+    names = tuple(part.strip() for part in text.split(","))
+    if not all(names):
+        raise click.BadParameter(f"'{text}' is not a list of names such as prefill,decode")
+    return names
+
+
+_OPTIONS = (
+    click.argument("spec", metavar="MODEL.yaml", type=click.Path(path_type=Path)),
+    click.option("--weights", type=click.Path(path_type=Path), help="Weights, instead of those that the spec names."),
+    click.option(
+        "--graph",
+        "graphs",
+        metavar="LIST",
+        callback=_parse_names,
+        help="Comma list of unified, prefill, decode; encode for an encoder.  [all]",
+    ),
+    click.option("--target", metavar="NAME", default="ort-cpu", help="ort-cpu or portable.  [ort-cpu]"),
+    click.option(
+        "--logits", type=click.Choice(["last", "all"]), default="last", help="Of the last token, or of all.  [last]"
+    ),
+    click.option(
+        "--assume",
+        type=click.Choice(["right-padding", "no-padding"]),
+        help="Faster graphs that are right for such batches only.",
+    ),
+    click.option(
+        "--context", type=click.IntRange(min=1, max=2**31 - 1), help="Context length in tokens.  [the model's]"
+    ),
+    click.option("--no-pass", "skip_passes", metavar="NAME", multiple=True, help="Leave out a pass; repeatable."),
+    click.option("--json", "as_json", is_flag=True, help="One JSON object on stdout."),
+)
+
+
+def compile_options(function: Function) -> Function:
+    """Give a command the argument and the options that decide a compilation."""
+    for option in reversed(_OPTIONS):
+        function = option(function)
+    return function
+
+
+def request_of(
+    spec: Path,
+    weights: Path | None,
+    graphs: tuple[str, ...],
+    target: str,
+    logits: Any,
+    assume: Any,
+    context: int | None,
+    skip_passes: tuple[str, ...],
+) -> Request:
+    """The request that the options ask for."""
+    from flowc.compile import Request
+    from flowc.expand import Options
+
+    return Request(spec, weights, target, graphs, Options(assume or "none", logits, context), skip_passes)
+
+
+def ports(graph: Graph) -> dict[str, dict[str, str]]:
+    """Inputs and outputs of a graph with their types, as in `int64[batch_size, sequence_length]`."""
+    return {
+        "inputs": {value.name: str(value.type) for value in graph.inputs},
+        "outputs": {output.name: str(output.value.type) for output in graph.outputs},
+    }
+
+
+def parameters(compiled: Compiled) -> int:
+    """Numbers in the weights that the stages use; a tied tensor counts once."""
+    from math import prod
+
+    return sum(prod(shape) for shape, _ in compiled.names.used.values())

@@ -1,0 +1,61 @@
+"""`flowc import`: a spec from a checkpoint."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import click
+
+from flowc.cli.writing import write_whole
+from flowc.errors import FlowError, SpecError
+
+
+@click.command(name="import")
+@click.argument("source", metavar="HF_DIR|FILE.gguf", type=click.Path(path_type=Path))
+@click.option("-o", "--output", metavar="MODEL.yaml", type=click.Path(path_type=Path), help="Where to write.  [stdout]")
+@click.option("--force", is_flag=True, help="Overwrite a file that is no flowc spec.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object on stdout.")
+def import_(source: Path, output: Path | None, force: bool, as_json: bool) -> None:
+    r"""Write a spec from a HuggingFace folder or a GGUF file.
+
+    \b
+    flowc import SmolLM2-135M-Instruct.Q4_1.gguf -o model.yaml
+    flowc import ~/models/Llama-3.2-1B -o llama.yaml
+
+    The folder holds config.json beside safetensors. A field that could change the numbers and is not known is refused
+    by name; the spec states every number.
+    """
+    from flowc.importers import import_checkpoint
+
+    if output is None and as_json:
+        raise click.UsageError("--json needs -o: without it the spec itself goes to stdout")
+    if output is not None and not force:
+        _refuse_foreign(output)
+    imported = import_checkpoint(source)
+    text = imported.text(Path.cwd() if output is None else output.absolute().parent)
+    if output is None:
+        click.echo(text, nl=False)
+        return
+    write_whole(output, text)
+    if as_json:
+        facts = {"files": [str(output)], "name": imported.name, "model_type": imported.model_type}
+        click.echo(json.dumps(facts, ensure_ascii=False))
+    else:
+        click.echo(output)
+
+
+def _refuse_foreign(path: Path) -> None:
+    """Raise SpecError when the path holds something that `flowc import` could not have written."""
+    from flowc.source import MapNode, read_spec
+
+    if not path.exists():
+        return
+    try:
+        found = read_spec(path)
+    except FlowError:
+        found = None
+    if not isinstance(found, MapNode) or found.get("flowc") is None:
+        raise SpecError.of(
+            "foreign-file", f"'{path}' exists and is no flowc spec", hint="--force overwrites it, -o names another file"
+        )

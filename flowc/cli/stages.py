@@ -1,0 +1,59 @@
+"""`flowc stages`: the reference of stage kinds."""
+
+from __future__ import annotations
+
+import json
+import re
+import textwrap
+from typing import Any
+
+import click
+
+from flowc.errors import SpecError, nearest
+
+
+@click.command()
+@click.argument("kind", required=False)
+@click.option("--json", "as_json", is_flag=True, help="One JSON object on stdout.")
+def stages(kind: str | None, as_json: bool) -> None:
+    r"""List the stage kinds, or all about one of them.
+
+    \b
+    flowc stages
+    flowc stages rms_norm
+    """
+    from flowc.reference import describe
+    from flowc.stage import load_all
+
+    registry = load_all()
+    if kind is not None and kind not in registry:
+        hint = nearest(kind, registry) or "`flowc stages` lists all kinds"
+        raise SpecError.of("unknown-stage", f"there is no stage kind '{kind}'", hint=hint)
+    found = [describe(cls) for name, cls in sorted(registry.items()) if kind in (None, name)]
+    if as_json:
+        click.echo(json.dumps({"stages": found}, ensure_ascii=False))
+    elif kind is not None:
+        click.echo(_all_about(found[0]))
+    else:
+        width = max(len(stage["name"]) for stage in found)
+        for stage in found:
+            click.echo(f"{stage['name']:{width}}  {first_sentence(stage['doc'])}")
+
+
+def first_sentence(text: str) -> str:
+    """Up to the first full stop that ends a sentence."""
+    return re.split(r"(?<!\bal)\.(?: (?=[A-Z`])|$)", text, maxsplit=1)[0]
+
+
+def _all_about(stage: dict[str, Any]) -> str:
+    from flowc.reference import bounds, when_left_out
+
+    lines = [stage["name"], "", textwrap.fill(stage["doc"], 100), "", f"  - {stage['example']}", ""]
+    for field in stage["fields"]:
+        lines.append(f"{field['name']}: {', '.join(filter(None, (field['type'], bounds(field), field['unit'])))}")
+        lines.append(f"    {field['doc']} [{when_left_out(field)}]")
+    lines += ["", *(f"weight {weight}" for weight in stage["weights"])]
+    lines.append(f"reads {', '.join(stage['reads']) or 'nothing'}; writes {', '.join(stage['writes']) or 'nothing'}")
+    if stage["reference"]:
+        lines.append(f"as {stage['reference']}")
+    return "\n".join(lines)
