@@ -36,7 +36,10 @@ def bind(node: Node, spec: Spec, indices: Mapping[str, int], problems: Diagnosti
     """The stage that a node of the flow spells; None when something was wrong with it (and collected)."""
     head, body = _split(node)
     if head is None:
-        problems.error("bad-stage", "a stage is written `kind`, `kind: value` or `kind: {field: value}`", node.span)
+        several = isinstance(node, MapNode) and len(node.entries) > 1
+        hint = "one stage an item; fields stand deeper than their kind" if several else ""
+        message = "a stage is written `kind`, `kind: value` or `kind: {field: value}`"
+        problems.error("bad-stage", message, node.span, hint)
         return None
     kind = str(head.value)
     cls = REGISTRY.get(kind)
@@ -52,6 +55,7 @@ def bind(node: Node, spec: Spec, indices: Mapping[str, int], problems: Diagnosti
     values: dict[str, Any] = {}
     sound = True
     for name, value in given.items():
+        scope.hint = ""
         try:
             values[name] = convert(value, attributes[name], scope)
         except _Wrong as e:
@@ -130,7 +134,7 @@ class _Scope:
         """The value that a text stands for: `$name`, `$name[i]`, or the text with its `{i}` filled in."""
         match = re.fullmatch(r"\$([A-Za-z_]\w*)(?:\[(\w+)\])?", text)
         if match is None:
-            return re.sub(r"\{([A-Za-z_]\w*)\}", lambda m: str(self.look_up(m[1])), text)
+            return self._filled_in(text)
         value = self.look_up(match[1])
         if match[2] is None:
             return value
@@ -140,6 +144,21 @@ class _Scope:
         if not isinstance(index, int) or not 0 <= index < len(value):  # pyright: ignore[reportUnknownArgumentType]
             raise _Wrong(f"takes entry {index} of '${match[1]}', which has {len(value)} entries")  # pyright: ignore[reportUnknownArgumentType]
         return value[index]  # pyright: ignore[reportUnknownVariableType]
+
+    def _filled_in(self, text: str) -> str:
+        """The text with the value of `name` for every `{name}`."""
+        left = re.sub(r"\{[A-Za-z_]\w*\}", "", text)
+        if mark := re.search(r"[${}]", left):
+            self.hint = "`$name` or `$name[i]` stands alone; inside a text, write `{name}`"
+            raise _Wrong(f"has a '{mark[0]}' that belongs to no reference")
+
+        def value(match: re.Match[str]) -> str:
+            found = self.look_up(match[1])
+            if isinstance(found, bool) or not isinstance(found, (int, str)):
+                raise _Wrong(f"fills in '{match[1]}', which is neither a whole number nor a text")
+            return str(found)
+
+        return re.sub(r"\{([A-Za-z_]\w*)\}", value, text)
 
 
 def _literal(value: object, span: Span) -> Node:

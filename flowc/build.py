@@ -18,13 +18,13 @@ from typing import Any, cast
 
 from flowc import __version__
 from flowc.compile import Compiled, metadata
-from flowc.errors import InternalError, SpecError, WeightsError
+from flowc.errors import InternalError, MissingTool, SpecError, WeightsError, cannot_write
 from flowc.ir.weight import Weight
 from flowc.lowering.data import InPlace, Layout, in_place_reader, plan, write
 from flowc.lowering.targets import target
+from flowc.sources import Sources
 from flowc.spec import Phase
 from flowc.weights import Checkpoint, find_tokenizer_files
-from flowc.weights.checkpoint import check_finite
 from flowc.weights.gguf import GgufCheckpoint
 
 Progress = Callable[[int, int], None]
@@ -69,9 +69,9 @@ def build(
     data_name = f"{out.name}.data"
     weights = (w for graph in compiled.graphs.values() for w in graph.weights())
     layout = plan(weights, data_name, _in_place(checkpoint, folder) if in_place else None)
-    with _workshop(folder) as work:
+    with _workshop(folder, layout.size) as work:
         manifest = _manifest(compiled, out, verify)
-        with _writing(checkpoint, layout, work / data_name, progress) as digest:
+        with _writing(Sources(checkpoint, compiled.names), layout, work / data_name, progress) as digest:
             # While the data streams to its file, the graphs are emitted: neither waits for the other.
             for phase, content in _emit(compiled, layout).items():
                 name = graph_file(out, phase)
@@ -121,21 +121,21 @@ def _emit(compiled: Compiled, layout: Layout) -> dict[Phase, bytes]:
 
 
 @contextlib.contextmanager
-def _writing(checkpoint: Checkpoint, layout: Layout, path: Path, progress: Progress | None) -> Generator[Future[str]]:
+def _writing(sources: Sources, layout: Layout, path: Path, progress: Progress | None) -> Generator[Future[str]]:
     """Streams the data file on a thread of its own; the future gives its sha256. Leaving early stops the stream."""
     stop = threading.Event()
 
     def check(array: Any, weight: Weight) -> None:
         if stop.is_set():
             raise InternalError("the build was stopped")
-        check_finite(array, next((t.name for t in weight.tensors()), weight.key))
+        sources.check(array, weight)
 
     def report(done: int) -> None:
         if progress is not None:
             progress(done, layout.size)
 
     with ThreadPoolExecutor(max_workers=1) as pool:
-        future = pool.submit(write, layout, path, checkpoint.read, check, report) if layout.stored else Future[str]()
+        future = pool.submit(write, layout, path, sources.read, check, report) if layout.stored else Future[str]()
         try:
             yield future
             if layout.stored:
@@ -146,19 +146,38 @@ def _writing(checkpoint: Checkpoint, layout: Layout, path: Path, progress: Progr
 
 
 @contextlib.contextmanager
-def _workshop(folder: Path) -> Generator[Path]:
-    """A folder for unfinished files, on the same file system; gone afterwards, whatever happens."""
-    folder.mkdir(parents=True, exist_ok=True)
-    work = Path(tempfile.mkdtemp(prefix=".flowc-", dir=folder))
+def _workshop(folder: Path, needed: int) -> Generator[Path]:
+    """A folder for unfinished files, on the same file system; gone afterwards, whatever happens.
+
+    `needed` bytes must be free there. What cannot be written raises what `cannot_write` gives.
+    """
+    created = [p for p in (folder, *folder.parents) if not p.exists()]
     try:
-        yield work
-    finally:
-        shutil.rmtree(work, ignore_errors=True)
+        folder.mkdir(parents=True, exist_ok=True)
+        free = shutil.disk_usage(folder).free
+        if free < needed:
+            message = f"the build needs {needed / 1e9:.1f} GB in {folder}, where {free / 1e9:.1f} GB are free"
+            raise MissingTool.of("cannot-write", message)
+        work = Path(tempfile.mkdtemp(prefix=".flowc-", dir=folder))
+        try:
+            yield work
+        finally:
+            shutil.rmtree(work, ignore_errors=True)
+    except BaseException as error:
+        for made in created:
+            with contextlib.suppress(OSError):
+                made.rmdir()
+        if isinstance(error, OSError):
+            raise cannot_write(folder, error) from None
+        raise
 
 
 def _publish(work: Path, folder: Path, last: str) -> list[Path]:
     """Give every file its final name, the manifest last: what it lists is then there."""
     names = sorted((p.name for p in work.iterdir() if not p.is_symlink()), key=lambda n: (n == last, n))
+    for name in names:
+        if (folder / name).is_dir():
+            raise SpecError.of("bad-output", f"cannot write {folder / name}: it is a folder")
     umask = os.umask(0)
     os.umask(umask)
     for name in names:

@@ -8,12 +8,13 @@ from functools import partial
 from pathlib import Path
 
 from flowc import __version__
-from flowc.errors import Diagnostics, SpecError, WeightsError
-from flowc.expand import Names, Options, expand, phases_of
+from flowc.errors import CheckFailed, Diagnostics, FlowError, WeightsError, nearest
+from flowc.expand import Names, Options, expand, is_decoder, phases_of
 from flowc.ir.graph import Graph
 from flowc.ir.verify import verify
-from flowc.passes.pipeline import Audit, Context, run
-from flowc.spec import Phase, Spec, load
+from flowc.passes.pipeline import PIPELINE, Audit, Context, run
+from flowc.source import MapNode
+from flowc.spec import METADATA_SYMBOLS, Phase, Spec, load
 from flowc.stage import load_all
 from flowc.weights import Checkpoint, open_checkpoint
 from flowc.weights.random import RandomCheckpoint
@@ -61,13 +62,20 @@ def compile_spec(request: Request, watch: Watch | None = None, *, need_weights: 
     from flowc.lowering.targets import target
 
     load_all()
-    spec = load(request.spec)
-    checkpoint = _open(spec, request, need_weights)
-    random = isinstance(checkpoint, RandomCheckpoint)
-    names = Names(None if random or checkpoint is None else {n: t.shape for n, t in checkpoint.tensors().items()})
-    compiled = Compiled(request, spec, checkpoint, names)
     problems = Diagnostics()
-    for phase in _phases(spec, request.graphs):
+    spec = load(request.spec)
+    phases = _phases(spec, request.graphs)
+    chosen = target(request.target)
+    checkpoint, names = None, Names(None)
+    try:
+        checkpoint = _open(spec, request, need_weights)
+    except FlowError as error:
+        problems.include(error)
+        names.unreadable = True
+    if checkpoint is not None and not isinstance(checkpoint, RandomCheckpoint):
+        names.shapes = {n: t.shape for n, t in checkpoint.tensors().items()}
+    compiled = Compiled(request, spec, checkpoint, names)
+    for phase in phases:
         graph = expand(spec, phase, names, request.options, problems)
         if graph is not None:
             verify(graph, "expand")
@@ -79,10 +87,11 @@ def compile_spec(request: Request, watch: Watch | None = None, *, need_weights: 
     if isinstance(checkpoint, RandomCheckpoint):
         for name, (shape, _) in names.used.items():
             checkpoint.declare(name, shape)
-    context = Context(target(request.target), request.options.assume, compiled.context_length)
+    context = Context(chosen, request.options.assume, compiled.context_length)
     for phase, graph in compiled.expanded.items():
         seen = partial(watch, phase) if watch is not None else None
         compiled.graphs[phase], compiled.audits[phase] = run(graph, context, request.skip_passes, seen)
+    _expected(compiled)
     return compiled
 
 
@@ -105,27 +114,74 @@ def _open(spec: Spec, request: Request, need: bool) -> Checkpoint | None:
 
 def _phases(spec: Spec, asked: tuple[str, ...]) -> list[Phase]:
     possible = phases_of(spec)
-    wrong = [g for g in asked if g not in possible]
-    if wrong:
-        raise SpecError.of(
-            "unknown-graph", f"this spec has no graph '{wrong[0]}'", hint=f"it has {', '.join(possible)}"
-        )
+    problems = Diagnostics()
+    for phase, flow in spec.flows.items():
+        if phase != "*" and phase not in possible:
+            kind = "decoder" if is_decoder(spec) else "encoder"
+            message = f"the spec is of kind '{kind}', so its flow '{phase}' would never be built"
+            problems.error("wrong-phase", message, flow.span)
+    for graph in asked:
+        if graph not in possible:
+            hint = f"it has {', '.join(possible) or 'none at all'}"
+            problems.error("unknown-graph", f"this spec has no graph '{graph}'", hint=hint)
+    problems.raise_if_any()
     return [p for p in possible if not asked or p in asked]
 
 
 def _account(compiled: Compiled, problems: Diagnostics) -> None:
-    """Every tensor of the file is used, or named as unused; every model symbol is read by something."""
-    spec = compiled.spec
+    """Everything that the spec and the weights give is used; what is left over was a mistake, or is named as spare."""
+    spec, asked = compiled.spec, compiled.request.graphs
+    if problems or (asked and "*" not in spec.flows):  # what a graph that was not asked for uses is not known
+        return
+    for name, symbol in spec.model.items():
+        if name not in spec.used_symbols and name not in METADATA_SYMBOLS:
+            hint = nearest(name, spec.used_symbols - spec.model.keys())
+            problems.error("unused-symbol", f"nothing reads the model symbol '{name}'", symbol.span, hint)
+    for declared in spec.inputs:
+        if declared.name not in compiled.names.ports:
+            message = f"no stage reads the input '{declared.name}'"
+            problems.error("unused-input", message, declared.span, nearest(declared.name, compiled.names.ports))
+    renamed = spec.root.get("rename")
+    for entry in renamed.entries if isinstance(renamed, MapNode) else ():
+        if entry.name not in compiled.names.ports:
+            hint = nearest(entry.name, compiled.names.ports) or f"it has {', '.join(sorted(compiled.names.ports)[:8])}"
+            message = f"no graph has an input or output '{entry.name}' to rename"
+            problems.error("unknown-port", message, entry.key.span, hint)
     patterns = spec.weights.allow_unused if spec.weights else ()
-    complete = not problems and not compiled.request.graphs
-    spare = compiled.names.unused(patterns) if not problems else []
-    if spare and (complete or compiled.request.graphs):
+    spare = compiled.names.unused(patterns)
+    if spare:
         shown = ", ".join(spare[:8]) + (f" and {len(spare) - 8} more" if len(spare) > 8 else "")
-        problems.error(
-            "unused-weights", f"no stage uses {len(spare)} tensor{'s' if len(spare) > 1 else ''} of the weights: {shown}",
-            spec.weights.span if spec.weights else spec.root.span,
-            "if that is meant, list patterns under `weights: {allow_unused: [...]}`", kind=WeightsError,
-        )  # fmt: skip
+        message = f"no stage uses {len(spare)} tensor{'s' if len(spare) > 1 else ''} of the weights: {shown}"
+        hint = "if that is meant, list patterns under `weights: {allow_unused: [...]}`"
+        span = spec.weights.span if spec.weights else spec.root.span
+        problems.error("unused-weights", message, span, hint, kind=WeightsError)
+
+
+def _expected(compiled: Compiled) -> None:
+    """Check `expect:`: each pass that it names fired as often as it says, and for `all` missed no place."""
+    problems = Diagnostics()
+    expected = compiled.spec.root.get("expect")
+    known = [step.__name__ for step in PIPELINE]
+    for entry in expected.entries if isinstance(expected, MapNode) else ():
+        if entry.name not in known:
+            hint = nearest(entry.name, known) or f"passes: {', '.join(known)}"
+            problems.error("unknown-pass", f"there is no pass '{entry.name}'", entry.key.span, hint)
+            continue
+        wanted = compiled.spec.expect[entry.name]
+        audits = {p: a[entry.name] for p, a in compiled.audits.items() if entry.name in a}
+        counts = ", ".join(f"{len(audit.fired)} times in {phase}" for phase, audit in audits.items())
+        if wanted == "all":
+            met = any(a.fired for a in audits.values()) and not any(a.missed for a in audits.values())
+        else:
+            met = bool(audits) and all(len(a.fired) == wanted for a in audits.values())
+        if not met:
+            missed = [(f"in {phase}, {where}: {why}", None) for phase, a in audits.items() for where, why in a.missed]
+            message = f"pass '{entry.name}' was expected to fire {wanted if wanted == 'all' else f'{wanted} times'}"
+            message += f"; it fired {counts}" if audits else ", but it was left out (--no-pass)"
+            problems.error(
+                "missed-expectation", message, entry.value.span, notes=tuple(missed[:5]), kind=CheckFailed
+            )  # fmt: skip
+    problems.raise_if_any()
 
 
 def metadata(compiled: Compiled, phase: Phase) -> dict[str, str]:

@@ -7,8 +7,10 @@ leaves as plain SSA values. Everything that a stage may do to the graph under co
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from math import prod
 from typing import Any, Literal
 
 from flowc.bind import Bound, bind
@@ -27,6 +29,11 @@ from flowc.stage import REGISTRY, Stage, Stages
 
 Assume = Literal["none", "right-padding", "no-padding"]
 
+MAX_STAGES = 20_000
+"""Stages of a phase, repeats written out: ten times what the deepest models need in the smallest parts."""
+MAX_PORTS = 10_000
+MAX_TENSOR_BYTES = 2**40
+
 
 @dataclass(frozen=True, slots=True)
 class Options:
@@ -43,7 +50,11 @@ class Names:
     def __init__(self, shapes: Mapping[str, tuple[int, ...]] | None) -> None:
         self.shapes = shapes
         """None when there is no checkpoint: every tensor is believed to exist as declared."""
+        self.unreadable = False
+        """Whether there should be a checkpoint: what it would tell is then not asked of the spec."""
         self.used: dict[str, tuple[tuple[int, ...], Origin]] = {}
+        self.ports: set[str] = set()
+        """Inputs and outputs of all graphs, before the spec renames them."""
 
     def unused(self, patterns: Sequence[str]) -> list[str]:
         """Tensors of the checkpoint that no stage used and no pattern (`*` for any text) allows."""
@@ -94,6 +105,7 @@ class Expansion:
         self._taken: set[str] = set()
         self._constants: dict[str, Value] = {}
         self._indices: dict[str, int] = {}
+        self._count = 0
 
     # The graph under construction
 
@@ -138,36 +150,46 @@ class Expansion:
         if any(isinstance(s, str) for s in sizes):
             raise self.fail("bad-shape", f"{self._what()}: weight '{name}' would need the symbolic shape {list(sizes)}")
         shape = self._shape(name, tuple(s if isinstance(s, int) else None for s in sizes), self._place(at))
+        if prod(shape) * 4 > MAX_TENSOR_BYTES:
+            raise self.fail("too-large", f"{self._what()}: weight '{name}' {list(shape)} is larger than 1 TiB")
         self.names.used.setdefault(name, (shape, self.origin))
         return Tensor(name, shape)
 
     def _shape(self, name: str, sizes: tuple[int | None, ...], span: Span | None) -> tuple[int, ...]:
         believed = tuple(s if s is not None else 1 for s in sizes)
+        needs = f"{self._what()} needs the weight '{name}' {_shape_text(sizes)}"
         shapes = self.names.shapes
         if shapes is None:
-            known = self.names.used.get(name)
-            if known is not None and len(known[0]) == len(sizes):
-                return known[0]
-            if None in sizes:
-                raise self.fail(
-                    "unknown-size", f"{self._what()}: the shape {_shape_text(sizes)} of weight '{name}' is not known",
-                    span, "give the size in the stage or in `model:`, or a weights file to read it from",
-                )  # fmt: skip
-            return believed
+            return self._believed(name, sizes, span)
         found = shapes.get(name)
         if found is None:
-            self.problems.error(
-                "missing-weight", f"{self._what()} needs the weight '{name}' {_shape_text(sizes)}, which the file does not have",
-                span, nearest(name, shapes), kind=WeightsError,
-            )  # fmt: skip
+            message = f"{needs}, which the file does not have"
+            self.problems.error("missing-weight", message, span, nearest(name, shapes), kind=WeightsError)
             return believed
-        if len(found) != len(sizes) or any(s not in (None, n) for s, n in zip(sizes, found, strict=True)):
-            self.problems.error(
-                "misshapen-weight", f"{self._what()} needs the weight '{name}' {_shape_text(sizes)}, the file has {list(found)}",
-                span, kind=WeightsError,
-            )  # fmt: skip
+        if not _fits(found, sizes):
+            self.problems.error("misshapen-weight", f"{needs}, the file has {list(found)}", span, kind=WeightsError)
             return believed
         return found
+
+    def _believed(self, name: str, sizes: tuple[int | None, ...], span: Span | None) -> tuple[int, ...]:
+        """The shape of a tensor that no file tells: what its first use said."""
+        known = self.names.used.get(name)
+        if known is not None:
+            shape, origin = known
+            if _fits(shape, sizes):
+                return shape
+            note = (f"stage '{origin.kind}' takes it as {list(shape)}", origin.span)
+            message = f"{self._what()} takes the weight '{name}' as {_shape_text(sizes)}, and another stage differently"
+            self.problems.error("conflicting-shapes", message, span, notes=(note,))
+            raise Failed
+        if None in sizes and self.names.unreadable:
+            raise Failed
+        if None in sizes:
+            raise self.fail(
+                "unknown-size", f"{self._what()}: the shape {_shape_text(sizes)} of weight '{name}' is not known",
+                span, "give the size in the stage or in `model:`, or a weights file to read it from",
+            )  # fmt: skip
+        return tuple(s for s in sizes if s is not None)
 
     def has_weight(self, name: str) -> bool:
         """Whether the checkpoint holds a tensor; True when there is no checkpoint to ask."""
@@ -187,8 +209,12 @@ class Expansion:
                 raise self.fail(
                     "undefined-input", f"{self._what()} reads the input '{name}', which is not declared", hint=hint
                 )
-            self.inputs[name] = Value(name, self._for_phase(declared))
-            self._taken.add(name)
+            if len(self.inputs) >= MAX_PORTS:
+                raise self.fail("too-large", f"{self._what()}: the graph would have more than {MAX_PORTS} inputs")
+            public = self.spec.rename.get(name, name)
+            self.inputs[name] = Value(public, self._for_phase(declared))
+            self.names.ports.add(name)
+            self._taken.add(public)
         return self.inputs[name]
 
     def _for_phase(self, kind: TensorType) -> TensorType:
@@ -279,11 +305,13 @@ class Expansion:
         outer, outer_bound = dict(self._indices), self._bound
         self._indices.update(indices)
         depth = len(self._path)
+        self._counted()
         if label:
             self._path.append(label)
         counts: dict[str, int] = {}
         failed = False
         for node in stages.items if isinstance(stages, Stages) else stages:
+            self._counted()
             bound = bind(node, self.spec, self._indices, self.problems)
             if bound is None:
                 failed = True
@@ -302,6 +330,14 @@ class Expansion:
         if failed:
             raise Failed
         return x
+
+    def _counted(self) -> None:
+        """End the expansion of a flow that would go on for too long."""
+        self._count += 1
+        if self._count > MAX_STAGES:
+            message = f"the flow has more than {MAX_STAGES} stages when its repeats are written out"
+            self.problems.error("too-many-stages", message, self._bound.span if self._bound else None)
+            self.problems.raise_all()
 
     def fail(self, code: str, message: str, span: Span | None = None, hint: str = "") -> Failed:
         """Collect an error at the current stage; raise what it returns."""
@@ -324,6 +360,11 @@ class Expansion:
         return name
 
 
+def _fits(shape: Sequence[int], sizes: Sequence[int | None]) -> bool:
+    """Whether a shape is what was asked for; None fits any size."""
+    return len(shape) == len(sizes) and all(s in (None, n) for s, n in zip(sizes, shape, strict=True))
+
+
 def _shape_text(sizes: Sequence[int | None]) -> str:
     return f"[{', '.join('?' if s is None else str(s) for s in sizes)}]"
 
@@ -331,9 +372,7 @@ def _shape_text(sizes: Sequence[int | None]) -> str:
 def expand(spec: Spec, phase: Phase, names: Names, options: Options, problems: Diagnostics) -> Graph | None:
     """The graph of a phase, or None when something was wrong (and collected in `problems`)."""
     flow = spec.flow(phase)
-    if flow is None:
-        problems.error("missing-phase", f"the spec has no flow for the phase '{phase}'", spec.root.span)
-        return None
+    assert flow is not None, f"{phase} is none of phases_of(spec)"
     f = Expansion(spec, phase, names, options, problems)
     try:
         x = f.run(flow.items, f.tokens())
@@ -342,17 +381,32 @@ def expand(spec: Spec, phase: Phase, names: Names, options: Options, problems: D
     if x not in f.outputs.values():
         default = "logits" if phase != "encode" else "last_hidden_state"
         f.outputs = {spec.output or default: x, **f.outputs}
+    names.ports.update(f.outputs)
     outputs = tuple(Output(spec.rename.get(n, n), v) for n, v in f.outputs.items())
+    if not _distinct([v.name for v in f.inputs.values()] + [o.name for o in outputs], spec, problems):
+        return None
     return Graph(phase, _ordered(f, spec), outputs, tuple(f.nodes), f.facts)
+
+
+def _distinct(public: Sequence[str], spec: Spec, problems: Diagnostics) -> bool:
+    """Whether no two inputs or outputs have the same name; those that the spec renamed are shown."""
+    twice = sorted(name for name, count in Counter(public).items() if count > 1)
+    renames = spec.root.get("rename")
+    entries = renames.entries if isinstance(renames, MapNode) else ()
+    for name in twice:
+        span = next((e.value.span for e in entries if spec.rename.get(e.name) == name), None)
+        problems.error("duplicate-output", f"two inputs or outputs of the graph would be named '{name}'", span)
+    return not twice
 
 
 def _ordered(f: Expansion, spec: Spec) -> tuple[Value, ...]:
     """Inputs: tokens, mask and other named ones as declared, then the past by layer."""
 
-    def rank(item: tuple[int, Value]) -> tuple[bool, int]:
-        return (item[1].name.startswith("past_key_values."), item[0])
+    def rank(item: tuple[int, str]) -> tuple[bool, int]:
+        place, name = item
+        return name.startswith("past_key_values."), place
 
-    return tuple(v for _, v in sorted(enumerate(f.inputs.values()), key=rank))
+    return tuple(f.inputs[name] for _, name in sorted(enumerate(f.inputs), key=rank))
 
 
 def is_decoder(spec: Spec) -> bool:

@@ -10,6 +10,7 @@ flow:
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import re
@@ -24,6 +25,7 @@ from flowc.source import ListNode, MapNode, Node, Scalar, plain, read_spec
 
 Phase = Literal["prefill", "decode", "unified", "encode"]
 DECODER_PHASES: tuple[Phase, ...] = ("unified", "prefill", "decode")
+PHASES: tuple[Phase, ...] = (*DECODER_PHASES, "encode")
 
 TOP_LEVEL: dict[str, str] = {
     "flowc": "Version of the spec language: 1.",
@@ -31,7 +33,7 @@ TOP_LEVEL: dict[str, str] = {
     "description": "One or two sentences for people.",
     "kind": "decoder or encoder; by default what the stages say (a stage with a cache makes a decoder).",
     "model": "Named numbers and words; `$name` in a stage stands for one, `$name[i]` for an entry of a list.",
-    "weights": "Where the weights are: `file`, or `random` with a seed; `allow_unused` lists patterns of spare tensors.",
+    "weights": "Where the weights are: `file`, or `random` with a seed; `allow_unused` lists spare tensors (patterns).",
     "inputs": "Graph inputs as `name: dtype[dim, dim]`; the first one starts the flow.",
     "flow": "The stages in order; or, for phases spelt out by hand, a map of prefill, decode and unified to stages.",
     "output": "Name of the flow's final value; logits for decoders, last_hidden_state for encoders.",
@@ -108,7 +110,10 @@ class Spec:
         """The weights file, relative to the spec's folder."""
         if self.weights is None or self.weights.file is None:
             return None
-        return (self.path.parent / Path(self.weights.file).expanduser()).absolute()
+        file = Path(self.weights.file)
+        with contextlib.suppress(RuntimeError):  # a '~' without a home is a name like any other
+            file = file.expanduser()
+        return (self.path.parent / file).absolute()
 
     def resolved(self) -> dict[str, object]:
         """The spec as plain values without the path of the weights: what the spec hash is taken of."""
@@ -139,7 +144,7 @@ def build(root: Node, path: Path) -> Spec:
         if key not in TOP_LEVEL:
             problems.error("unknown-key", f"a spec has no key '{key}'", entry.key.span, nearest(key, TOP_LEVEL))
     version = root.get("flowc")
-    if not isinstance(version, Scalar) or version.value != 1:
+    if not isinstance(version, Scalar) or type(version.value) is not int or version.value != 1:
         span = version.span if version else root.span
         problems.error("bad-version", "a spec starts with `flowc: 1`, the version of its language", span)
     reader = _Reader(root, problems)
@@ -152,9 +157,10 @@ def build(root: Node, path: Path) -> Spec:
         weights=reader.weights(),
         inputs=reader.inputs(),
         flows=reader.flows(),
-        output=reader.text("output"),
+        output=reader.output(),
         rename=reader.strings("rename"),
         expect=reader.expect(),
+        used_symbols=reader.used_symbols,
     )
     reader.text("description")
     problems.raise_if_any()
@@ -167,6 +173,7 @@ class _Reader:
     def __init__(self, root: MapNode, problems: Diagnostics) -> None:
         self.root = root
         self.problems = problems
+        self.used_symbols: set[str] = set()
 
     def _typed(self, key: str, node: Node, kind: type, what: str) -> bool:
         if isinstance(node, kind):
@@ -187,11 +194,22 @@ class _Reader:
         value = self.text(key)
         node = self.root.get(key)
         if value is not None and value not in choices and node is not None:
-            self.problems.error(
-                "bad-value", f"'{key}' must be one of {', '.join(choices)}, not '{value}'", node.span,
-                nearest(value, choices),
-            )  # fmt: skip
+            message = f"'{key}' must be one of {', '.join(choices)}, not '{value}'"
+            self.problems.error("bad-value", message, node.span, nearest(value, choices))
         return value
+
+    def name(self, text: str, what: str, span: Span) -> bool:
+        """Whether a text can be the name of a graph input or output."""
+        if re.fullmatch(r"[A-Za-z_][\w.-]*", text):
+            return True
+        self.problems.error("bad-value", f"'{text}' cannot be the name of {what}", span,
+                            "letters, digits, '_', '.' and '-', a letter first")  # fmt: skip
+        return False
+
+    def output(self) -> str | None:
+        """The name of the final value."""
+        text, node = self.text("output"), self.root.get("output")
+        return text if text and node is not None and self.name(text, "an output", node.span) else None
 
     def model(self) -> dict[str, Symbol]:
         node = self.root.get("model")
@@ -220,10 +238,10 @@ class _Reader:
             return {}
         out: dict[str, str] = {}
         for entry in cast("MapNode", node).entries:
-            if isinstance(entry.value, Scalar) and isinstance(entry.value.value, str):
-                out[str(entry.key.value)] = entry.value.value
-            else:
+            if not isinstance(entry.value, Scalar) or not isinstance(entry.value.value, str):
                 self.problems.error("bad-type", f"'{key}' maps names to names", entry.value.span)
+            elif self.name(entry.value.value, "an input or output", entry.value.span):
+                out[entry.name] = entry.value.value
         return out
 
     def expect(self) -> dict[str, str | int]:
@@ -283,7 +301,8 @@ class _Reader:
                     entry.value.span, f"element types: {', '.join(DTYPES)}; `$name` stands for a model symbol",
                 )  # fmt: skip
                 continue
-            found.append(InputDecl(str(entry.key.value), declared, entry.key.span))
+            if self.name(entry.name, "an input", entry.key.span):
+                found.append(InputDecl(entry.name, declared, entry.key.span))
         return tuple(found)
 
     def _tensor_type(self, text: str) -> TensorType | None:
@@ -297,8 +316,9 @@ class _Reader:
             elif part.startswith("$"):
                 model = self.root.get("model")
                 entry = model.get(part[1:]) if isinstance(model, MapNode) else None
-                if not isinstance(entry, Scalar) or type(entry.value) is not int:
+                if not isinstance(entry, Scalar) or type(entry.value) is not int or not 0 < entry.value < 2**31:
                     return None
+                self.used_symbols.add(part[1:])
                 dims.append(entry.value)
             elif re.fullmatch(r"[A-Za-z_]\w*", part):
                 dims.append(part)
@@ -312,17 +332,24 @@ class _Reader:
             self.problems.error("missing-key", "a spec needs `flow:`, the list of its stages", self.root.span)
             return {}
         if isinstance(node, ListNode):
-            return {"*": node}
+            return {"*": self._not_empty(node)}
         if not self._typed("flow", node, MapNode, "a list of stages, or a map of phases to lists"):
             return {}
         out: dict[str, ListNode] = {}
         for entry in cast("MapNode", node).entries:
             phase = str(entry.key.value)
-            if phase not in ("prefill", "decode", "unified", "encode"):
-                hint = nearest(phase, ("prefill", "decode", "unified", "encode"))
+            if phase not in PHASES:
+                hint = nearest(phase, PHASES) or f"phases: {', '.join(PHASES)}"
                 self.problems.error("unknown-key", f"there is no phase '{phase}'", entry.key.span, hint)
             elif isinstance(entry.value, ListNode):
-                out[phase] = entry.value
+                out[phase] = self._not_empty(entry.value)
             else:
                 self.problems.error("bad-type", f"the flow of '{phase}' must be a list of stages", entry.value.span)
+        if not cast("MapNode", node).entries:
+            self.problems.error("empty-flow", "a flow by phases needs at least one of them", node.span)
         return out
+
+    def _not_empty(self, flow: ListNode) -> ListNode:
+        if not flow.items:
+            self.problems.error("empty-flow", "a flow needs at least one stage", flow.span)
+        return flow

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, cast
 
 from flowc.importers.config import Config
 from flowc.ir.rope import longrope_attention_factor, yarn_attention_factor
@@ -25,27 +25,31 @@ _COMMON = {"rope_type", "type", "rope_theta", "partial_rotary_factor"}
 def parameters(config: Config, layer_type: str | None = None) -> dict[str, Any]:
     """The rope parameters of a configuration (of one layer type, where they differ), in the new layout's terms."""
     config.skip("rope_parameters", "rope_theta", "rope_scaling", "partial_rotary_factor")
-    block = config.get("rope_parameters")
-    if not isinstance(block, Mapping):
-        block = {}
+    block = _mapping(config.get("rope_parameters"))
     if layer_type is not None and isinstance(block.get(layer_type), Mapping):
-        block = block[layer_type]
-    found: dict[str, Any] = {k: v for k, v in block.items() if v is not None and not isinstance(v, Mapping)}
-    scaling = config.get("rope_scaling")
-    if not block and isinstance(scaling, Mapping):
-        found = {k: v for k, v in scaling.items() if v is not None}
+        block = _mapping(block[layer_type])
+    found = {k: v for k, v in block.items() if v is not None and not isinstance(v, Mapping)}
+    if not block:
+        found = {k: v for k, v in _mapping(config.get("rope_scaling")).items() if v is not None}
     for key in ("rope_theta", "partial_rotary_factor"):
         if config.has(key):
             found.setdefault(key, config.get(key))
     return found
 
 
+def _mapping(value: Any) -> dict[str, Any]:
+    """A field of the configuration that should be a mapping; empty when it is anything else."""
+    return cast("dict[str, Any]", value) if isinstance(value, dict) else {}
+
+
 def rope_stage(
     config: Config, head_dim: int, *, found: Mapping[str, Any] | None = None, theta: float | None = 10000.0,
     name: str | None = None, partial: float = 1.0,
 ) -> dict[str, Any]:  # fmt: skip
-    """The fields of a `rope_tables` stage. `found` are the parameters (read from the configuration by default);
-    `theta` and `partial` stand in where it names none, as the family's HF configuration class does.
+    """The fields of a `rope_tables` stage.
+
+    `found` are the parameters (read from the configuration by default); `theta` and `partial` stand in where it names
+    none, as the family's HF configuration class does.
     """
     found = dict(parameters(config) if found is None else found)
     kind = str(found.get("rope_type", found.get("type", "default")))

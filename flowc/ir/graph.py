@@ -196,8 +196,10 @@ Rule = Callable[[Node, Rewriter], "Sequence[Value] | None"]
 
 
 def rewrite(graph: Graph, rule: Rule) -> Graph:
-    """Visit nodes in order. `rule` gets each node with up-to-date operands and returns the values that replace
-    its results (having emitted what it needs), or None to keep the node.
+    """Visit nodes in order.
+
+    `rule` gets each node with up-to-date operands and returns the values that replace its results (having emitted what
+    it needs), or None to keep the node.
     """
     rewriter = Rewriter(graph)
     changed = False

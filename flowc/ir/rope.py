@@ -14,6 +14,9 @@ import numpy as np
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
+MAX_DIM = 2**16
+"""Channels of a head that can rotate; a bound for what an untrusted spec makes flowc compute."""
+
 RopeType = Literal["default", "linear", "llama3", "yarn", "longrope"]
 
 
@@ -52,6 +55,15 @@ class RopeFacts:
             case "longrope":
                 factors = np.asarray(self.long_factor if long else self.short_factor, dtype=f32)
                 return f32(1) / (factors * powers)
+
+    def sound(self) -> bool:
+        """Whether all frequencies are positive numbers of float32, as every published rope's are."""
+        try:
+            with np.errstate(all="ignore"):
+                tables = [self.frequencies(), self.frequencies(long=True)] if self.switches else [self.frequencies()]
+        except ArithmeticError:
+            return False
+        return all(bool(np.all(np.isfinite(t) & (t > 0))) for t in tables)
 
     def _llama3(self, inverse: Array) -> Array:
         f32 = np.float32

@@ -7,7 +7,7 @@ import numpy as np
 from flowc.expand import Expansion, Rope
 from flowc.ir.graph import Value
 from flowc.ir.ops.rope import RopeAngles
-from flowc.ir.rope import RopeFacts
+from flowc.ir.rope import MAX_DIM, RopeFacts
 from flowc.ir.weight import Constant
 from flowc.stage import Stage, attr
 
@@ -48,10 +48,9 @@ class RopeTables(Stage, name="rope_tables"):
     def facts(self, f: Expansion) -> RopeFacts:
         """The facts in the compiler's terms; reports what does not fit together."""
         dim = self.rotary_dim or self.head_dim
-        if dim % 2 or dim > self.head_dim:
-            raise f.fail(
-                "bad-value", f"a rope turns an even number of at most head_dim = {self.head_dim} channels, not {dim}"
-            )
+        if dim % 2 or dim > min(self.head_dim, MAX_DIM):
+            most = f"at most head_dim = {self.head_dim}" if self.head_dim <= MAX_DIM else f"at most {MAX_DIM}"
+            raise f.fail("bad-value", f"a rope turns an even number of {most} channels, not {dim}")
         if self.type in ("llama3", "yarn", "longrope", "dynamic") and self.original_length == 0:
             raise f.fail("missing-field", f"a rope of type {self.type} needs `original_length`")
         if self.type == "longrope":
@@ -63,10 +62,13 @@ class RopeTables(Stage, name="rope_tables"):
         kind = "default" if self.type == "dynamic" else self.type
         if self.type == "dynamic":
             self._within(f)
-        return RopeFacts(
+        facts = RopeFacts(
             self.theta, dim, kind, self.factor, self.low_freq_factor, self.high_freq_factor, self.original_length,
             self.beta_fast, self.beta_slow, self.truncate, self.attention_factor, self.short_factor, self.long_factor,
         )  # fmt: skip
+        if not facts.sound():
+            raise f.fail("bad-value", f"these numbers give a rope of type {self.type} no finite frequencies")
+        return facts
 
     def _within(self, f: Expansion) -> None:
         context = f.options.context or f.spec.integer("context_length")

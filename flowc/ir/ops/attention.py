@@ -76,8 +76,8 @@ class Attention(Op, name="attention", operands=("q", "k", "v", "past_key", "past
     q [batch, queries, heads * head_dim]; k, v [batch, sequence, kv_heads * head_dim], keys already rotated; heads
     share keys in groups (GQA, Ainslie et al. 2023). past_key, past_value [batch, kv_heads, past, head_dim] stand before
     the new keys. key_mask int64 [batch, total]: 0 where a key is padding. bias float [1 or batch, heads or 1, queries,
-    total] is added to the scores. mask bool [batch or 1, 1, queries, total] replaces key_mask, causal, window and reach.
-    Results: [batch, queries, heads * v_head_dim] and, with `cache`, present key and value
+    total] is added to the scores. mask bool [batch or 1, 1, queries, total] replaces key_mask, causal, window and
+    reach. Results: [batch, queries, heads * v_head_dim] and, with `cache`, present key and value
     [batch, kv_heads, total, head_dim]. A query that sees no key gives zeros.
     """
 

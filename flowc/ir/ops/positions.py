@@ -51,5 +51,5 @@ class TakeLast(Op, name="take_last", operands=("x", "mask")):
         if mask is None:
             return (x[:, length - 1 :],)
         valid = mask[:, mask.shape[1] - length :] != 0
-        last = (valid * np.arange(int(length), dtype=np.int64)).max(axis=1)
+        last = np.max(valid * np.arange(length, dtype=np.int64), axis=1)
         return (x[np.arange(len(x)), last][:, None],)

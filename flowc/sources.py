@@ -1,0 +1,48 @@
+"""Reading a build's weights, so that what is wrong with a tensor points at the stage that uses it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from flowc.errors import FlowError, WeightsError
+from flowc.expand import Names
+from flowc.ir.weight import Weight
+from flowc.weights import Checkpoint, check_finite
+from flowc.weights.checkpoint import Array
+
+
+@dataclass(frozen=True, slots=True)
+class Sources:
+    """The checkpoint of a build, and which stage uses which of its tensors."""
+
+    checkpoint: Checkpoint
+    names: Names
+
+    def read(self, name: str, rows: slice | None = None) -> Array:
+        """See `Checkpoint.read`; errors name the stage and its place in the spec."""
+        try:
+            return self.checkpoint.read(name, rows)
+        except FlowError as error:
+            raise self._located(error, name) from None
+
+    def check(self, array: Array, weight: Weight) -> None:
+        """Raise WeightsError `non-finite-weight` unless a finished weight is finite; names the tensor at fault."""
+        try:
+            check_finite(array, weight.key)
+        except WeightsError:
+            for tensor in weight.tensors():
+                try:
+                    check_finite(self.read(tensor.name), tensor.name)
+                except WeightsError as error:
+                    raise self._located(error, tensor.name) from None
+            raise
+
+    def _located(self, error: FlowError, name: str) -> WeightsError:
+        used = self.names.used.get(name)
+        if used is None:
+            return WeightsError(error.diagnostics)
+        origin = used[1]
+        return WeightsError(
+            replace(d, message=f"{d.message} (stage {origin.stage})", span=d.span or origin.span)
+            for d in error.diagnostics
+        )
