@@ -16,7 +16,7 @@ from flowc.lowering.emitter import Emitter, emits
 _END = int(np.iinfo(np.int64).max)
 
 
-def _newest(e: Emitter, x: Any, total: Value, new: Value) -> Any:
+def newest(e: Emitter, x: Any, total: Value, new: Value) -> Any:
     """The columns of the new tokens: x [.., total] -> [.., sequence]."""
     if total.shape[-1] == new.shape[1]:
         return x
@@ -48,7 +48,7 @@ def positions(e: Emitter, op: Positions, node: Node) -> None:
     assert new is not None
     if mask is not None:
         clipped = e.op("Mul", _places(e, mask), e.get(mask), label="ZeroWhereMasked")
-        e.bind(_newest(e, clipped, mask, new))
+        e.bind(newest(e, clipped, mask, new))
         return
     length = e.size(new, 1)
     start = e.size(past, 2) if past is not None else None
@@ -69,7 +69,7 @@ def take_last(e: Emitter, op: TakeLast, node: Node) -> None:
 
 def _last_valid(e: Emitter, x: Value, mask: Value) -> Any:
     """Where each row's last valid new token stands among the new ones: int64 [batch, 1, 1]."""
-    valid = _newest(e, e.get(mask), mask, x)
+    valid = newest(e, e.get(mask), mask, x)
     last = e.op("ReduceMax", e.op("Mul", valid, _arange(e, e.size(x, 1))), e.ints(1), keepdims=1, label="LastValid")
     return e.op("Unsqueeze", last, e.ints(2))
 
@@ -139,7 +139,7 @@ def build_mask(
         keep = e.op("Unsqueeze", e.op("Cast", e.get(mask), to=9), e.ints(1, 2), label="ValidKeys")
         places = _places(e, mask)
         at_key = e.op("Unsqueeze", places, e.ints(1, 2))
-        at_query = e.op("Unsqueeze", _newest(e, places, mask, new), e.ints(1, 3))
+        at_query = e.op("Unsqueeze", newest(e, places, mask, new), e.ints(1, 3))
     else:
         length = e.size(keys, 1) if keys is not None else queries
         total = length if past is None else e.op("Add", e.size(past, 2), length)
