@@ -150,8 +150,8 @@ def build_mask(
     conditions = [keep] if keep is not None else []
     if causal and not single:
         columns = _arange(e, total)
-        newest = _arange(e, total, e.op("Sub", total, queries))
-        conditions.append(e.op("LessOrEqual", columns, e.op("Unsqueeze", newest, e.ints(1)), label="Causal"))
+        rows = _arange(e, total, e.op("Sub", total, queries))
+        conditions.append(e.op("LessOrEqual", columns, e.op("Unsqueeze", rows, e.ints(1)), label="Causal"))
     if window is not None or reach is not None:
         distance = e.op("Sub", at_query, at_key, label="Distance")
         if window is not None:
@@ -163,9 +163,11 @@ def build_mask(
     combined = conditions[0]
     for condition in conditions[1:]:
         combined = e.op("And", combined, condition)
+    if single:
+        return combined
     # onnxruntime's Attention wants the query axis in full.
-    rows = e.sizes(mask, (0,)) if mask is not None else e.ints(1)
-    return e.op("Expand", combined, e.op("Concat", rows, e.ints(1), queries, total, axis=0), label="FullMask")
+    batch = e.sizes(mask, (0,)) if mask is not None else e.ints(1)
+    return e.op("Expand", combined, e.op("Concat", batch, e.ints(1), queries, total, axis=0), label="FullMask")
 
 
 @emits(AttentionMask)

@@ -35,6 +35,9 @@ class Op:
             cls.operands = operands
             REGISTRY[name] = cls
 
+    tokenwise: ClassVar[tuple[str, ...]] = ()
+    """Operands [batch, sequence, ...] of whose token t alone token t of every result is made; empty when tokens mix."""
+
     infer: ClassVar[Callable[..., tuple[TensorType, ...]]]
     """Types of the results for types of the operands; raises ShapeError when they do not fit."""
 

@@ -54,6 +54,8 @@ class Unary(Op, name="unary", operands=("x",)):
 
     function: Function
 
+    tokenwise = ("x",)
+
     def infer(self, x: TensorType) -> tuple[TensorType, ...]:
         return (x,)
 
@@ -66,6 +68,8 @@ class Binary(Op, name="binary", operands=("a", "b")):
     """Elementwise add, sub, mul or div with numpy broadcasting."""
 
     function: Literal["add", "sub", "mul", "div"]
+
+    tokenwise = ("a", "b")
 
     def infer(self, a: TensorType, b: TensorType) -> tuple[TensorType, ...]:
         require(a.dtype == b.dtype, f"element types differ: {a} and {b}")
@@ -82,6 +86,8 @@ class Scale(Op, name="scale", operands=("x",)):
 
     factor: float
 
+    tokenwise = ("x",)
+
     def infer(self, x: TensorType) -> tuple[TensorType, ...]:
         return (x,)
 
@@ -94,6 +100,8 @@ class Softcap(Op, name="softcap", operands=("x",)):
     """`cap * tanh(x / cap)` (Gemma 2's final logits)."""
 
     cap: float
+
+    tokenwise = ("x",)
 
     def infer(self, x: TensorType) -> tuple[TensorType, ...]:
         return (x,)

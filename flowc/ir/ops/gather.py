@@ -12,6 +12,8 @@ from flowc.ir.types import TensorType, require
 class Gather(Op, name="gather", operands=("table", "ids")):
     """Rows of `table` [rows, width] by integer `ids` [...]: [..., width] (ONNX Gather; torch nn.Embedding)."""
 
+    tokenwise = ("ids",)
+
     def infer(self, table: TensorType, ids: TensorType) -> tuple[TensorType, ...]:
         require(table.rank == 2, f"the table must be [rows, width], not {table}")
         require(ids.dtype in ("int64", "int32"), f"ids must be integers, not {ids}")

@@ -14,6 +14,8 @@ from flowc.ir.types import TensorType, require
 class Linear(Op, name="linear", operands=("x", "weight", "bias")):
     """`x @ weight.T + bias` for x [..., in], weight [out, in], bias [out] (torch nn.Linear)."""
 
+    tokenwise = ("x",)
+
     def infer(self, x: TensorType, weight: TensorType, bias: TensorType | None = None) -> tuple[TensorType, ...]:
         require(weight.rank == 2, f"the weight must be [out, in], not {weight}")
         require(

@@ -24,6 +24,8 @@ class Norm(Op, name="norm", operands=("x", "gain", "bias")):
     offset: float = 0.0
     groups: int = 1
 
+    tokenwise = ("x",)
+
     def infer(
         self, x: TensorType, gain: TensorType | None = None, bias: TensorType | None = None
     ) -> tuple[TensorType, ...]:

@@ -13,9 +13,10 @@ from flowc.ir.types import TensorType, known, require
 
 @dataclass(frozen=True)
 class RopeAngles(Op, name="rope_angles", operands=("position_ids",)):
-    """Cosine and sine of every new token's angles: position_ids int64 [batch, sequence] -> two of
-    float32 [batch, sequence, dim / 2]. longrope takes its long factors when a position of the call reaches past the
-    original length (HF `dynamic_rope_update`).
+    """Cosine and sine of every new token's angles.
+
+    position_ids int64 [batch, sequence] -> two of float32 [batch, sequence, dim / 2]. longrope takes its long factors
+    when a position of the call reaches past the original length (HF `dynamic_rope_update`).
     """
 
     facts: RopeFacts
@@ -58,6 +59,8 @@ class Rope(Op, name="rope", operands=("x", "cos", "sin", "position_ids")):
 
     heads: int
     interleaved: bool = False
+
+    tokenwise = ("x", "cos", "sin", "position_ids")
 
     def infer(
         self, x: TensorType, cos: TensorType, sin: TensorType, position_ids: TensorType | None = None
