@@ -14,7 +14,7 @@ from math import prod
 from typing import Any, Literal
 
 from flowc.bind import Bound, bind
-from flowc.errors import Diagnostics, Span, WeightsError, nearest
+from flowc.errors import Diagnostics, InternalError, Span, WeightsError, nearest
 from flowc.ir.graph import Graph, Node, Origin, Output, Value, constant, infer
 from flowc.ir.op import Op
 from flowc.ir.ops.positions import Positions
@@ -69,10 +69,14 @@ class Failed(Exception):
 
 @dataclass(slots=True)
 class Rope:
-    """A named rope: its facts, and its angles once a stage of this graph has asked for them."""
+    """A named rope: its facts, and its angles once a stage of this graph has asked for them.
 
-    facts: RopeFacts
+    A rope of places that are no token positions (patches of an image) has angles from the start, and no facts.
+    """
+
+    facts: RopeFacts | None
     angles: tuple[Value, Value] | None = None
+    interleaved: bool = False
 
 
 @dataclass(slots=True)
@@ -268,6 +272,8 @@ class Expansion:
             raise self.fail("undefined-rope", f"{self._what()} uses the rope '{name}', which no stage has made",
                             self._place(at), hint)  # fmt: skip
         if rope.angles is None:
+            if rope.facts is None:
+                raise InternalError(f"the rope '{name}' has neither facts nor angles")
             cos, sin = self.emit(RopeAngles(rope.facts), self.position_ids(), name=f"angles_{name}")
             rope.angles = (cos, sin)
         return rope.angles
