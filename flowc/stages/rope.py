@@ -105,7 +105,6 @@ class DecodeRopeParams(RopeTables, name="decode_rope_params"):
             if f.phase != "decode":
                 raise f.fail("wrong-phase", "a fixed `position` makes sense in a decode graph alone")
             at = f.constant(Constant(np.full((1, 1), self.position, np.int64), "position"))
-            rope = f.slots.ropes[self.name]
-            cos, sin = f.emit(RopeAngles(rope.facts), at, name=f"angles_{self.name}")
-            rope.angles = (cos, sin)
+            cos, sin = f.emit(RopeAngles(self.facts(f)), at, name=f"angles_{self.name}")
+            f.slots.ropes[self.name].angles = (cos, sin)
         return x
