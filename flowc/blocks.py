@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from flowc.expand import Expansion
@@ -12,6 +13,7 @@ from flowc.ir.ops.linear import Linear
 from flowc.ir.ops.norm import Norm
 from flowc.ir.ops.rope import Rope
 from flowc.ir.types import Dim
+from flowc.ir.weight import Rows
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +59,16 @@ def linear(
     w = f.weight(weight, out, x.shape[-1], at=at)
     b = f.weight(_bias_name(weight, bias), w.shape[0], at=at) if bias else None
     return f.op(Linear(), x, w, b, name=name or _short(weight))
+
+
+def linear_parts(f: Expansion, x: Value, weight: str, sizes: Sequence[int], names: Sequence[str]) -> list[Value]:
+    """Projections whose weights are consecutive rows of one tensor [sum of sizes, in], read where they lie."""
+    whole = f.tensor(weight, sum(sizes), x.shape[-1])
+    found, start = list[Value](), 0
+    for size, name in zip(sizes, names, strict=True):
+        found.append(f.op(Linear(), x, f.constant(Rows(whole, start, start + size)), name=name))
+        start += size
+    return found
 
 
 def _bias_name(weight: str, bias: str | bool) -> str:
@@ -129,11 +141,20 @@ def decoder_attention(
     *,
     qkv_bias: bool = False,
     qk_norm: QkNorm | None = None,
+    packed: bool = False,
 ) -> Value:
-    """Projections `<prefix>.{q,k,v}_proj`, q/k norm, rope, cached attention: all of HF's attention but `o_proj`."""
+    """Projections `<prefix>.{q,k,v}_proj`, q/k norm, rope, cached attention: all of HF's attention but `o_proj`.
+
+    `packed`: the projections are the rows of `<prefix>.qkv_proj`, without biases (HF `Phi3Attention`).
+    """
     f.past_keys(layer, facts.kv_heads, facts.head_dim, facts.value_dim)
-    q = linear(f, x, f"{prefix}.q_proj.weight", facts.heads * facts.head_dim, bias=qkv_bias)
-    k, v = keys_values(f, x, prefix, facts, bias=qkv_bias, qk_norm=qk_norm)
+    if packed:
+        sizes = (facts.heads * facts.head_dim, facts.kv_heads * facts.head_dim, facts.kv_heads * facts.value_dim)
+        q, k, v = linear_parts(f, x, f"{prefix}.qkv_proj.weight", sizes, ("q_proj", "k_proj", "v_proj"))
+        k = rotate(f, k, facts.kv_heads, facts, "k_rope")
+    else:
+        q = linear(f, x, f"{prefix}.q_proj.weight", facts.heads * facts.head_dim, bias=qkv_bias)
+        k, v = keys_values(f, x, prefix, facts, bias=qkv_bias, qk_norm=qk_norm)
     if qk_norm is not None:
         q = rms_norm(f, q, qk_norm.q, qk_norm.eps, offset=qk_norm.offset, groups=facts.heads)
     q = rotate(f, q, facts.heads, facts, "q_rope")
@@ -152,11 +173,26 @@ def keys_values(
 
 
 def gated_mlp(
-    f: Expansion, x: Value, prefix: str, activation: Function, ffn: int | None, *, bias: bool = False
+    f: Expansion,
+    x: Value,
+    prefix: str,
+    activation: Function,
+    ffn: int | None,
+    *,
+    bias: bool = False,
+    packed: bool = False,
 ) -> Value:
-    """down(activation(gate x) * up x) with `<prefix>.{gate,up,down}_proj` (Shazeer 2020; HF `LlamaMLP`, `GemmaMLP`)."""
-    gate = linear(f, x, f"{prefix}.gate_proj.weight", ffn, bias=bias)
-    up = linear(f, x, f"{prefix}.up_proj.weight", gate.shape[-1], bias=bias)
+    """down(activation(gate x) * up x) with `<prefix>.{gate,up,down}_proj` (Shazeer 2020; HF `LlamaMLP`, `GemmaMLP`).
+
+    `packed`: gate and up are the rows of `<prefix>.gate_up_proj`, without biases (HF `Phi3MLP`).
+    """
+    if packed:
+        fused = f"{prefix}.gate_up_proj.weight"
+        rows = f.tensor(fused, 2 * ffn if ffn else None, x.shape[-1]).shape[0]
+        gate, up = linear_parts(f, x, fused, (rows // 2, rows // 2), ("gate_proj", "up_proj"))
+    else:
+        gate = linear(f, x, f"{prefix}.gate_proj.weight", ffn, bias=bias)
+        up = linear(f, x, f"{prefix}.up_proj.weight", gate.shape[-1], bias=bias)
     h = gate_times(f, gate, up, activation)
     return linear(f, h, f"{prefix}.down_proj.weight", x.shape[-1], bias=bias)
 

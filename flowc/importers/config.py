@@ -46,11 +46,15 @@ class Config:
             raise SpecError.of("bad-type", "a configuration is a JSON object", node.span)
         return cls(cast("dict[str, Any]", plain(node)), path.name, node)
 
+    def assume(self, defaults: Mapping[str, Any]) -> None:
+        """Values of the family's HuggingFace class for fields that the file leaves out; an explicit null stays null."""
+        self.data = {**defaults, **self.data}
+
     @property
     def architecture(self) -> str:
         """The model class that the checkpoint was saved from, or an empty text."""
         names = self.data.get("architectures")
-        return str(names[0]) if isinstance(names, list) and names else ""
+        return str(cast("list[Any]", names)[0]) if isinstance(names, list) and names else ""
 
     def span(self, key: str) -> Span | None:
         """Place of a field's value."""
@@ -125,17 +129,15 @@ class Config:
         """Collect a refusal of a field's value."""
         self._read.add(key)
         value = self.data.get(key)
-        self._problems.error("unsupported-config", f"field '{key}' of {self.name} is {value!r}, which flowc does not reproduce",
-                             self.span(key), why)  # fmt: skip
+        message = f"field '{key}' of {self.name} is {value!r}, which flowc does not reproduce"
+        self._problems.error("unsupported-config", message, self.span(key), why)
 
     def finish(self) -> None:
         """Raise SpecError with all refusals and with every field that was never read."""
         for key in self.data:
             if key not in self._read and key not in NEUTRAL and not key.startswith("_"):
-                self._problems.error(
-                    "unknown-config", f"field '{key}' of {self.name} is not known to this importer and might change the numbers",
-                    self.span(key), "remove it if it does not matter",
-                )  # fmt: skip
+                message = f"field '{key}' of {self.name} is not known to this importer and might change the numbers"
+                self._problems.error("unknown-config", message, self.span(key), "remove it if it does not matter")
         self._problems.raise_if_any()
 
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from flowc.importers.config import Config
-from flowc.importers.family import Shapes
+from flowc.importers.family import Family, Shapes
+from flowc.importers.rope import rope_stage
 
 ACTIVATIONS = {
     "silu": "silu", "swish": "silu", "gelu": "gelu", "gelu_pytorch_tanh": "gelu_tanh", "gelu_new": "gelu_tanh",
@@ -38,6 +40,64 @@ def special_tokens(config: Config, symbols: dict[str, Any]) -> None:
         value = config.get(f"{name}_token_id")
         if value is not None:
             symbols[name] = value
+
+
+FULL, SLIDING = "full_attention", "sliding_attention"
+
+
+def layer_types(config: Config, default: Sequence[str]) -> list[str]:
+    """Attention of each layer: as `layer_types` says, else the pattern of the family's HuggingFace class."""
+    found = config.list("layer_types", list(default))
+    if len(found) != len(default):
+        config.refuse("layer_types", f"the model has {len(default)} layers, the list names {len(found)}")
+    elif unknown := sorted({str(t) for t in found} - {FULL, SLIDING}):
+        config.refuse("layer_types", f"flowc knows {FULL} and {SLIDING}, not {', '.join(unknown)}")
+    else:
+        return found
+    return list(default)
+
+
+def windows(config: Config, types: Sequence[str], window: int | None) -> list[int | None]:
+    """Window of each layer; a sliding layer without `sliding_window` is refused."""
+    if window is None and SLIDING in types:
+        config.refuse("layer_types", "it names sliding layers, but no `sliding_window` is in force")
+    return [window if t == SLIDING else None for t in types]
+
+
+def per_layer(symbols: dict[str, Any], layer: dict[str, Any], field: str, values: Sequence[Any], usual: Any) -> None:
+    """State a layer's field: left out where every layer has the usual value, once where all agree, else as a list."""
+    if all(v == values[0] for v in values):
+        if values[0] != usual:
+            layer[field] = values[0]
+        return
+    symbols[f"{field}s"] = list(values)
+    layer[field] = f"${field}s[i]"
+
+
+def embedding(prefix: str = "model.") -> dict[str, Any]:
+    """The `embed` stage."""
+    return {"embed": {"weight": f"{prefix}embed_tokens.weight"}}
+
+
+def repeat(*body: Any) -> dict[str, Any]:
+    """All layers."""
+    return {"repeat": {"count": "$layers", "body": list(body)}}
+
+
+def plain_decoder(
+    config: Config, shapes: Shapes, symbols: dict[str, Any], layers: dict[str, Any], *, tied: bool
+) -> Family:
+    """Embedding, one rope, layers, a final RMSNorm and the head: what most families are around their layers."""
+    unused = spare_tensors(shapes)
+    flow: list[Any] = [
+        embedding(),
+        {"rope_tables": rope_stage(config, symbols["head_dim"])},
+        layers,
+        {"rms_norm": {"weight": "model.norm.weight"}},
+        "gather_last_token",
+        head(config, shapes, tied=tied, allow_unused=unused),
+    ]
+    return Family(symbols, flow, allow_unused=unused)
 
 
 def head(config: Config, shapes: Shapes, *, tied: bool, allow_unused: list[str]) -> dict[str, Any]:

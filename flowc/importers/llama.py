@@ -1,19 +1,25 @@
-"""Llama (HF `LlamaForCausalLM`)."""
+"""Llama, and its close relatives Mistral and SmolLM3 (HF `*ForCausalLM` of those names)."""
 
 from __future__ import annotations
 
 from typing import Any
 
 from flowc.importers.config import Config
-from flowc.importers.decoders import ACTIVATIONS, decoder_symbols, head, spare_tensors
+from flowc.importers.decoders import (
+    ACTIVATIONS,
+    FULL,
+    SLIDING,
+    decoder_symbols,
+    layer_types,
+    per_layer,
+    plain_decoder,
+    repeat,
+    windows,
+)
 from flowc.importers.family import Family, Shapes, imports
-from flowc.importers.rope import rope_stage
 
 
-@imports("llama")
-def llama(config: Config, shapes: Shapes) -> Family:
-    """A spec of whole `llama_decoder` layers."""
-    symbols = decoder_symbols(config)
+def _layer(config: Config) -> dict[str, Any]:
     layer: dict[str, Any] = {
         "prefix": "model.layers.{i}",
         "activation": config.choice("hidden_act", ACTIVATIONS, "silu"),
@@ -21,13 +27,46 @@ def llama(config: Config, shapes: Shapes) -> Family:
     for field in ("attention_bias", "mlp_bias"):
         if config.bool(field, False):
             layer[field] = True
-    unused = spare_tensors(shapes)
-    flow: list[Any] = [
-        {"embed": {"weight": "model.embed_tokens.weight"}},
-        {"rope_tables": rope_stage(config, symbols["head_dim"])},
-        {"repeat": {"count": "$layers", "body": [{"llama_decoder": layer}]}},
-        {"rms_norm": {"weight": "model.norm.weight"}},
-        "gather_last_token",
-        head(config, shapes, tied=False, allow_unused=unused),
-    ]
-    return Family(symbols, flow, allow_unused=unused)
+    return layer
+
+
+@imports("llama")
+def llama(config: Config, shapes: Shapes) -> Family:
+    """A spec of whole `llama_decoder` layers."""
+    symbols = decoder_symbols(config)
+    return plain_decoder(config, shapes, symbols, repeat({"llama_decoder": _layer(config)}), tied=False)
+
+
+@imports("mistral")
+def mistral(config: Config, shapes: Shapes) -> Family:
+    """`llama_decoder` layers with one window, which a configuration without the field has too (4096)."""
+    config.assume({"sliding_window": 4096})
+    config.only("attention_bias", False)
+    config.only("mlp_bias", False)
+    symbols, layer = decoder_symbols(config, kv_heads=8), _layer(config)
+    window = config.int("sliding_window", None)
+    if window is not None:
+        layer["window"] = window
+    return plain_decoder(config, shapes, symbols, repeat({"llama_decoder": layer}), tied=False)
+
+
+@imports("smollm3")
+def smollm3(config: Config, shapes: Shapes) -> Family:
+    """`llama_decoder` layers, some without rope; a window, where it is in use, is on those."""
+    config.assume({"num_key_value_heads": 4, "rope_theta": 2000000.0, "use_sliding_window": False})
+    symbols, layer = decoder_symbols(config), _layer(config)
+    count = symbols["layers"]
+    interval = config.int("no_rope_layer_interval", 4)
+    turns = config.list("no_rope_layers", [int((i + 1) % interval != 0) for i in range(count)])
+    if len(turns) != count or any(t not in (0, 1) for t in turns):
+        config.refuse("no_rope_layers", f"it must be a 1 (rope) or a 0 (none) for each of the {count} layers")
+        turns = [1] * count
+    window = config.int("sliding_window", None) if config.bool("use_sliding_window") else None
+    config.skip("sliding_window")
+    usual = [SLIDING if window is not None and not turn else FULL for turn in turns]
+    types = layer_types(config, usual)
+    if not config.bool("use_sliding_window"):
+        types = [FULL] * count
+    per_layer(symbols, layer, "rope", ["rope" if turn else None for turn in turns], "rope")
+    per_layer(symbols, layer, "window", windows(config, types, window), None)
+    return plain_decoder(config, shapes, symbols, repeat({"llama_decoder": layer}), tied=True)

@@ -1,0 +1,112 @@
+"""What the whole-layer stages of all decoder families have in common: one declaration, one expansion."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from flowc.blocks import Heads, QkNorm, add, decoder_attention, gated_mlp, linear, rms_norm
+from flowc.expand import Expansion
+from flowc.ir.graph import Value
+from flowc.ir.ops.elementwise import Function
+from flowc.stage import Stage, attr
+
+PROJECTION_WEIGHTS = (
+    "{prefix}.self_attn.q_proj.weight: [heads * head_dim, hidden]",
+    "{prefix}.self_attn.{k,v}_proj.weight: [kv_heads * head_dim, hidden]",
+)
+MLP_WEIGHTS = ("{prefix}.mlp.{gate,up}_proj.weight: [ffn, hidden]", "{prefix}.mlp.down_proj.weight: [hidden, ffn]")
+LAYER_WEIGHTS = (
+    "{prefix}.input_layernorm.weight: [hidden]",
+    *PROJECTION_WEIGHTS,
+    "{prefix}.self_attn.o_proj.weight: [hidden, heads * head_dim]",
+    "{prefix}.post_attention_layernorm.weight: [hidden]",
+    *MLP_WEIGHTS,
+    "biases beside them with `attention_bias`, `output_bias`, `mlp_bias`",
+)
+QK_NORM_WEIGHTS = ("{prefix}.self_attn.{q,k}_norm.weight: [head_dim]",)
+
+
+class DecoderLayer(Stage):
+    """Base of the whole layers with a cache: h = x + O(attention(norm(x))); h + MLP(norm(h)).
+
+    A family states what differs: how its norms are called and offset, whether q and k are normalised, which MLP it has.
+    """
+
+    cached = True
+    reads = ("active", "rope", "attention_mask", "cache")
+    writes = ("active", "cache")
+    weights = LAYER_WEIGHTS
+    norm_offset: ClassVar[float] = 0.0
+    """Added to the gain of every norm."""
+    packed: ClassVar[bool] = False
+    """Whether q, k, v and gate, up are rows of one tensor each (Phi-3)."""
+    prefix: str = attr(doc="Name in front of the layer's weights.", main=True)
+    heads: int = attr(doc="Query heads.", symbol="heads", gt=0)
+    kv_heads: int = attr(doc="Key and value heads.", symbol="kv_heads", gt=0)
+    head_dim: int = attr(doc="Channels of a head.", symbol="head_dim", gt=0)
+    eps: float = attr(doc="Epsilon of the norms.", symbol="norm_eps", ge=0)
+    attention_bias: bool = attr(doc="Whether q, k and v have biases.", default=False)
+    output_bias: bool | None = attr(doc="Whether o has a bias; as `attention_bias` by default.", default=None)
+    scale: float | None = attr(doc="Factor of the scores; 1 / sqrt(head_dim) by default.", default=None, gt=0)
+    window: int | None = attr(doc="Keys that a query sees, itself included; all by default.", default=None, gt=0)
+    rope: str | None = attr(doc="Name of the rope; null for none.", default="rope")
+    layer: int | None = attr(doc="Index of the cache; the number in the prefix by default.", default=None, ge=0)
+
+    def facts(self) -> Heads:
+        """What decides the attention."""
+        return Heads(self.heads, self.kv_heads, self.head_dim, self.scale, window=self.window, rope=self.rope)
+
+    def qk_norm_facts(self) -> QkNorm | None:
+        """The norm over each head of q and k, where the family has one."""
+        return None
+
+    def norms(self) -> tuple[str, str | None, str, str | None]:
+        """Names of the norms before and after the attention, before and after the MLP."""
+        return "input_layernorm", None, "post_attention_layernorm", None
+
+    def mlp(self, f: Expansion, h: Value) -> Value:
+        """The feed-forward part on its normed input."""
+        raise NotImplementedError
+
+    def attend(self, f: Expansion, h: Value) -> Value:
+        """Attention with its output projection on the normed input."""
+        prefix, width = f"{self.prefix}.self_attn", h.shape[-1]
+        layer = f.layer_index(self, self.prefix)
+        y = decoder_attention(
+            f, h, prefix, self.facts(), layer,
+            qkv_bias=self.attention_bias, qk_norm=self.qk_norm_facts(), packed=self.packed,
+        )  # fmt: skip
+        bias = self.attention_bias if self.output_bias is None else self.output_bias
+        return linear(f, y, f"{prefix}.o_proj.weight", width, bias=bias)
+
+    def expand(self, f: Expansion, x: Value) -> Value:
+        before, after, before_mlp, after_mlp = self.norms()
+        x = add(f, x, self._normed(f, self.attend(f, self._normed(f, x, before)), after))
+        return add(f, x, self._normed(f, self.mlp(f, self._normed(f, x, before_mlp)), after_mlp))
+
+    def _normed(self, f: Expansion, x: Value, name: str | None) -> Value:
+        if name is None:
+            return x
+        return rms_norm(f, x, f"{self.prefix}.{name}.weight", self.eps, offset=self.norm_offset)
+
+
+class DenseDecoderLayer(DecoderLayer):
+    """Base of the layers with one gated MLP."""
+
+    ffn: int | None = attr(doc="Width of the gated MLP.", symbol="ffn", gt=0)
+    activation: Function = attr(doc="Function of the gate.", default="silu")
+    mlp_bias: bool = attr(doc="Whether the MLP has biases.", default=False)
+
+    def mlp(self, f: Expansion, h: Value) -> Value:
+        return gated_mlp(
+            f, h, f"{self.prefix}.mlp", self.activation, self.ffn, bias=self.mlp_bias, packed=self.packed
+        )  # fmt: skip
+
+
+def require_bound(f: Expansion, layer: int) -> None:
+    """Report a decode layer without `bind_decode_inputs` in front of it, or beyond the layers it bound."""
+    bound = f.slots.named.get("decode")
+    if bound is None:
+        raise f.fail("undefined-slot", "a decode layer needs `bind_decode_inputs` before it")
+    if layer >= bound:
+        raise f.fail("undefined-slot", f"layer {layer} is beyond the {bound} layers that `bind_decode_inputs` bound")

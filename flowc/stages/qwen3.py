@@ -1,0 +1,38 @@
+from __future__ import annotations
+
+from flowc.blocks import QkNorm
+from flowc.expand import Expansion
+from flowc.ir.graph import Value
+from flowc.stage import attr
+from flowc.stages.decoder_layer import LAYER_WEIGHTS, QK_NORM_WEIGHTS, DenseDecoderLayer, require_bound
+
+
+class Qwen3Decoder(DenseDecoderLayer, name="qwen3_decoder"):
+    """A whole Qwen layer with its cache: as `llama_decoder`, with an RMSNorm over each head of q and k.
+
+    Biases come before that norm, the rope after it. Qwen2 has no such norm (`qk_norm: false`) and biases on q, k and v
+    alone (`attention_bias: true, output_bias: false`).
+    """
+
+    reads = ("active", "rope", "attention_mask", "cache")
+    weights = (*LAYER_WEIGHTS, *QK_NORM_WEIGHTS)
+    reference = "Qwen3DecoderLayer, Qwen2DecoderLayer"
+    example = (
+        "qwen3_decoder: {prefix: model.layers.0, heads: 4, kv_heads: 2, head_dim: 16, ffn: 128, eps: 1e-6, rope: null}"
+    )
+    qk_norm: bool = attr(doc="RMSNorm over each head of q and k before the rope.", default=True)
+
+    def qk_norm_facts(self) -> QkNorm | None:
+        attention = f"{self.prefix}.self_attn"
+        return QkNorm(f"{attention}.q_norm.weight", f"{attention}.k_norm.weight", self.eps) if self.qk_norm else None
+
+
+class Qwen3DecodeLayer(Qwen3Decoder, name="qwen3_decode_layer"):
+    """A Qwen layer of a decode flow spelt out by hand; `bind_decode_inputs` must come first."""
+
+    reads = ("active", "rope", "attention_mask", "cache", "decode")
+    example = "qwen3_decode_layer: {prefix: model.layers.0, heads: 4, kv_heads: 2, head_dim: 16, ffn: 128, eps: 1e-6, rope: null}"
+
+    def expand(self, f: Expansion, x: Value) -> Value:
+        require_bound(f, f.layer_index(self, self.prefix))
+        return super().expand(f, x)

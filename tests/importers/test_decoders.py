@@ -1,0 +1,62 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from flowc.importers import import_checkpoint
+from flowc.importers.family import families
+from tests.importers.refusals import assert_refused, changed
+from tests.oracle_io import case_folders
+
+TYPES = {"llama", "mistral", "smollm3", "qwen2", "qwen3", "qwen3_moe", "gemma", "gemma2", "gemma3_text", "phi3"}
+
+
+def _cases() -> list[str]:
+    found, known = list[str](), TYPES & families().keys()
+    for name, folder in case_folders().items():
+        if (folder / "config_legacy.json").is_file():
+            config = json.loads((folder / "config.json").read_text())
+            found += [name] if config["model_type"] in known else []
+    return sorted(found)
+
+
+@pytest.mark.golden
+@pytest.mark.parametrize("case", _cases())
+def test_both_layouts_of_a_configuration_give_one_spec(case: str, tmp_path: Path) -> None:
+    new = import_checkpoint(changed(case, tmp_path)).text(tmp_path)
+    legacy = tmp_path / "config_legacy.json"
+    legacy.replace(tmp_path / "config.json")
+    assert import_checkpoint(tmp_path).text(tmp_path) == new
+
+
+REFUSED: list[tuple[str, dict[str, Any]]] = [
+    ("llama_mha", {"hidden_act": "mish"}),
+    ("llama_mha", {"rope_parameters": {"rope_type": "ntk", "rope_theta": 1e4}}),
+    ("llama_mha", {"rope_parameters": {"rope_type": "linear", "factor": 2.0, "rope_theta": 1e4, "surprise": 1}}),
+    ("llama_mha", {"attention_multiplier": 0.5}),
+    ("mistral_swa", {"attention_bias": True}),
+    ("mistral_swa", {"attention_sinks": True}),
+    ("qwen2_swa_yarn", {"layer_types": ["full_attention", "chunked_attention", "full_attention"]}),
+    ("qwen2_swa_yarn", {"layer_types": ["full_attention"]}),
+    ("qwen2_bias", {"layer_types": ["sliding_attention", "full_attention"]}),
+    ("qwen3_tied", {"use_qk_clip": True}),
+    ("smollm3_nope", {"no_rope_layers": [1, 0]}),
+    ("smollm3_nope", {"no_rope_layers": [1, 2, 1, 1]}),
+]
+
+
+@pytest.mark.golden
+@pytest.mark.parametrize(("case", "fields"), REFUSED)
+def test_a_field_that_is_not_understood_is_refused_by_name(case: str, fields: dict[str, Any], tmp_path: Path) -> None:
+    assert_refused(case, tmp_path, **fields)
+
+
+@pytest.mark.golden
+def test_what_a_configuration_leaves_out_is_what_its_class_says(tmp_path: Path) -> None:
+    text = import_checkpoint(changed("mistral_swa", tmp_path, sliding_window=...)).text(tmp_path)
+    assert "window: 4096" in text
+    text = import_checkpoint(changed("mistral_swa", tmp_path, sliding_window=None)).text(tmp_path)
+    assert "window" not in text
