@@ -1,0 +1,62 @@
+"""Vectors of whole sequences."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from flowc.ir.op import Array, Op
+from flowc.ir.types import TensorType, require
+
+PoolKind = Literal["mean", "mean_sqrt_len", "max", "cls", "last"]
+
+
+@dataclass(frozen=True)
+class Pool(Op, name="pool", operands=("x", "mask")):
+    """One vector per row: x [batch, sequence, width], mask int64 [batch, sequence] -> [batch, width].
+
+    Over the tokens that are not padding: their mean, their sum over the square root of their number, the greatest value
+    of each channel, the first one (`cls`) or the last one (sentence-transformers `Pooling`). A row without any token
+    gives zeros for the means, and its first column for the others.
+    """
+
+    kind: PoolKind
+
+    def infer(self, x: TensorType, mask: TensorType | None = None) -> tuple[TensorType, ...]:
+        require(x.rank == 3, f"expected [batch, sequence, width], not {x}")
+        require(mask is None or mask.rank == 2, f"the mask must be [batch, sequence], not {mask}")
+        return (x.with_shape(x.shape[0], x.shape[2]),)
+
+    def reference(self, x: Array, mask: Array | None = None) -> tuple[Array, ...]:
+        rows, length = x.shape[:2]
+        valid = np.ones((rows, length), bool) if mask is None else mask != 0
+        match self.kind:
+            case "mean" | "mean_sqrt_len":
+                count = np.maximum(valid.sum(axis=1, keepdims=True), 1).astype(x.dtype)
+                total = np.where(valid[..., None], x, x.dtype.type(0)).sum(axis=1)
+                return (total / (np.sqrt(count) if self.kind == "mean_sqrt_len" else count),)
+            case "max":
+                some: Array = valid.copy()
+                some[:, 0] |= ~valid.any(axis=1)
+                return (np.max(x, axis=1, where=some[..., None], initial=-np.inf).astype(x.dtype),)
+            case "cls":
+                return (x[np.arange(rows), np.argmax(valid, axis=1)],)
+            case "last":
+                last: Array = np.max(valid * np.arange(length), axis=1)
+                return (x[np.arange(rows), last],)
+
+
+@dataclass(frozen=True)
+class L2Normalize(Op, name="l2_normalize", operands=("x",)):
+    """`x / max(|x|, eps)` with the Euclidean length over the last axis (torch.nn.functional.normalize)."""
+
+    eps: float = 1e-12
+
+    def infer(self, x: TensorType) -> tuple[TensorType, ...]:
+        return (x,)
+
+    def reference(self, x: Array) -> tuple[Array, ...]:
+        length = np.sqrt((x * x).sum(axis=-1, keepdims=True))
+        return (x / np.maximum(length, x.dtype.type(self.eps)),)

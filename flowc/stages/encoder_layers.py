@@ -1,0 +1,192 @@
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from flowc.blocks import Heads, add
+from flowc.encoder_blocks import (
+    Part,
+    Projections,
+    encoder_attention,
+    gated_parts,
+    layer_norm,
+    packed_projections,
+    parts,
+    plain_mlp,
+    token_mask,
+)
+from flowc.errors import nearest
+from flowc.expand import Expansion
+from flowc.ir.graph import Value
+from flowc.ir.ops.elementwise import Function
+from flowc.stage import Stage, attr
+
+
+@dataclass(frozen=True, slots=True)
+class _Names:
+    """Names of a post-norm layer's weights, behind its prefix."""
+
+    q: str
+    k: str
+    v: str
+    out: str
+    attention_norm: str
+    up: str
+    down: str
+    output_norm: str
+
+
+_STYLES = {
+    "bert": _Names(
+        "attention.self.query", "attention.self.key", "attention.self.value", "attention.output.dense",
+        "attention.output.LayerNorm", "intermediate.dense", "output.dense", "output.LayerNorm",
+    ),
+    "mpnet": _Names(
+        "attention.attn.q", "attention.attn.k", "attention.attn.v", "attention.attn.o",
+        "attention.LayerNorm", "intermediate.dense", "output.dense", "output.LayerNorm",
+    ),
+    "distilbert": _Names(
+        "attention.q_lin", "attention.k_lin", "attention.v_lin", "attention.out_lin",
+        "sa_layer_norm", "ffn.lin1", "ffn.lin2", "output_layer_norm",
+    ),
+}  # fmt: skip
+
+
+class BertEncoderLayer(Stage, name="bert_encoder_layer"):
+    """A post-norm encoder layer: h = LN(x + O(attention(x))); LN(h + W2 activation(W1 h)) (Devlin et al. 2019)."""
+
+    reads = ("active", "attn_mask", "attention_mask", "bias")
+    weights = (
+        "{prefix}.attention.self.{query,key,value}.{weight,bias}: [heads * head_dim, hidden]",
+        "{prefix}.attention.output.{dense,LayerNorm}.{weight,bias}",
+        "{prefix}.intermediate.dense.{weight,bias}: [ffn, hidden]",
+        "{prefix}.output.{dense,LayerNorm}.{weight,bias}",
+        "style mpnet: {prefix}.attention.attn.{q,k,v,o}, {prefix}.attention.LayerNorm",
+        "style distilbert: {prefix}.attention.{q,k,v,out}_lin, sa_layer_norm, ffn.lin{1,2}, output_layer_norm",
+    )
+    reference = "BertLayer, RobertaLayer, MPNetLayer, DistilBERT TransformerBlock"
+    example = (
+        "bert_encoder_layer: {prefix: encoder.layer.0, heads: 4, head_dim: 16, ffn: 128, eps: 1e-12, activation: gelu}"
+    )
+    prefix: str = attr(doc="Name in front of the layer's weights.", main=True)
+    style: Literal["bert", "mpnet", "distilbert"] = attr(doc="How the weights are named.", default="bert")
+    heads: int = attr(doc="Attention heads.", symbol="heads", gt=0)
+    head_dim: int = attr(doc="Channels of a head.", symbol="head_dim", gt=0)
+    ffn: int | None = attr(doc="Width between the two linears.", symbol="ffn", gt=0)
+    eps: float = attr(doc="Epsilon of both norms.", symbol="norm_eps", ge=0)
+    activation: Function = attr(doc="Function between the two linears.", default="gelu")
+    bias: str | None = attr(doc="Name of the relative bias of the scores; null for none.", default=None)
+
+    def expand(self, f: Expansion, x: Value) -> Value:
+        names = _STYLES[self.style]
+        at = {n: f"{self.prefix}.{getattr(names, n)}.weight" for n in names.__slots__}
+        projections = Projections(Part(at["q"]), Part(at["k"]), Part(at["v"]), at["out"])
+        facts = Heads(self.heads, self.heads, self.head_dim, causal=False, rope=None)
+        h = encoder_attention(f, x, projections, facts, token_mask(f), score_bias(f, self.bias))
+        x = layer_norm(f, add(f, x, h), at["attention_norm"], self.eps)
+        h = plain_mlp(f, x, at["up"], at["down"], self.activation, self.ffn)
+        return layer_norm(f, add(f, x, h), at["output_norm"], self.eps)
+
+
+def score_bias(f: Expansion, name: str | None) -> Value | None:
+    """The bias that a `relative_bias` stage made under a name."""
+    if name is None:
+        return None
+    found = f.slots.named.get(f"bias {name}")
+    if found is None:
+        made = [key.removeprefix("bias ") for key in f.slots.named if key.startswith("bias ")]
+        raise f.fail("undefined-slot", f"there is no relative bias '{name}'",
+                     hint=nearest(name, made) or "a `relative_bias` stage must come first")  # fmt: skip
+    return found
+
+
+class NomicEncoderLayer(Stage, name="nomic_encoder_layer"):
+    """A post-norm layer with rope and a gated MLP: h = LN(x + O(attention(x))); LN(h + fc2(fc11(h) * silu(fc12(h))))."""
+
+    reads = ("active", "rope", "attn_mask", "attention_mask")
+    weights = (
+        "{prefix}.attn.Wqkv.weight: [3 * heads * head_dim, hidden], rows q, k, v",
+        "{prefix}.attn.out_proj.weight: [hidden, heads * head_dim]",
+        "{prefix}.norm1.{weight,bias}, {prefix}.norm2.{weight,bias}: [hidden]",
+        "{prefix}.mlp.{fc11,fc12}.weight: [ffn, hidden]",
+        "{prefix}.mlp.fc2.weight: [hidden, ffn]",
+        "biases beside them with `attention_bias`, `up_bias`, `down_bias`",
+    )
+    reference = "NomicBertLayer; NomicBertBlock of the hub's own code"
+    example = (
+        "nomic_encoder_layer: {prefix: encoder.layers.0, heads: 4, head_dim: 16, ffn: 128, eps: 1e-12, rope: null}"
+    )
+    prefix: str = attr(doc="Name in front of the layer's weights.", main=True)
+    heads: int = attr(doc="Attention heads.", symbol="heads", gt=0)
+    head_dim: int = attr(doc="Channels of a head.", symbol="head_dim", gt=0)
+    ffn: int | None = attr(doc="Width of the gated MLP.", symbol="ffn", gt=0)
+    eps: float = attr(doc="Epsilon of both norms.", symbol="norm_eps", ge=0)
+    activation: Function = attr(doc="Function of the gate, fc12.", default="silu")
+    rope: str | None = attr(doc="Name of the rope; null for none.", default="rope")
+    interleaved: bool = attr(doc="Whether the rope turns neighbouring channels, not halves.", default=False)
+    attention_bias: bool = attr(doc="Whether Wqkv and out_proj have biases.", default=False)
+    up_bias: bool = attr(doc="Whether fc11 and fc12 have biases.", default=False)
+    down_bias: bool = attr(doc="Whether fc2 has a bias.", default=False)
+
+    def expand(self, f: Expansion, x: Value) -> Value:
+        p, bias = self.prefix, self.attention_bias
+        projections = packed_projections(f"{p}.attn.Wqkv.weight", f"{p}.attn.out_proj.weight", bias=bias, out_bias=bias)
+        facts = Heads(self.heads, self.heads, self.head_dim, causal=False, rope=self.rope, interleaved=self.interleaved)
+        h = encoder_attention(f, x, projections, facts, token_mask(f))
+        x = layer_norm(f, add(f, x, h), f"{p}.norm1.weight", self.eps)
+        up, gate = Part(f"{p}.mlp.fc11.weight"), Part(f"{p}.mlp.fc12.weight")
+        h = gated_parts(
+            f, x, gate, up, f"{p}.mlp.fc2.weight", self.activation, self.ffn,
+            bias=self.up_bias, down_bias=self.down_bias,
+        )  # fmt: skip
+        return layer_norm(f, add(f, x, h), f"{p}.norm2.weight", self.eps)
+
+
+class ModernBertLayer(Stage, name="modernbert_layer"):
+    """A pre-norm layer with rope, local or full attention, and a gated MLP: h = x + Wo(attention(LN x)); h + MLP(LN h).
+
+    Of `mlp.Wi` the first half of the rows is activated, the second half multiplies (Warner et al. 2024).
+    """
+
+    reads = ("active", "rope", "attn_mask", "attention_mask")
+    weights = (
+        "{prefix}.attn_norm.weight: [hidden] with `attn_norm`",
+        "{prefix}.attn.Wqkv.weight: [3 * heads * head_dim, hidden], rows q, k, v",
+        "{prefix}.attn.Wo.weight: [hidden, heads * head_dim]",
+        "{prefix}.mlp_norm.weight: [hidden]",
+        "{prefix}.mlp.Wi.weight: [2 * ffn, hidden]",
+        "{prefix}.mlp.Wo.weight: [hidden, ffn]",
+        "biases beside them with `attention_bias`, `mlp_bias`, `norm_bias`",
+    )
+    reference = "ModernBertEncoderLayer"
+    example = (
+        "modernbert_layer: {prefix: layers.0, heads: 4, head_dim: 16, ffn: 64, eps: 1e-5, rope: null, attn_norm: false}"
+    )
+    prefix: str = attr(doc="Name in front of the layer's weights.", main=True)
+    heads: int = attr(doc="Attention heads.", symbol="heads", gt=0)
+    head_dim: int = attr(doc="Channels of a head.", symbol="head_dim", gt=0)
+    ffn: int | None = attr(doc="Width of the gated MLP.", symbol="ffn", gt=0)
+    eps: float = attr(doc="Epsilon of the norms.", symbol="norm_eps", ge=0)
+    activation: Function = attr(doc="Function of the first half of Wi.", default="gelu")
+    rope: str | None = attr(doc="Name of the rope; null for none.", default="rope")
+    reach: int | None = attr(
+        doc="How far a token sees on each side, in tokens; all by default.", default=None, gt=0, unit="tokens"
+    )
+    attn_norm: bool = attr(doc="Whether a norm stands before the attention; not in the first layer.", default=True)
+    attention_bias: bool = attr(doc="Whether Wqkv and attn.Wo have biases.", default=False)
+    mlp_bias: bool = attr(doc="Whether Wi and mlp.Wo have biases.", default=False)
+    norm_bias: bool = attr(doc="Whether the norms have biases.", default=False)
+
+    def expand(self, f: Expansion, x: Value) -> Value:
+        p, bias = self.prefix, self.attention_bias
+        h = layer_norm(f, x, f"{p}.attn_norm.weight", self.eps, bias=self.norm_bias) if self.attn_norm else x
+        projections = packed_projections(f"{p}.attn.Wqkv.weight", f"{p}.attn.Wo.weight", bias=bias, out_bias=bias)
+        facts = Heads(self.heads, self.heads, self.head_dim, causal=False, reach=self.reach, rope=self.rope)
+        x = add(f, x, encoder_attention(f, h, projections, facts, token_mask(f)))
+        h = layer_norm(f, x, f"{p}.mlp_norm.weight", self.eps, bias=self.norm_bias)
+        gate, up = parts(f"{p}.mlp.Wi.weight", 2)
+        h = gated_parts(
+            f, h, gate, up, f"{p}.mlp.Wo.weight", self.activation, self.ffn,
+            bias=self.mlp_bias, down_bias=self.mlp_bias,
+        )  # fmt: skip
+        return add(f, x, h)
