@@ -23,6 +23,8 @@ class Family:
     inputs: dict[str, str] = field(default_factory=lambda: {"input_ids": "int64[batch_size, sequence_length]"})
     allow_unused: list[str] = field(default_factory=list[str])
     output: str | None = None
+    hidden_at: int | None = None
+    """How many stages of an encoder's flow make its last hidden state; poolers that are asked for stand behind them."""
 
 
 Importer = Callable[[Config, Shapes], Family]

@@ -31,7 +31,7 @@ class Pool(Op, name="pool", operands=("x", "mask")):
 
     def reference(self, x: Array, mask: Array | None = None) -> tuple[Array, ...]:
         rows, length = x.shape[:2]
-        valid = np.ones((rows, length), bool) if mask is None else mask != 0
+        valid: Array = np.ones((rows, length), bool) if mask is None else mask != 0
         match self.kind:
             case "mean" | "mean_sqrt_len":
                 count = np.maximum(valid.sum(axis=1, keepdims=True), 1).astype(x.dtype)
@@ -40,11 +40,13 @@ class Pool(Op, name="pool", operands=("x", "mask")):
             case "max":
                 some: Array = valid.copy()
                 some[:, 0] |= ~valid.any(axis=1)
-                return (np.max(x, axis=1, where=some[..., None], initial=-np.inf).astype(x.dtype),)
+                kept: Array = np.where(some[..., None], x, -np.inf).astype(x.dtype)
+                return (kept.max(axis=1),)
             case "cls":
                 return (x[np.arange(rows), np.argmax(valid, axis=1)],)
             case "last":
-                last: Array = np.max(valid * np.arange(length), axis=1)
+                columns: Array = valid * np.arange(length)
+                last: Array = columns.max(axis=1)
                 return (x[np.arange(rows), last],)
 
 
