@@ -1,0 +1,1 @@
+"""FLUX transformers. (Begun; the author of this file has it.)"""
