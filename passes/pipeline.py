@@ -10,6 +10,7 @@ from flowc.ir.verify import verify
 from flowc.passes.audit import Audit, Context, Pass
 from flowc.passes.drop_identities import drop_identities
 from flowc.passes.fold_rope import fold_rope
+from flowc.passes.fold_weights import fold_weights
 from flowc.passes.keep_last_row import keep_last_row
 from flowc.passes.share_common import share_common
 from flowc.passes.share_masks import share_masks
@@ -20,6 +21,7 @@ PIPELINE: tuple[Pass, ...] = (
     share_common,
     drop_identities,
     fold_rope,
+    fold_weights,
     keep_last_row,
     share_masks,
 )

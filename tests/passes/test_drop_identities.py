@@ -14,6 +14,7 @@ from flowc.ir.ops.positions import TakeLast
 from flowc.ir.types import TensorType
 from flowc.ir.weight import Constant
 from flowc.passes.drop_identities import drop_identities
+from tests.passes.graphs import filled
 from tests.passes.making import apply
 
 X = Value("x", TensorType("float32", ("batch_size", 1, 8)))
@@ -28,10 +29,6 @@ def chain(*steps: tuple[Op, tuple[Value, ...]]) -> Graph:
         values = tuple(Value(f"{op.name}{i}.{j}", t) for j, t in enumerate(infer(op, inputs)))
         nodes.append(Node(op, inputs, values, Origin("test", "test")))
     return Graph("encode", (X,), tuple(Output(f"y{i}", v) for i, v in enumerate(values)), tuple(nodes))
-
-
-def filled(number: float, *shape: int) -> Value:
-    return constant(Constant(np.full(shape, number, np.float32)))
 
 
 W = constant(Constant(np.random.default_rng(0).standard_normal((8, 8)).astype(np.float32)))

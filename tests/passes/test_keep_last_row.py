@@ -6,8 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from flowc.ir.graph import Graph, Node, Origin, Output, Value, constant, infer
-from flowc.ir.interpret import interpret
+from flowc.ir.graph import Graph, Value
 from flowc.ir.op import Op
 from flowc.ir.ops.attention import Attention
 from flowc.ir.ops.elementwise import Binary, Unary
@@ -15,10 +14,9 @@ from flowc.ir.ops.layout import Reshape, Slice, Transpose
 from flowc.ir.ops.linear import Linear
 from flowc.ir.ops.norm import Norm
 from flowc.ir.ops.positions import TakeLast
-from flowc.ir.types import TensorType
-from flowc.ir.weight import Constant
 from flowc.passes.fold_rope import fold_rope
 from flowc.passes.keep_last_row import keep_last_row
+from tests.passes.graphs import B, Maker, S, ids, tokens
 from tests.passes.making import LLAMA, Array, apply, assert_close, compile_text, same_numbers
 
 WINDOWED = LLAMA.replace("llama_decoder: 'model.layers.{i}'", "llama_decoder: {prefix: 'model.layers.{i}', window: 2}")
@@ -66,28 +64,8 @@ def test_all_logits_keep_all_tokens(tmp_path: Path) -> None:
 
 # An encoder made by hand: what its CLS token needs
 
-B, S = "batch_size", "sequence_length"
-IDS = Value("x", TensorType("float32", (B, S, 8)))
-MASK = Value("attention_mask", TensorType("int64", (B, S)))
-
-
-class Maker:
-    """Nodes of a small graph with random weights."""
-
-    def __init__(self) -> None:
-        self.nodes: list[Node] = []
-        self.rng = np.random.default_rng(0)
-
-    def __call__(self, op: Op, *inputs: Value | None) -> Value:
-        outputs = tuple(Value(f"{op.name}{len(self.nodes)}.{i}", t) for i, t in enumerate(infer(op, inputs)))
-        self.nodes.append(Node(op, inputs, outputs, Origin("test", "test")))
-        return outputs[0]
-
-    def weight(self, *shape: int) -> Value:
-        return constant(Constant(self.rng.standard_normal(shape).astype(np.float32), f"w{self.rng.integers(1 << 30)}"))
-
-    def graph(self, **outputs: Value) -> Graph:
-        return Graph("encode", (IDS, MASK), tuple(Output(n, v) for n, v in outputs.items()), tuple(self.nodes))
+IDS = tokens(8)
+MASK = ids("attention_mask")
 
 
 def encoder(make: Maker, *, bias: bool = False, **facts: Any) -> Value:
@@ -112,28 +90,24 @@ def feeds() -> dict[str, Array]:
     return {"x": rng.standard_normal((2, 6, 8)).astype(np.float32), "attention_mask": mask}
 
 
-def nothing(name: str, rows: slice | None) -> Array:
-    raise AssertionError(name)
-
-
 @pytest.mark.parametrize("facts", [{}, {"reach": 2}, {"causal": True}, {"causal": True, "window": 2}])
 @pytest.mark.parametrize("bias", [False, True])
 @pytest.mark.parametrize("choice", [Slice(1, 0, 1), Slice(1, -1), Slice(1, 2, 3)])
 def test_a_cls_token_alone(facts: dict[str, Any], bias: bool, choice: Slice) -> None:
     make = Maker()
-    graph = make.graph(y=make(choice, encoder(make, bias=bias, **facts)))
+    graph = make.graph(IDS, MASK, y=make(choice, encoder(make, bias=bias, **facts)))
     result = apply(keep_last_row, graph)
     assert widths(result.after, Attention) == [S, 1]
     assert len(result.audit.fired) == 1
     assert not result.audit.missed
-    want, got = (interpret(g, feeds(), nothing) for g in (graph, result.after))
+    want, got = (make.run(g, feeds()) for g in (graph, result.after))
     assert_close(got, want)
 
 
 def test_a_whole_that_is_also_asked_for_stays_whole() -> None:
     make = Maker()
     x = encoder(make)
-    graph = make.graph(last_hidden_state=x, y=make(Slice(1, 0, 1), x))
+    graph = make.graph(IDS, MASK, last_hidden_state=x, y=make(Slice(1, 0, 1), x))
     result = apply(keep_last_row, graph)
     assert result.after is graph
     assert result.audit.missed == [(graph.nodes[-1].outputs[0].name, "the whole is the output last_hidden_state")]
@@ -143,7 +117,7 @@ def test_what_mixes_tokens_stops_it() -> None:
     make = Maker()
     x = encoder(make)
     x = make(Transpose((0, 2, 1)), make(Unary("exp"), make(Transpose((0, 2, 1)), x)))
-    graph = make.graph(y=make(Slice(1, 0, 1), make(Unary("tanh"), x)))
+    graph = make.graph(IDS, MASK, y=make(Slice(1, 0, 1), make(Unary("tanh"), x)))
     result = apply(keep_last_row, graph)
     assert widths(result.after, Unary) == [S, S, 8, 1]  # the tanh alone, behind the transposes
     assert [why for _, why in result.audit.missed] == ["transpose mixes tokens"]
@@ -151,9 +125,9 @@ def test_what_mixes_tokens_stops_it() -> None:
 
 def test_a_bias_over_the_queries_stops_the_last_token() -> None:
     make = Maker()
-    graph = make.graph(y=make(TakeLast(), encoder(make, bias=True), MASK))
+    graph = make.graph(IDS, MASK, y=make(TakeLast(), encoder(make, bias=True), MASK))
     result = apply(keep_last_row, graph)
     assert widths(result.after, Attention) == [S, S]
     assert [why for _, why in result.audit.missed] == ["each row of the batch would need another row of the bias"]
-    want, got = (interpret(g, feeds(), nothing) for g in (graph, result.after))
+    want, got = (make.run(g, feeds()) for g in (graph, result.after))
     assert_close(got, want)

@@ -1,0 +1,179 @@
+"""What touches only constants, or can be moved into one, is computed once, when the data file is written.
+
+    %n = norm(%x, w"g") {offset = 1.0}      =>  %n = norm(%x, affine(w"g"; 1.0, 1.0))
+    %y = binary(linear(%x, w"w", w"b"),         %y = linear(%x, mul(w"w", reshape(w"s")), mul(w"b", w"s"))
+                w"s") {mul}                 =>
+    %e = scale(gather(w"t", %ids)) {5.0}    =>  %e = gather(affine(w"t"; 5.0, 0.0), %ids)
+    %p = gather(w"t", [[0]])                =>  reshape(rows(w"t"; 0:1))
+
+A weight that others read too stays as it is: a second copy would cost more than the multiplication saves.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import replace
+from math import prod
+
+from flowc.ir import weight as weights
+from flowc.ir.graph import Graph, Node, Rewriter, Value, constant, rewrite
+from flowc.ir.ops.elementwise import Binary, Scale
+from flowc.ir.ops.gather import Gather
+from flowc.ir.ops.layout import Reshape, Slice, Transpose
+from flowc.ir.ops.linear import Linear
+from flowc.ir.ops.norm import Norm
+from flowc.ir.weight import Affine, Constant, Product, Rows, Sum, Weight
+from flowc.passes.audit import Audit, Context, place
+
+SHARED = "its weight is read elsewhere too"
+
+
+def fold_weights(graph: Graph, context: Context, audit: Audit) -> Graph:
+    """Fold constants: offsets of norms, scales behind projections and tables, operators on constants alone."""
+    folding = _Folding(graph, audit)
+    return rewrite(graph, folding.rule)
+
+
+class _Folding:
+    def __init__(self, graph: Graph, audit: Audit) -> None:
+        self.graph = graph
+        self.audit = audit
+        self.readers = graph.users()
+        self.outputs = {o.value for o in graph.outputs}
+        # Of each tensor, the operands that it occurs in: folding into it must not make a second copy for another one.
+        self.uses = Counter(t.key for n in graph.nodes for v in n.inputs if v and v.weight for t in v.weight.tensors())
+
+    def rule(self, node: Node, rewriter: Rewriter) -> tuple[Value, ...] | None:
+        match node.op:
+            case Norm(offset=offset) if offset:
+                return self._offset(node, node.op, rewriter)
+            case Scale(factor=factor):
+                return self._scaled(node, factor, rewriter)
+            case Binary(function="mul"):
+                return self._constants(node) or self._per_channel(node, rewriter)
+            case _:
+                return self._constants(node)
+
+    def _fired(self, node: Node) -> None:
+        self.audit.fired.append(place(node))
+
+    def _missed(self, node: Node, why: str) -> None:
+        self.audit.missed.append((place(node), why))
+
+    def _offset(self, node: Node, op: Norm, rewriter: Rewriter) -> tuple[Value, ...] | None:
+        gain = node.input("gain")
+        if gain is None or gain.weight is None:
+            self._missed(node, "its gain is not a constant")
+            return None
+        self._fired(node)
+        inputs = (node.inputs[0], constant(Affine(gain.weight, 1.0, op.offset)), *node.inputs[2:])
+        return rewriter.remake(node, replace(op, offset=0.0), inputs)
+
+    # A factor behind a projection or a table
+
+    def _scaled(self, node: Node, factor: float, rewriter: Rewriter) -> tuple[Value, ...] | None:
+        x = node.inputs[0]
+        if x is not None and x.weight is not None:
+            self._fired(node)
+            return (constant(Affine(x.weight, factor)),)
+        made = self._made_for(node, x, rewriter)
+        if made is None:
+            return None
+        self._fired(node)
+        weight, bias = made.inputs[_table(made)], made.input("bias") if isinstance(made.op, Linear) else None
+        assert weight is not None and weight.weight is not None
+        folded = Affine(weight.weight, factor)
+        shift = constant(Affine(bias.weight, factor)) if bias is not None and bias.weight is not None else None
+        return rewriter.remake(node, made.op, _with(made, constant(folded), shift))
+
+    def _per_channel(self, node: Node, rewriter: Rewriter) -> tuple[Value, ...] | None:
+        for x, vector in (node.inputs[:2], node.inputs[1::-1]):
+            if x is None or vector is None or vector.weight is None or x.weight is not None:
+                continue
+            width = x.shape[-1]
+            if not isinstance(width, int) or vector.shape[-1] != width or prod(vector.weight.shape) != width:
+                continue
+            made = self._made_for(node, x, rewriter)
+            if made is None:
+                continue
+            if not isinstance(made.op, Linear):
+                self._missed(node, "a vector over a table")
+                continue
+            self._fired(node)
+            weight, bias = made.input("weight"), made.input("bias")
+            assert weight is not None and weight.weight is not None
+            flat = _reshaped(vector.weight, (width,))
+            folded = Product(weight.weight, weights.Reshape(flat, (width, 1)))
+            shift = constant(Product(bias.weight, flat)) if bias is not None and bias.weight is not None else None
+            return rewriter.remake(node, made.op, _with(made, constant(folded), shift))
+        return None
+
+    def _made_for(self, node: Node, x: Value | None, rewriter: Rewriter) -> Node | None:
+        """The projection or table that makes x for this node alone, if its weight may be changed."""
+        made = rewriter.maker(x)
+        if made is None or x is None or not isinstance(made.op, (Linear, Gather)):
+            return None
+        if len(self.readers.get(x, [])) != 1 or x in self.outputs:
+            self._missed(node, f"{place(made)} is read elsewhere too")
+            return None
+        operands = made.inputs[1:] if isinstance(made.op, Linear) else made.inputs[:1]
+        for value in (v for v in operands if v is not None):
+            if value.weight is None:
+                self._missed(node, f"{place(made)} has no constant weight")
+                return None
+            if any(self.uses[t.key] > 1 for t in value.weight.tensors()):
+                self._missed(node, f"{place(made)}: {SHARED}")
+                return None
+        return made
+
+    # Operators on constants alone
+
+    def _constants(self, node: Node) -> tuple[Value, ...] | None:
+        folded = _of_constants(node)
+        if folded is None or folded.shape != node.outputs[0].shape:
+            return None
+        self._fired(node)
+        return (constant(folded),)
+
+
+def _of_constants(node: Node) -> Weight | None:
+    """The weight expression of a node whose operands are all constants."""
+    parts = [v.weight if v is not None else None for v in node.inputs]
+    first = parts[0] if parts else None
+    second = parts[1] if len(parts) > 1 else None
+    if first is None:
+        return None
+    match node.op:
+        case Binary(function="add") if second is not None:
+            return Sum(first, second)
+        case Binary(function="mul") if second is not None:
+            return Product(first, second)
+        case Gather() if isinstance(second, Constant) and second.values.size == 1:
+            row = int(second.values.reshape(-1)[0])
+            return weights.Reshape(Rows(first, row, row + 1), (*second.shape, first.shape[1]))
+        case Reshape(shape=shape):
+            sizes = tuple(d for d in shape if isinstance(d, int))
+            return weights.Reshape(first, sizes) if len(sizes) == len(shape) else None
+        case Transpose(axes=axes):
+            return weights.Transpose(first, axes)
+        case Slice(axis=axis, start=start, stop=stop) if axis % len(first.shape) == 0:
+            places = range(first.shape[0])[start:stop]
+            return Rows(first, places.start, places.stop) if len(places) else None
+        case _:
+            return None
+
+
+def _table(made: Node) -> int:
+    """Index of the weight among the operands of a projection or a table."""
+    return 1 if isinstance(made.op, Linear) else 0
+
+
+def _with(made: Node, weight: Value, bias: Value | None) -> tuple[Value | None, ...]:
+    """Operands of a projection or a table with another weight and bias."""
+    if isinstance(made.op, Gather):
+        return (weight, made.inputs[1])
+    return (made.inputs[0], weight, bias) if bias is not None else (made.inputs[0], weight)
+
+
+def _reshaped(weight: Weight, sizes: tuple[int, ...]) -> Weight:
+    return weight if weight.shape == sizes else weights.Reshape(weight, sizes)

@@ -1,0 +1,41 @@
+"""Experts' weights are stored as the target multiplies by them.
+
+    %y = experts(%x, %scores, w, v)     =>      %y = experts(%x, %scores, transpose(w), transpose(v)) {turned}
+
+onnxruntime's MoE operator takes [experts, out, in] and does silu alone. Elsewhere standard MatMul does the work, which
+wants [experts, in, out] and would copy the weights at every load to get it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from flowc.ir.graph import Graph, Node, Rewriter, Value, constant, rewrite
+from flowc.ir.ops.experts import Experts
+from flowc.ir.weight import Transpose
+from flowc.lowering.targets import Target
+from flowc.passes.audit import Audit, Context, place
+
+
+def fused_experts(target: Target, op: Experts) -> bool:
+    """Whether the target has an operator of its own for this mixture."""
+    return target.contrib and op.activation == "silu" and not op.turned
+
+
+def turn_experts(graph: Graph, context: Context, audit: Audit) -> Graph:
+    """Exchange the last two axes of the weights of every mixture that the target has no operator for."""
+
+    def rule(node: Node, rewriter: Rewriter) -> tuple[Value, ...] | None:
+        op = node.op
+        if not isinstance(op, Experts) or op.turned or fused_experts(context.target, op):
+            return None
+        turned: list[Value] = []
+        for value in node.inputs[2:]:
+            if value is None or value.weight is None:
+                audit.missed.append((place(node), "an expert's weights are computed"))
+                return None
+            turned.append(constant(Transpose(value.weight, (0, 2, 1))))
+        audit.fired.append(place(node))
+        return rewriter.remake(node, replace(op, turned=True), (*node.inputs[:2], *turned))
+
+    return rewrite(graph, rule)
