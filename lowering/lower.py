@@ -9,12 +9,12 @@ import onnx_ir as onnx
 
 from flowc.ir.graph import Graph
 from flowc.ir.weight import Weight
-from flowc.lowering import emit_attention, emit_basic, emit_encoder, emit_recurrent
+from flowc.lowering import emit_attention, emit_basic, emit_encoder, emit_experts, emit_recurrent, emit_streams
 from flowc.lowering.data import Layout
 from flowc.lowering.emitter import CONTRIB, DTYPES, Emitter
 from flowc.lowering.targets import Target
 
-EMITTER_MODULES = (emit_attention, emit_basic, emit_encoder, emit_recurrent)
+EMITTER_MODULES = (emit_attention, emit_basic, emit_encoder, emit_experts, emit_recurrent, emit_streams)
 """Imported for the emitters they register."""
 
 

@@ -356,6 +356,33 @@ class Sum(Weight):
         return np.ascontiguousarray(self.a.evaluate(read) + self.b.evaluate(read))
 
 
+@dataclass(frozen=True)
+class NegatedExp(Weight):
+    """`-exp(of)`, element by element, in float64 and then rounded (the decay rate of a gated DeltaNet's `A_log`)."""
+
+    of: Weight
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return self.of.shape
+
+    @property
+    def dtype(self) -> str:
+        return self.of.dtype
+
+    @property
+    def key(self) -> str:
+        return f"-exp({self.of.key})"
+
+    @property
+    def operands(self) -> tuple[Weight, ...]:
+        return (self.of,)
+
+    def evaluate(self, read: Read) -> Array:
+        values = self.of.evaluate(read)
+        return (-np.exp(values.astype(np.float64))).astype(values.dtype)
+
+
 def scalar(value: float, dtype: str = "float32") -> Constant:
     """A rank-0 constant."""
     return Constant(np.asarray(value, dtype=dtype), "scalar")

@@ -50,7 +50,9 @@ class DeltaScan(Op, name="delta_scan", operands=("q", "k", "v", "g", "beta", "st
         )
         width, v_width = known(k.shape[-1], "the width of k"), known(v.shape[-1], "the width of v")
         require(width % self.key_heads == 0, f"k has {width} channels, not a multiple of {self.key_heads} heads")
-        require(v_width % self.value_heads == 0, f"v has {v_width} channels, not a multiple of {self.value_heads} heads")
+        require(
+            v_width % self.value_heads == 0, f"v has {v_width} channels, not a multiple of {self.value_heads} heads"
+        )
         require(v.shape[:2] == q.shape[:2], f"q {q} and v {v} have different tokens")
         gates = v.with_last(self.value_heads)
         require(g == gates and beta == gates, f"g {g} and beta {beta} must be {gates}")
@@ -76,7 +78,7 @@ class DeltaScan(Op, name="delta_scan", operands=("q", "k", "v", "g", "beta", "st
         group = self.value_heads // self.key_heads
         keys, queries = (np.repeat(x.reshape(batch, length, self.key_heads, -1), group, axis=2) for x in (k, q))
         values = v.reshape(batch, length, self.value_heads, -1)
-        memory = np.zeros((batch, self.value_heads, keys.shape[-1], values.shape[-1]), v.dtype)
+        memory: Array = np.zeros((batch, self.value_heads, keys.shape[-1], values.shape[-1]), v.dtype)
         if state is not None:
             memory = state.astype(v.dtype)
         out = np.empty_like(values)

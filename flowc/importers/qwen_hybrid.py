@@ -1,0 +1,154 @@
+"""Qwen3-Next and Qwen3.5 text models: gated DeltaNet layers among full attention layers."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from flowc.importers.config import Config
+from flowc.importers.decoders import ACTIVATIONS, FULL, embedding, head, repeat, spare_tensors, special_tokens
+from flowc.importers.family import Family, Shapes, imports
+from flowc.importers.rope import parameters, rope_stage
+
+LINEAR = "linear_attention"
+LAYER = "model.layers.{i}"
+_COMMON = {
+    "num_key_value_heads": 2, "head_dim": 256, "hidden_act": "silu", "rms_norm_eps": 1e-6, "linear_conv_kernel_dim": 4,
+    "linear_key_head_dim": 128, "linear_value_head_dim": 128, "linear_num_key_heads": 16, "linear_num_value_heads": 32,
+}  # fmt: skip
+
+
+@imports("qwen3_next")
+def qwen3_next(config: Config, shapes: Shapes) -> Family:
+    """Projections of the linear layers grouped by key head; layers with experts, but for `mlp_only_layers`."""
+    config.assume({
+        **_COMMON, "intermediate_size": 5632, "num_experts": 512, "num_experts_per_tok": 10, "norm_topk_prob": True,
+        "decoder_sparse_step": 1, "moe_intermediate_size": 512, "shared_expert_intermediate_size": 512,
+    })  # fmt: skip
+    layers, step = config.int("num_hidden_layers"), config.int("decoder_sparse_step")
+    dense = config.list("mlp_only_layers", [])
+    experts = config.int("num_experts")
+    sparse = [experts > 0 and i not in dense and (i + 1) % step == 0 for i in range(layers)]
+    return _hybrid(config, shapes, sparse, normalise=config.bool("norm_topk_prob"), grouped=True)
+
+
+@imports("qwen3_5_text")
+def qwen3_5(config: Config, shapes: Shapes) -> Family:
+    """Dense layers, projections one by one."""
+    config.assume({**_COMMON, "num_key_value_heads": 4})
+    return _hybrid(config, shapes, [False] * config.int("num_hidden_layers"))
+
+
+@imports("qwen3_5_moe_text")
+def qwen3_5_moe(config: Config, shapes: Shapes) -> Family:
+    """Experts in every layer, the weights of the chosen ones always brought to a sum of one."""
+    config.assume({**_COMMON, "num_experts": 256, "num_experts_per_tok": 8, "moe_intermediate_size": 512,
+                   "shared_expert_intermediate_size": 512})  # fmt: skip
+    return _hybrid(config, shapes, [True] * config.int("num_hidden_layers"))
+
+
+def _hybrid(
+    config: Config, shapes: Shapes, sparse: list[bool], *, normalise: bool = True, grouped: bool = False
+) -> Family:
+    """Layers of two mixers and two kinds of MLP, each around pre-norms whose gain is 1 + weight."""
+    types = _layer_types(config, len(sparse))
+    activation = config.choice("hidden_act", ACTIVATIONS, "silu")
+    symbols: dict[str, Any] = {
+        "hidden": config.int("hidden_size"),
+        "layers": len(sparse),
+        "vocab": config.int("vocab_size"),
+        "norm_eps": config.float("rms_norm_eps"),
+        "context_length": config.int("max_position_embeddings"),
+    }
+    special_tokens(config, symbols)
+    body: list[Any] = ["residual_save", {"gemma_rms_norm": {"weight": f"{LAYER}.input_layernorm.weight"}}]
+    body += _by_layer(symbols, "layer_types", types, {
+        LINEAR: {"gated_delta_net": _delta_net(config, symbols, LINEAR in types, activation, grouped)},
+        FULL: {"gated_attention": _attention(config, symbols, FULL in types)},
+    })  # fmt: skip
+    body += ["residual_add", "residual_save"]
+    body.append({"gemma_rms_norm": {"weight": f"{LAYER}.post_attention_layernorm.weight"}})
+    body += _by_layer(symbols, "mlp_types", ["experts" if s else "dense" for s in sparse], {
+        "experts": {"moe": _experts(config, shapes, any(sparse), activation, normalise)},
+        "dense": {"swiglu": _mlp(config, symbols, not all(sparse), activation)},
+    })  # fmt: skip
+    body.append("residual_add")
+    unused = [*spare_tensors(shapes), *(["mtp.*"] if any(n.startswith("mtp.") for n in shapes) else [])]
+    rope = _rope(config)
+    flow: list[Any] = [
+        embedding(),
+        *([{"rope_tables": rope}] if FULL in types else []),
+        repeat(*body),
+        {"gemma_rms_norm": {"weight": "model.norm.weight"}},
+        "gather_last_token",
+        head(config, shapes, tied=False, allow_unused=unused),
+    ]
+    return Family(symbols, flow, allow_unused=unused)
+
+
+def _layer_types(config: Config, layers: int) -> list[str]:
+    interval = config.int("full_attention_interval", 4)
+    usual = [LINEAR if (i + 1) % interval else FULL for i in range(layers)]
+    found = config.list("layer_types", usual)
+    if len(found) != layers or not set(found) <= {LINEAR, FULL}:
+        config.refuse("layer_types", f"flowc needs {layers} entries of {LINEAR} and {FULL}")
+        return usual
+    return found
+
+
+def _by_layer(symbols: dict[str, Any], name: str, kinds: list[str], stages: dict[str, Any]) -> list[Any]:
+    """The stage of each layer's kind: itself where all layers agree, else a choice by a list in `model:`."""
+    used = sorted(set(kinds), key=list(stages).index)
+    if len(used) == 1:
+        return [stages[used[0]]]
+    symbols[name] = kinds
+    first, second = used
+    choice = {"value": f"${name}[i]", "equals": first, "then": [stages[first]], "otherwise": [stages[second]]}
+    return [{"when": choice}]
+
+
+def _delta_net(config: Config, symbols: dict[str, Any], used: bool, activation: str, grouped: bool) -> dict[str, Any]:
+    sizes = {"key_heads": "linear_num_key_heads", "value_heads": "linear_num_value_heads",
+             "key_dim": "linear_key_head_dim", "value_dim": "linear_value_head_dim",
+             "conv_kernel": "linear_conv_kernel_dim"}  # fmt: skip
+    numbers = {name: config.int(field) for name, field in sizes.items()}
+    if numbers["conv_kernel"] < 2:
+        config.refuse("linear_conv_kernel_dim", "the convolution needs two taps or more")
+    if used:
+        symbols.update(numbers)
+    stage: dict[str, Any] = {"prefix": f"{LAYER}.linear_attn", "qk_norm_eps": 1e-6, "activation": activation}
+    return {**stage, "grouped": True} if grouped else stage
+
+
+def _attention(config: Config, symbols: dict[str, Any], used: bool) -> dict[str, Any]:
+    sizes = {"heads": "num_attention_heads", "kv_heads": "num_key_value_heads", "head_dim": "head_dim"}
+    numbers = {name: config.int(field) for name, field in sizes.items()}
+    if used:
+        symbols.update(numbers)
+    stage = {"prefix": f"{LAYER}.self_attn"}
+    return {**stage, "attention_bias": True} if config.bool("attention_bias", False) else stage
+
+
+def _rope(config: Config) -> dict[str, Any]:
+    """Partial rope. Multimodal sections do not matter to text, whose three positions are equal."""
+    found = {k: v for k, v in parameters(config).items() if k not in ("mrope_section", "mrope_interleaved")}
+    return rope_stage(config, config.int("head_dim"), found=found, partial=0.25)
+
+
+def _mlp(config: Config, symbols: dict[str, Any], used: bool, activation: str) -> dict[str, Any]:
+    if used:
+        symbols["ffn"] = config.int("intermediate_size")
+    config.skip("intermediate_size")
+    return {"prefix": f"{LAYER}.mlp", "activation": activation}
+
+
+def _experts(config: Config, shapes: Shapes, used: bool, activation: str, normalise: bool) -> dict[str, Any]:
+    if not used:
+        config.skip("num_experts", "num_experts_per_tok", "moe_intermediate_size", "shared_expert_intermediate_size")
+        return {}
+    stage: dict[str, Any] = {
+        "prefix": f"{LAYER}.mlp", "experts": config.int("num_experts"), "top": config.int("num_experts_per_tok"),
+        "moe_ffn": config.int("moe_intermediate_size"), "renormalise": normalise,
+        "shared_ffn": config.int("shared_expert_intermediate_size"), "activation": activation,
+    }  # fmt: skip
+    fused = any(name.endswith(".mlp.experts.gate_up_proj") for name in shapes)
+    return {**stage, "fused": True} if fused else stage
