@@ -19,6 +19,16 @@ class RmsNorm(Stage, name="rms_norm"):
         return rms_norm(f, x, self.weight, self.eps, at="weight", name="norm")
 
 
+class GemmaRmsNorm(RmsNorm, name="gemma_rms_norm"):
+    """x / sqrt(mean(x^2) + eps) * (1 + weight) over the last axis: the weight is what the gain differs from 1 by."""
+
+    reference = "Gemma3RMSNorm, Qwen3NextRMSNorm"
+    example = "gemma_rms_norm: {weight: model.norm.weight, eps: 1e-6}"
+
+    def expand(self, f: Expansion, x: Value) -> Value:
+        return rms_norm(f, x, self.weight, self.eps, offset=1.0, at="weight", name="norm")
+
+
 class ZeroBeta(Stage, name="zero_beta"):
     """Accepted for flows in the seed's style and dropped: no norm of flowc needs a vector of zeros."""
 

@@ -70,7 +70,7 @@ def _width(f: Expansion, x: Value) -> int:
 
 
 def l2_norm(f: Expansion, x: Value, heads: int, eps: float, name: str) -> Value:
-    """x / sqrt(sum(x^2) + eps) per head: an RMSNorm whose mean and gain take the head's width into account."""
+    """Each head of x / sqrt(sum(x^2) + eps): an RMSNorm whose epsilon and gain take the head's width into account."""
     width = x.shape[-1]
     if not isinstance(width, int) or width % heads:
         raise f.fail("bad-shape", f"{x.type} does not split into {heads} heads")

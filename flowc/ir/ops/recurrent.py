@@ -17,7 +17,7 @@ from flowc.ir.types import TensorType, known, require
 
 @dataclass(frozen=True)
 class DeltaScan(Op, name="delta_scan", operands=("q", "k", "v", "g", "beta", "state", "mask")):
-    """The gated delta rule (Yang et al. 2024; HF `torch_recurrent_gated_delta_rule`), per value head and token:
+    """The gated delta rule (Yang et al. 2024; HF `torch_recurrent_gated_delta_rule`), per value head and token.
 
         S <- exp(g) S;   S <- S + k (beta (v - S^T k))^T;   y = scale * S^T q
 
@@ -81,7 +81,7 @@ class DeltaScan(Op, name="delta_scan", operands=("q", "k", "v", "g", "beta", "st
         memory: Array = np.zeros((batch, self.value_heads, keys.shape[-1], values.shape[-1]), v.dtype)
         if state is not None:
             memory = state.astype(v.dtype)
-        out = np.empty_like(values)
+        out: Array = np.empty_like(values)
         for t in range(length):
             memory = memory * np.exp(g[:, t])[:, :, None, None]
             recalled = np.einsum("bhkv,bhk->bhv", memory, keys[:, t])
