@@ -33,9 +33,9 @@ def bert(config: Config, shapes: Shapes) -> Family:
     trunk = _embeddings(config, p, inputs, "column_positions")
     trunk.append(_layers({"prefix": f"{p}encoder.layer.{{i}}", "activation": act}))
     head: list[Any] | None = None
-    match head_of(config):
+    t = "cls.predictions.transform"
+    match head_of(config, shapes=shapes, mlm=f"{t}.dense.weight"):
         case "ForMaskedLM":
-            t = "cls.predictions.transform"
             stage = {"dense": f"{t}.dense.weight", "norm": f"{t}.LayerNorm.weight", "activation": act}
             head = mlm_head(config, shapes, stage, "cls.predictions.decoder", "cls.predictions.bias")
         case "ForSequenceClassification":
@@ -97,7 +97,7 @@ def distilbert(config: Config, shapes: Shapes) -> Family:
     trunk = _embeddings(config, p, inputs, "column_positions", types=False)
     trunk.append(_layers({"prefix": f"{p}transformer.layer.{{i}}", "style": "distilbert", "activation": act}))
     head: list[Any] | None = None
-    match head_of(config):
+    match head_of(config, shapes=shapes, mlm="vocab_transform.weight"):
         case "ForMaskedLM":
             stage = {"dense": "vocab_transform.weight", "norm": "vocab_layer_norm.weight", "activation": act}
             head = mlm_head(config, shapes, stage, "vocab_projector", None)
@@ -134,7 +134,7 @@ def _linear(name: str) -> dict[str, Any]:
 
 def _roberta_head(config: Config, shapes: Shapes) -> list[Any] | None:
     """The heads of RoBERTa and MPNet: their activations are fixed."""
-    match head_of(config):
+    match head_of(config, shapes=shapes, mlm="lm_head.dense.weight"):
         case "ForMaskedLM":
             stage = {"dense": "lm_head.dense.weight", "norm": "lm_head.layer_norm.weight", "activation": "gelu"}
             return mlm_head(config, shapes, stage, "lm_head.decoder", "lm_head.bias")

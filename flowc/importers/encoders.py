@@ -44,11 +44,16 @@ BERT_NAMES = {
 }  # fmt: skip
 
 
-def head_of(config: Config, heads: Sequence[str] = HEADS) -> str:
-    """Which head the checkpoint's class has; others than `heads` are refused by name."""
+def head_of(config: Config, heads: Sequence[str] = HEADS, shapes: Shapes | None = None, mlm: str = "") -> str:
+    """Which head the checkpoint's class has; others than `heads` are refused by name.
+
+    A configuration that names no class has the masked-LM head whose tensor `mlm` is there, or none.
+    """
     name = config.architecture
+    if not name:
+        return "ForMaskedLM" if shapes is not None and mlm in shapes else "Model"
     found = next((h for h in heads if name.endswith(h)), None)
-    if name and found is None:
+    if found is None:
         config.refuse("architectures", f"flowc imports classes that end in {', '.join(heads)}")
     return found or "Model"
 

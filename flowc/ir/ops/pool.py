@@ -31,23 +31,28 @@ class Pool(Op, name="pool", operands=("x", "mask")):
 
     def reference(self, x: Array, mask: Array | None = None) -> tuple[Array, ...]:
         rows, length = x.shape[:2]
-        valid: Array = np.ones((rows, length), bool) if mask is None else mask != 0
+        valid = _valid(x, mask)
         match self.kind:
             case "mean" | "mean_sqrt_len":
                 count = np.maximum(valid.sum(axis=1, keepdims=True), 1).astype(x.dtype)
                 total = np.where(valid[..., None], x, x.dtype.type(0)).sum(axis=1)
                 return (total / (np.sqrt(count) if self.kind == "mean_sqrt_len" else count),)
             case "max":
-                some: Array = valid.copy()
+                some = valid.copy()
                 some[:, 0] |= ~valid.any(axis=1)
                 kept: Array = np.where(some[..., None], x, -np.inf).astype(x.dtype)
                 return (kept.max(axis=1),)
             case "cls":
                 return (x[np.arange(rows), np.argmax(valid, axis=1)],)
             case "last":
-                columns: Array = valid * np.arange(length)
-                last: Array = columns.max(axis=1)
+                columns = np.broadcast_to(np.arange(length, dtype=np.int64), (rows, length))
+                last: Array = np.max(columns, axis=1, where=valid, initial=0)
                 return (x[np.arange(rows), last],)
+
+
+def _valid(x: Array, mask: Array | None) -> Array:
+    """Which tokens count: bool [batch, sequence]."""
+    return np.ones(x.shape[:2], bool) if mask is None else mask != 0
 
 
 @dataclass(frozen=True)
