@@ -178,6 +178,12 @@ def attention_mask(e: Emitter, op: AttentionMask, node: Node) -> None:
     e.bind(build_mask(e, op.causal, op.window, op.reach, new, mask, past, keys))
 
 
+def _masked_bias(e: Emitter, mask: Any, bias: Any) -> Any:
+    """The bias where a key is seen and minus infinity elsewhere, made once for all layers that share both."""
+    hidden = e.array(np.float32(-np.inf))
+    return e.shared(("bias", id(mask), id(bias)), lambda: e.op("Where", mask, bias, hidden, label="MaskedBias"))
+
+
 @emits(Attention)
 def attention(e: Emitter, op: Attention, node: Node) -> None:
     """ONNX Attention (opset 24): a mask value where something is hidden, `is_causal` where nothing else is."""
@@ -191,7 +197,7 @@ def attention(e: Emitter, op: Attention, node: Node) -> None:
         causal = 1
     bias = e.operand("bias")
     if bias is not None:
-        mask = bias if mask is None else e.op("Where", mask, bias, e.array(np.float32(-np.inf)), label="MaskedBias")
+        mask = bias if mask is None else _masked_bias(e, mask, bias)
     results = e.op(
         "Attention", e.need("q"), e.need("k"), e.need("v"), mask, e.operand("past_key"), e.operand("past_value"),
         outputs=3 if op.cache else 1, q_num_heads=op.heads, kv_num_heads=op.kv_heads, scale=float(op.scale),
