@@ -18,6 +18,8 @@ class Target:
     contrib: bool
     """Whether com.microsoft operators may be used."""
     doc: str
+    expert_activations: tuple[str, ...] = ()
+    """Activations of a mixture of experts that the target has one operator for."""
 
 
 TARGETS = {
@@ -25,7 +27,7 @@ TARGETS = {
     for t in (
         Target(
             "ort-cpu", 24, 10, "1.32.0", True,
-            "onnxruntime's CPU provider, with its contrib operators where they are measured to pay",
+            "onnxruntime's CPU provider, with its contrib operators where they are measured to pay", ("silu",),
         ),
         Target("portable", 24, 10, "1.32.0", False, "standard ONNX operators only"),
     )

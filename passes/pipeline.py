@@ -14,6 +14,7 @@ from flowc.passes.fold_weights import fold_weights
 from flowc.passes.keep_last_row import keep_last_row
 from flowc.passes.share_common import share_common
 from flowc.passes.share_masks import share_masks
+from flowc.passes.turn_experts import turn_experts
 
 __all__ = ["PIPELINE", "Audit", "Context", "Pass", "run"]
 
@@ -24,6 +25,7 @@ PIPELINE: tuple[Pass, ...] = (
     fold_weights,
     keep_last_row,
     share_masks,
+    turn_experts,
 )
 
 

@@ -13,13 +13,7 @@ from dataclasses import replace
 from flowc.ir.graph import Graph, Node, Rewriter, Value, constant, rewrite
 from flowc.ir.ops.experts import Experts
 from flowc.ir.weight import Transpose
-from flowc.lowering.targets import Target
 from flowc.passes.audit import Audit, Context, place
-
-
-def fused_experts(target: Target, op: Experts) -> bool:
-    """Whether the target has an operator of its own for this mixture."""
-    return target.contrib and op.activation == "silu" and not op.turned
 
 
 def turn_experts(graph: Graph, context: Context, audit: Audit) -> Graph:
@@ -27,7 +21,7 @@ def turn_experts(graph: Graph, context: Context, audit: Audit) -> Graph:
 
     def rule(node: Node, rewriter: Rewriter) -> tuple[Value, ...] | None:
         op = node.op
-        if not isinstance(op, Experts) or op.turned or fused_experts(context.target, op):
+        if not isinstance(op, Experts) or op.turned or op.activation in context.target.expert_activations:
             return None
         turned: list[Value] = []
         for value in node.inputs[2:]:

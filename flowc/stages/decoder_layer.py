@@ -10,17 +10,17 @@ from flowc.ir.graph import Value
 from flowc.ir.ops.elementwise import Function
 from flowc.stage import Stage, attr
 
-PROJECTION_WEIGHTS = (
+ATTENTION_WEIGHTS = (
+    "{prefix}.input_layernorm.weight: [hidden]",
     "{prefix}.self_attn.q_proj.weight: [heads * head_dim, hidden]",
     "{prefix}.self_attn.{k,v}_proj.weight: [kv_heads * head_dim, hidden]",
-)
-MLP_WEIGHTS = ("{prefix}.mlp.{gate,up}_proj.weight: [ffn, hidden]", "{prefix}.mlp.down_proj.weight: [hidden, ffn]")
-LAYER_WEIGHTS = (
-    "{prefix}.input_layernorm.weight: [hidden]",
-    *PROJECTION_WEIGHTS,
     "{prefix}.self_attn.o_proj.weight: [hidden, heads * head_dim]",
     "{prefix}.post_attention_layernorm.weight: [hidden]",
-    *MLP_WEIGHTS,
+)
+LAYER_WEIGHTS = (
+    *ATTENTION_WEIGHTS,
+    "{prefix}.mlp.{gate,up}_proj.weight: [ffn, hidden]",
+    "{prefix}.mlp.down_proj.weight: [hidden, ffn]",
     "biases beside them with `attention_bias`, `output_bias`, `mlp_bias`",
 )
 QK_NORM_WEIGHTS = ("{prefix}.self_attn.{q,k}_norm.weight: [head_dim]",)

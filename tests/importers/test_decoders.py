@@ -43,6 +43,9 @@ REFUSED: list[tuple[str, dict[str, Any]]] = [
     ("qwen2_swa_yarn", {"layer_types": ["full_attention"]}),
     ("qwen2_bias", {"layer_types": ["sliding_attention", "full_attention"]}),
     ("qwen3_tied", {"use_qk_clip": True}),
+    ("qwen3_moe_norm", {"scoring_func": "sigmoid"}),
+    ("qwen3_moe_norm", {"hidden_act": "swiglu_oai"}),
+    ("qwen3_moe_norm", {"n_group": 4}),
     ("smollm3_nope", {"no_rope_layers": [1, 0]}),
     ("smollm3_nope", {"no_rope_layers": [1, 2, 1, 1]}),
 ]

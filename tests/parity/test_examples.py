@@ -44,10 +44,12 @@ def test_example_computes_what_it_says(example: str, target: str, tmp_path: Path
 def _same(got: dict[str, Array], want: dict[str, Array], mask: Array) -> None:
     """Equal outputs, caches only where the mask keeps a column."""
     assert got.keys() == want.keys()
+    # The gated norm behind a delta rule amplifies rounding, in HuggingFace too (oracles, section 3).
+    tolerance = 5e-4 if any(name.endswith(".recurrent_state") for name in want) else 1e-5
     for name, reference in want.items():
         value = got[name]
         if name.endswith((".key", ".value")):
             value, reference = (a.swapaxes(1, 2)[mask.astype(bool)] for a in (value, reference))
         assert np.isfinite(reference).all()
         assert np.ptp(reference) > 1e-3, f"{name} is the same everywhere"
-        np.testing.assert_allclose(value, reference, rtol=1e-5, atol=1e-5, err_msg=name)
+        np.testing.assert_allclose(value, reference, rtol=1e-5, atol=tolerance, err_msg=name)
