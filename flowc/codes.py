@@ -75,6 +75,7 @@ CODES: dict[str, str] = {
     "unknown-key": "A map of the spec has no such key.",
     "unknown-model-type": "There is no importer for a checkpoint's model type.",
     "unknown-pass": "There is no pass of that name.",
+    "unknown-pooler": "There is no pooler of that name.",
     "unknown-port": "An input or output is renamed that no graph has.",
     "unknown-size": "The size of a weight is given neither by the spec nor by a weights file.",
     "unknown-stage": "There is no stage kind of that name.",

@@ -14,17 +14,21 @@ from flowc.errors import FlowError, SpecError
 @click.command(name="import")
 @click.argument("source", metavar="HF_DIR|FILE.gguf", type=click.Path(path_type=Path))
 @click.option("-o", "--output", metavar="MODEL.yaml", type=click.Path(path_type=Path), help="Where to write.  [stdout]")
+@click.option(
+    "--pool", metavar="LIST", default="", help="Pooled outputs of a text encoder: mean,mean_l2,cls,max,last ..."
+)
 @click.option("--force", is_flag=True, help="Overwrite a file that is no flowc spec.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object on stdout.")
-def import_(source: Path, output: Path | None, force: bool, as_json: bool) -> None:
+def import_(source: Path, output: Path | None, pool: str, force: bool, as_json: bool) -> None:
     r"""Write a spec from a HuggingFace folder or a GGUF file.
 
     \b
     flowc import SmolLM2-135M-Instruct.Q4_1.gguf -o model.yaml
     flowc import ~/models/Llama-3.2-1B -o llama.yaml
+    flowc import ~/models/bge-small-en --pool cls_l2 -o bge.yaml
 
     The folder holds config.json beside safetensors. A field that could change the numbers and is not known is refused
-    by name; the spec states every number.
+    by name; the spec states every number. A sentence-transformers folder brings its pooler along.
     """
     from flowc.importers import import_checkpoint
 
@@ -32,7 +36,7 @@ def import_(source: Path, output: Path | None, force: bool, as_json: bool) -> No
         raise click.UsageError("--json needs -o: without it the spec itself goes to stdout")
     if output is not None and not force:
         _refuse_foreign(output)
-    imported = import_checkpoint(source)
+    imported = import_checkpoint(source, [p.strip() for p in pool.split(",") if p.strip()])
     text = imported.text(Path.cwd() if output is None else output.absolute().parent)
     if output is None:
         click.echo(text, nl=False)

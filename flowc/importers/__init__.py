@@ -6,13 +6,15 @@ know could change the numbers, so it is refused by name.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from flowc.errors import SpecError, WeightsError, nearest
 from flowc.importers.config import Config
 from flowc.importers.document import render
 from flowc.importers.family import Family, families
+from flowc.importers.pooling import named, of_folder, transformer_folder, with_poolers
 from flowc.weights import Checkpoint, open_checkpoint
 from flowc.weights.gguf import GgufCheckpoint
 
@@ -32,13 +34,21 @@ class ImportedSpec:
         return render(self.name, self.model_type, self.family, self.weights, spec_folder)
 
 
-def import_checkpoint(path: Path) -> ImportedSpec:
+def import_checkpoint(path: Path, pool: Sequence[str] = ()) -> ImportedSpec:
     """Read a HuggingFace folder (`config.json` beside safetensors) or a `.gguf` file.
+
+    A text encoder's spec gets the poolers named in `pool` (`mean`, `mean_l2`, `cls` ...), and the one that a
+    sentence-transformers folder says.
 
     Raises SpecError for a model that flowc cannot reproduce, naming the field; WeightsError for broken weights.
     """
     if not path.exists():
         raise WeightsError.of("missing-file", f"there is nothing at '{path}' to import")
+    poolers = [named(n) for n in pool]
+    name = path.resolve().name
+    if path.is_dir():
+        poolers += of_folder(path)
+        path = transformer_folder(path)
     checkpoint = open_checkpoint(path)
     if isinstance(checkpoint, GgufCheckpoint):
         from flowc.importers.gguf import config_of
@@ -48,8 +58,9 @@ def import_checkpoint(path: Path) -> ImportedSpec:
     else:
         folder = path if path.is_dir() else path.parent
         config = Config.read(folder / "config.json")
-        weights, name = path, folder.resolve().name
-    return _import(config, checkpoint, weights, name)
+        weights, name = path, name if path.is_dir() else folder.resolve().name
+    imported = _import(config, checkpoint, weights, name)
+    return replace(imported, family=with_poolers(imported.family, poolers, imported.model_type))
 
 
 def _import(config: Config, checkpoint: Checkpoint, weights: Path, name: str) -> ImportedSpec:
