@@ -14,7 +14,7 @@ from tests.oracle_io import ROOT
 
 TEXT = ("flowc.nodes", "flowc.reading", "flowc.read_json", "flowc.read_yaml", "flowc.source")
 STAGES = ("flowc.spec", "flowc.stage", "flowc.stages", "flowc.bind", "flowc.blocks", "flowc.encoder_blocks",
-          "flowc.expert_blocks", "flowc.encoder_blocks", "flowc.expand")  # fmt: skip
+          "flowc.expert_blocks", "flowc.expand")  # fmt: skip
 
 # Rooms in the order in which data passes through them. A module belongs to the first that names it.
 ROOMS = (
