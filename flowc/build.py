@@ -94,7 +94,7 @@ def build(
         write_manifest()
         if check is not None and not in_place:
             built.checks = check(manifest_path, compiled)
-            manifest["checks"] = [c["name"] for c in built.checks]
+            manifest["checks"] = list(dict.fromkeys(c["name"] for c in built.checks))
             write_manifest()
         built.files = _publish(work, folder, last=manifest_path.name)
     if check is not None and in_place:
@@ -151,7 +151,7 @@ def _workshop(folder: Path, needed: int) -> Generator[Path]:
 
     `needed` bytes must be free there. What cannot be written raises what `cannot_write` gives.
     """
-    created = [p for p in (folder, *folder.parents) if not p.exists()]
+    created = [p for p in (folder, *folder.parents) if not os.path.exists(p)]  # unlike Path.exists, it never raises
     try:
         folder.mkdir(parents=True, exist_ok=True)
         free = shutil.disk_usage(folder).free

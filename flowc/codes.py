@@ -92,6 +92,8 @@ CODES: dict[str, str] = {
     "unused-weights": "The weights hold tensors that no stage uses.",
     "usage": "The command line is wrong.",
     "wrong-phase": "A stage, or a flow, stands in a phase where it makes no sense.",
+    "wrong-numbers": "A built graph does not give what its spec means.",
+    "wrong-ports": "A built graph has other inputs or outputs than its spec means.",
     "yaml": "A file is not valid YAML 1.2.",
 }
 """Each code, and its meaning in one sentence."""

@@ -68,7 +68,13 @@ def build(
 
 
 def _check(verify: str) -> Callable[[Path, Compiled], list[dict[str, Any]]] | None:
-    return None
+    if verify == "off":
+        return None
+    if verify == "full":
+        from flowc.verify.full import check
+    else:
+        from flowc.verify.quick import check
+    return check
 
 
 def _tell(built: Built, compiled: Compiled, output: Path, as_json: bool) -> None:

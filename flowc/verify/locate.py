@@ -1,0 +1,193 @@
+"""Which stage is the first to go wrong, and whether a pass or the lowering is to blame.
+
+A copy of the graph gives out the values inside of it; they carry the names of the IR's values. Two comparisons tell
+them apart:
+
+    passes      interpret(before passes) against interpret(after passes): a pass changed the meaning
+    lowering    each operator of the graph, by its meaning, on the very numbers that onnxruntime fed it: an error does
+                not travel, so the first operator that is off is the one at fault, however deep the model
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from flowc.errors import Span
+from flowc.ir.graph import Graph, Node, Value
+from flowc.ir.interpret import interpret
+from flowc.ir.weight import Read
+from flowc.lowering.targets import target
+from flowc.passes.pipeline import Context, run
+from flowc.verify.compare import OPERATOR_TOLERANCE, Deviation, compare
+from flowc.verify.feeds import Call
+from flowc.verify.subject import Subject
+
+Array = np.ndarray[Any, np.dtype[Any]]
+
+
+@dataclass(frozen=True, slots=True)
+class Location:
+    """The first place where numbers go wrong."""
+
+    stage: str
+    operator: str
+    value: str
+    span: Span | None
+    source: str
+    error: float
+    before: float
+    culprit: str
+    """`lowering`, or `pass NAME`."""
+
+    def __str__(self) -> str:
+        place = f" ({self.source})" if self.source else ""
+        return (
+            f"first wrong at stage '{self.stage}'{place}, {self.operator} '{self.value}': "
+            f"error {self.error:.2g} there, {self.before:.2g} before; {self.culprit}"
+        )
+
+    def as_json(self) -> dict[str, object]:
+        """The same as plain values."""
+        return {
+            "stage": self.stage, "operator": self.operator, "value": self.value, "source": self.source,
+            "error": self.error, "before": self.before, "culprit": self.culprit,
+        }  # fmt: skip
+
+
+def locate(subject: Subject, call: Call) -> Location | None:
+    """The first place where a failing call goes wrong; None when no single place does."""
+    return wrong_pass(subject, call) or wrong_lowering(subject, call)
+
+
+def names_in_file(graph: Graph) -> dict[Value, str]:
+    """The ONNX name of every computed value: its own, or that of the output that it is."""
+    names = {value: value.name for node in graph.nodes for value in node.outputs}
+    for output in reversed(graph.outputs):
+        names[output.value] = output.name
+    return names
+
+
+def operators(
+    graph: Graph, call: Call, inner: Mapping[str, Array], read: Read,
+    want: Callable[[Node], bool] = lambda _: True,
+) -> Iterator[tuple[Node, Deviation]]:  # fmt: skip
+    """Compare each wanted operator with its meaning, fed what onnxruntime fed it.
+
+    `inner` holds what onnxruntime gave, by ONNX name; a value that is not there is worked out from those before it.
+    Only one operator's weights are in memory at a time.
+    """
+    names = names_in_file(graph)
+    have: dict[Value, Array] = {v: call.feeds[v.name] for v in graph.inputs}
+    last = {v: i for i, node in enumerate(graph.nodes) for v in node.inputs if v is not None}
+    for index, node in enumerate(graph.nodes):
+        found = {v: inner[names[v]] for v in node.outputs if names[v] in inner}
+        computed = [v for v in node.inputs if v is not None and v.weight is None]
+        wanted = want(node)
+        if (wanted or len(found) < len(node.outputs)) and all(v in have for v in computed):
+            operands = [
+                None if v is None else have[v] if v.weight is None else v.weight.evaluate(read) for v in node.inputs
+            ]
+            with np.errstate(all="ignore"):
+                results = node.op.reference(*operands)
+            for value, result in zip(node.outputs, results, strict=True):
+                if value in found and wanted:
+                    where = call.valid(value.type)
+                    yield node, compare(names[value], found[value], result, where, OPERATOR_TOLERANCE, operator=True)
+                have[value] = found.get(value, result)
+        else:
+            have.update(found)
+        for value in {v for v in node.inputs if v is not None and last[v] == index}:
+            have.pop(value, None)
+
+
+def wrong_lowering(subject: Subject, call: Call) -> Location | None:
+    """The first operator whose ONNX form does not do what it means."""
+    graph = subject.compiled.graphs[call.phase]
+    inner = subject.inner(call, set(names_in_file(graph).values()))
+    before = 0.0
+    for node, deviation in operators(graph, call, inner, subject.read):
+        if not deviation.good:
+            return place(subject, call, node, deviation, before, "the pass pipeline is right, its lowering is not")
+        before = max(before, deviation.error)
+    return None
+
+
+def place(subject: Subject, call: Call, node: Node, deviation: Deviation, before: float, culprit: str) -> Location:
+    """A location at a node."""
+    origin = node.origin
+    source = source_in_file(subject.files[call.phase], origin.stage) or str(origin.span or "")
+    return Location(origin.stage, node.op.name, node.outputs[0].name, origin.span, source,
+                    deviation.error, before, culprit)  # fmt: skip
+
+
+def source_in_file(file: Path, stage: str) -> str:
+    """Where a stage stands in the spec, as the graph file says it; empty when it does not."""
+    import onnx
+
+    for node in onnx.load(str(file), load_external_data=False).graph.node:
+        properties = {p.key: p.value for p in node.metadata_props}
+        if properties.get("flowc.stage") == stage and "flowc.source" in properties:
+            return properties["flowc.source"]
+    return ""
+
+
+def after_each_pass(subject: Subject, phase: Any) -> dict[str, Graph]:
+    """The graph after each pass that changed it, in order."""
+    compiled = subject.compiled
+    request = compiled.request
+    context = Context(target(request.target), request.options.assume, compiled.context_length)
+    steps: dict[str, Graph] = {}
+    run(compiled.expanded[phase], context, request.skip_passes, steps.__setitem__)
+    return steps
+
+
+def wrong_pass(subject: Subject, call: Call) -> Location | None:
+    """The first pass that changed the numbers, and the first value where it did."""
+    compiled = subject.compiled
+    if compiled.expanded[call.phase] is not subject.meanings[call.phase]:
+        return None
+    expected = subject.reference(call)
+    after = interpret(compiled.graphs[call.phase], call.feeds, subject.read)
+    if all(d.good for d in subject.outputs_differ(call, after, expected)):
+        return None
+    steps: dict[str, Graph] = {"expand": compiled.expanded[call.phase], **after_each_pass(subject, call.phase)}
+    before = steps.pop("expand")
+    culprit = "the graphs in memory are not what the pipeline makes"
+    for name, graph in steps.items():
+        found = interpret(graph, call.feeds, subject.read)
+        if not all(d.good for d in subject.outputs_differ(call, found, expected)):
+            culprit = f"pass {name} changes the numbers"
+            return first_difference(subject, call, before, graph, culprit)
+        before = graph
+    return first_difference(subject, call, before, compiled.graphs[call.phase], culprit)
+
+
+def first_difference(subject: Subject, call: Call, before: Graph, after: Graph, culprit: str) -> Location | None:
+    """The first value of the same name and type that two graphs compute differently."""
+    known: dict[str, tuple[Any, Array]] = {}
+
+    def remember(node: Node, results: tuple[Array, ...]) -> None:
+        known.update({v.name: (v.type, a) for v, a in zip(node.outputs, results, strict=True)})
+
+    interpret(before, call.feeds, subject.read, remember)
+    tolerance = subject.tolerance(call.phase)
+    found: list[tuple[Node, Deviation]] = []
+
+    def watch(node: Node, results: tuple[Array, ...]) -> None:
+        for value, array in zip(node.outputs, results, strict=True):
+            kind, expected = known.get(value.name, (None, None))
+            if expected is not None and kind == value.type:
+                found.append((node, compare(value.name, array, expected, call.valid(value.type), tolerance)))
+
+    interpret(after, call.feeds, subject.read, watch)
+    worst = 0.0
+    for node, deviation in found:
+        if not deviation.good:
+            return place(subject, call, node, deviation, worst, culprit)
+        worst = max(worst, deviation.error)
+    return None

@@ -1,0 +1,167 @@
+"""The checks that a build can afford, on every build that does not decline them.
+
+    files       the graph files have the hashes of the manifest, and the data file its size
+    load        each graph loads in onnxruntime, with the inputs and outputs that the IR declares
+    numbers     a short ragged batch through every graph, a step and several tokens over its past: small models against
+                the interpreter; of large ones one layer of each kind, operator by operator
+    pair        prefill and decode give what unified gives
+    alone       a padded row gives what it gives alone
+
+What is checked depends on the model only, never on the clock, so that the same build writes the same manifest.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from math import prod
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from flowc.build import graph_file
+from flowc.compile import Compiled
+from flowc.ir.graph import Graph, Node
+from flowc.spec import Phase
+from flowc.verify.feeds import Call
+from flowc.verify.files import check_files, check_ports
+from flowc.verify.locate import names_in_file, operators
+from flowc.verify.results import Checks
+from flowc.verify.subject import Subject
+
+Array = np.ndarray[Any, np.dtype[Any]]
+
+SMALL = 8_000_000
+"""Numbers in the weights up to which a build interprets its graphs whole."""
+MOST_IN_A_TABLE = 16_000_000
+"""Numbers in a weight from which on a large model's operator is left to `flowc verify`: embeddings, mostly."""
+COLUMNS = 6
+
+
+def check(manifest: Path, compiled: Compiled) -> list[dict[str, Any]]:
+    """Check a build in the folder of its manifest.
+
+    Returns what was checked. Raises CheckFailed with everything that is wrong; numbers name the first wrong stage.
+    """
+    stem = manifest.name.removesuffix(".flowc.json")
+    files: dict[Phase, Path] = {p: manifest.parent / graph_file(Path(f"{stem}.onnx"), p) for p in compiled.graphs}
+    subject = Subject(compiled, files)
+    checks = Checks(subject)
+    check_files(manifest, checks, whole=False)
+    check_ports(subject, checks)
+    checks.stop_if_any()
+    small = parameters(compiled) <= SMALL
+    results: dict[str, tuple[Call, dict[str, Array]]] = {}
+    for call in calls(subject, results):
+        found = subject.run(call)
+        results[call.label] = (call, found)
+        checks.finite(call, found)
+        if small:
+            checks.against(call, found, subject.reference(call), "numbers")
+        elif call.label in FIRST:
+            one_layer_of_each_kind(subject, call, checks)
+    checks.stop_if_any()
+    same(subject, checks, results)
+    alone(subject, checks, results)
+    checks.stop_if_any()
+    return checks.as_json()
+
+
+FIRST = ("prefill", "decode", "unified", "encode")
+"""The first call of each graph."""
+
+
+def parameters(compiled: Compiled) -> int:
+    """Numbers in all weights of a build."""
+    return sum({w.key: prod(w.shape) for graph in compiled.graphs.values() for w in graph.weights()}.values())
+
+
+def ragged(rows: int, columns: int, assume: str) -> Array:
+    """A mask [rows, columns]: the first row full, then padded on the left, then on the right, as far as assumed."""
+    mask = np.ones((rows, columns), np.int64)
+    if assume == "none" and rows > 1:
+        mask[1, : columns // 3] = 0
+    if assume != "no-padding":
+        mask[2:, columns - columns // 2 :] = 0
+    return mask
+
+
+def calls(subject: Subject, results: Mapping[str, tuple[Call, dict[str, Array]]]) -> Iterable[Call]:
+    """The calls of a quick check; a later one takes the past that an earlier one left in `results`."""
+    feeder, phases = subject.feeder, subject.compiled.graphs
+    assume = subject.compiled.request.options.assume
+    rows = 3 if feeder.takes_mask else 2
+    columns = COLUMNS if feeder.takes_tokens else 1
+    mask = ragged(rows, columns, assume) if feeder.takes_mask else np.ones((rows, columns), np.int64)
+    first: tuple[Phase, ...] = ("prefill", "unified", "encode")
+    steps: tuple[tuple[str, Phase, int], ...] = (("decode", "decode", 1), ("unified over a past", "unified", 3))
+    for start in first:
+        if start in phases:
+            yield feeder.call(start, start, feeder.draw(rows, columns, 1), mask)
+    begun = next((results[p][1] for p in FIRST if p in results), None)
+    if assume == "right-padding":
+        mask = np.ones_like(mask)
+        begun = None
+    for label, phase, new in steps:
+        if phase in phases:
+            past = feeder.past_of(begun) if begun else feeder.made_up_past(phase, rows, columns, 3)
+            more = np.ones((rows, new), np.int64)
+            if assume == "none" and feeder.takes_mask and new > 1:
+                more[2, -1] = 0
+            longer = np.concatenate([mask, more], axis=1)
+            yield feeder.call(label, phase, feeder.draw(rows, columns + new, 1), longer, columns, past)
+
+
+def same(subject: Subject, checks: Checks, results: Mapping[str, tuple[Call, dict[str, Array]]]) -> None:
+    """Prefill gives what unified gives, and decode what unified gives for one token over the same past."""
+    if "prefill" in results and "unified" in results:
+        call, found = results["unified"]
+        checks.against(call, found, results["prefill"][1], "pair", "prefill = unified")
+    if "decode" in results and "unified" in subject.compiled.graphs:
+        call, found = results["decode"]
+        twin = Call(call.label, "unified", call.feeds, call.new, call.total)
+        checks.against(twin, subject.run(twin), found, "pair", "decode = unified")
+
+
+def alone(subject: Subject, checks: Checks, results: Mapping[str, tuple[Call, dict[str, Array]]]) -> None:
+    """A row of the ragged batch gives what it gives alone, without its padding."""
+    for label in FIRST:
+        if label != "decode" and label in results:
+            call, found = results[label]
+            for row in range(1, len(call.new)):
+                # An encoder counts positions by columns (HF), so padding in front of a row moves it.
+                if call.new[row, 0] or label != "encode":
+                    checks.alone(call, found, row)
+
+
+def layer_of(node: Node) -> str:
+    """The part of a stage's path up to the last index of a repeat: one name for all operators of a layer."""
+    match = re.match(r"(.*?\.\d+)(\.|$)", node.origin.stage)
+    return match[1] if match else node.origin.stage
+
+
+def kinds_of_layers(graph: Graph) -> set[str]:
+    """One layer of each kind: layers are of one kind when their operators are the same."""
+    shapes: dict[str, list[Any]] = {}
+    for node in graph.nodes:
+        operands = [None if v is None else v.type for v in node.inputs]
+        shapes.setdefault(layer_of(node), []).append((node.op, operands))
+    kinds: dict[str, str] = {}
+    for name, shape in shapes.items():
+        kinds.setdefault(repr(shape), name)
+    return set(kinds.values())
+
+
+def one_layer_of_each_kind(subject: Subject, call: Call, checks: Checks) -> None:
+    """Hold the operators of one layer of each kind to their meaning, fed what onnxruntime fed them."""
+    graph = subject.compiled.graphs[call.phase]
+    chosen = kinds_of_layers(graph)
+
+    def want(node: Node) -> bool:
+        heavy = max((prod(v.weight.shape) for v in node.inputs if v is not None and v.weight is not None), default=0)
+        return layer_of(node) in chosen and heavy <= MOST_IN_A_TABLE
+
+    inner = subject.inner(call, set(names_in_file(graph).values()))
+    compared = list(operators(graph, call, inner, subject.read, want))
+    checks.operators(call, compared)

@@ -1,0 +1,115 @@
+"""A finished build under check: its graphs in onnxruntime, and what they should give by the interpreter."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Collection, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+import numpy as np
+
+from flowc.compile import Compiled
+from flowc.errors import CheckFailed, InternalError
+from flowc.ir.graph import Graph, Node
+from flowc.ir.interpret import interpret
+from flowc.ir.ops.recurrent import DeltaScan
+from flowc.ir.weight import Read
+from flowc.runtime import session as sessions
+from flowc.spec import Phase
+from flowc.verify.compare import Deviation, compare, tolerance_of
+from flowc.verify.feeds import Call, Feeder
+
+if TYPE_CHECKING:
+    from onnxruntime import InferenceSession
+
+Array = np.ndarray[Any, np.dtype[Any]]
+
+
+class Subject:
+    """A build's compiled form beside its files."""
+
+    def __init__(self, compiled: Compiled, files: Mapping[Phase, Path], read: Read | None = None) -> None:
+        if read is None and compiled.checkpoint is None:
+            raise InternalError("a reference needs weights")
+        self.compiled = compiled
+        self.files = files
+        self.read: Read = read or cast("Any", compiled.checkpoint).read
+        self.feeder = Feeder(compiled)
+
+    @functools.cached_property
+    def meanings(self) -> Mapping[Phase, Graph]:
+        """What each graph is held to: the spec's meaning, before any pass."""
+        return self.compiled.expanded
+
+    def tolerance(self, phase: Phase) -> float:
+        """Allowed error of a graph's outputs; see `compare`."""
+        nodes = self.compiled.graphs[phase].nodes
+        return tolerance_of(len(nodes), amplified=any(isinstance(node.op, DeltaScan) for node in nodes))
+
+    def session(self, phase: Phase) -> InferenceSession:
+        """A session of a graph file; opened once."""
+        if phase not in self._sessions:
+            self._sessions[phase] = sessions.open_session(self.files[phase], prepack=False, spin=False)
+        return self._sessions[phase]
+
+    @functools.cached_property
+    def _sessions(self) -> dict[Phase, InferenceSession]:
+        return {}
+
+    def run(self, call: Call) -> dict[str, Array]:
+        """Outputs of the built graph by name."""
+        return run(self.session(call.phase), call)
+
+    def reference(self, call: Call, watch: Callable[[Node, tuple[Array, ...]], None] | None = None) -> dict[str, Array]:
+        """What the outputs should be."""
+        return interpret(self.meanings[call.phase], call.feeds, self.read, watch)
+
+    def outputs_differ(self, call: Call, found: Mapping[str, Array], expected: Mapping[str, Array]) -> list[Deviation]:
+        """The comparison of each output, worst first."""
+        kinds = {o.name: o.value.type for o in self.meanings[call.phase].outputs}
+        compared = [
+            compare(name, found[name], expected[name], call.valid(kind), self.tolerance(call.phase))
+            for name, kind in kinds.items()
+            if name in expected
+        ]
+        return sorted(compared, key=lambda d: -d.ratio)
+
+    def inner(self, call: Call, names: Collection[str]) -> dict[str, Array]:
+        """Values inside of a built graph by name, from a copy of it that gives them out; those that it has."""
+        return run(exposed(self.files[call.phase], names), call)
+
+
+def run(session: InferenceSession, call: Call) -> dict[str, Array]:
+    """All outputs of a session, by name."""
+    names = list(sessions.outputs(session))
+    try:
+        results: list[Array] = cast("Any", session).run(names, dict(call.feeds))
+    except Exception as error:
+        message = f"the {call.phase} graph stopped ({call.label}): {sessions.one_line(error)}"
+        raise CheckFailed.of("run-failed", message) from None
+    return dict(zip(names, results, strict=True))
+
+
+def exposed(file: Path, names: Collection[str]) -> InferenceSession:
+    """A session of a copy of a graph, made in memory, that also gives out values by name."""
+    import onnx
+    import onnxruntime as ort
+
+    model = onnx.load(str(file), load_external_data=False)
+    made = {name for node in model.graph.node for name in node.output}
+    there = {output.name for output in model.graph.output}
+    for name in names:
+        if name in made and name not in there:
+            model.graph.output.append(onnx.ValueInfoProto(name=name))
+    options = cast("Any", ort.SessionOptions())
+    options.log_severity_level = 3
+    options.intra_op_num_threads = sessions.physical_cores()
+    options.add_session_config_entry("session.model_external_initializers_file_folder_path", str(file.parent))
+    options.add_session_config_entry("session.disable_prepacking", "1")
+    try:
+        return ort.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    except Exception as error:
+        raise CheckFailed.of(
+            "load-failed", f"onnxruntime does not load a copy of {file.name}: {sessions.one_line(error)}"
+        ) from None
