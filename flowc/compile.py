@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
@@ -107,7 +108,7 @@ def _open(spec: Spec, request: Request, need: bool) -> Checkpoint | None:
             hint = "`weights: {file: ...}` in the spec, or --weights; `weights: {random: 0}` to try it out"
             raise WeightsError.of("no-weights", "the spec names no weights", spec.root.span, hint)
         return None
-    if not need and not path.exists():
+    if not need and not os.path.exists(path):  # unlike Path.exists, it never raises
         return None
     return open_checkpoint(path, span=declared.span)
 
@@ -188,16 +189,18 @@ def metadata(compiled: Compiled, phase: Phase) -> dict[str, str]:
     """What every graph file says about itself (`metadata_props`)."""
     from flowc.lowering.targets import target
 
-    spec, request = compiled.spec, compiled.request
+    spec, request, graph = compiled.spec, compiled.request, compiled.graphs[phase]
     facts = {
         "flowc.version": __version__,
         "flowc.spec_sha256": spec.sha256(),
         "flowc.target": request.target,
         "flowc.graph": phase,
-        "flowc.assume": request.options.assume,
+        "flowc.assume": graph.facts.get("assume", request.options.assume),
         "flowc.min_onnxruntime": target(request.target).min_onnxruntime,
     }
-    vocab = compiled.graphs[phase].facts.get("vocab_size") or spec.symbol("vocab")
+    if "cache" in graph.facts:
+        facts["flowc.cache"] = graph.facts["cache"]
+    vocab = graph.facts.get("vocab_size") or spec.symbol("vocab")
     eos = spec.symbol("eos")
     for key, value in (
         ("vocab_size", vocab),

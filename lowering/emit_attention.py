@@ -46,6 +46,9 @@ def _places(e: Emitter, mask: Value) -> Any:
 def positions(e: Emitter, op: Positions, node: Node) -> None:
     new, mask, past = node.input("new"), node.input("mask"), node.input("past")
     assert new is not None
+    if mask is not None and op.compact:
+        e.bind(_compact_positions(e, mask, new))
+        return
     if mask is not None:
         clipped = e.op("Mul", _places(e, mask), e.get(mask), label="ZeroWhereMasked")
         e.bind(newest(e, clipped, mask, new))
@@ -56,6 +59,20 @@ def positions(e: Emitter, op: Positions, node: Node) -> None:
     e.bind(e.op("Expand", _arange(e, stop, start), e.sizes(new, (0, 1))))
 
 
+def _compact_positions(e: Emitter, mask: Value, new: Value) -> Any:
+    """Positions of new tokens that follow each row's own last one; 0 for a prompt's padding."""
+    lengths, length = _row_lengths(e, mask), e.size(new, 1)
+    start = e.op("Max", e.op("Sub", lengths, length), e.ints(0))
+    places = e.op("Add", start, _arange(e, length))
+    return e.op("Mul", places, e.op("Cast", e.op("Less", places, lengths), to=7), label="ZeroWhereMasked")
+
+
+def _row_lengths(e: Emitter, mask: Value) -> Any:
+    """Valid columns of each row: int64 [batch, 1]."""
+    theirs = e.get(mask)
+    return e.shared(("lengths", id(theirs)), lambda: e.op("ReduceSum", theirs, e.ints(1), keepdims=1, label="Lengths"))
+
+
 @emits(TakeLast)
 def take_last(e: Emitter, op: TakeLast, node: Node) -> None:
     x, mask = node.input("x"), node.input("mask")
@@ -63,8 +80,15 @@ def take_last(e: Emitter, op: TakeLast, node: Node) -> None:
     if mask is None:
         e.bind(e.op("Slice", e.get(x), e.ints(-1), e.ints(_END), e.ints(1)))
         return
-    index = e.shared(("last", id(e.get(mask)), x.shape[1]), lambda: _last_valid(e, x, mask))
+    find = _last_compact if op.compact else _last_valid
+    index = e.shared(("last", id(e.get(mask)), x.shape[1]), lambda: find(e, x, mask))
     e.bind(e.op("GatherND", e.get(x), index, batch_dims=1))
+
+
+def _last_compact(e: Emitter, x: Value, mask: Value) -> Any:
+    """Where each row's last own token stands among the new ones: int64 [batch, 1, 1]."""
+    own = e.op("Min", _row_lengths(e, mask), e.size(x, 1))
+    return e.op("Unsqueeze", e.op("Max", e.op("Sub", own, e.ints(1)), e.ints(0)), e.ints(2))
 
 
 def _last_valid(e: Emitter, x: Value, mask: Value) -> Any:

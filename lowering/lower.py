@@ -9,12 +9,32 @@ import onnx_ir as onnx
 
 from flowc.ir.graph import Graph
 from flowc.ir.weight import Weight
-from flowc.lowering import emit_attention, emit_basic, emit_encoder, emit_experts, emit_recurrent, emit_streams
+from flowc.lowering import (
+    emit_attention,
+    emit_basic,
+    emit_diffusion,
+    emit_encoder,
+    emit_experts,
+    emit_group_query,
+    emit_recurrent,
+    emit_streams,
+    emit_vision,
+)
 from flowc.lowering.data import Layout
 from flowc.lowering.emitter import CONTRIB, DTYPES, Emitter
 from flowc.lowering.targets import Target
 
-EMITTER_MODULES = (emit_attention, emit_basic, emit_encoder, emit_experts, emit_recurrent, emit_streams)
+EMITTER_MODULES = (
+    emit_attention,
+    emit_basic,
+    emit_diffusion,
+    emit_group_query,
+    emit_encoder,
+    emit_experts,
+    emit_recurrent,
+    emit_streams,
+    emit_vision,
+)
 """Imported for the emitters they register."""
 
 

@@ -2,9 +2,28 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal
 
 from flowc.errors import SpecError, nearest
+
+AttentionKernel = Literal["attention", "shared", "fused"]
+"""How a decoder's attention runs.
+
+attention   ONNX Attention; the cache is joined to the new keys
+shared      GroupQueryAttention with a mask to add; it may write new keys where the past lies
+fused       the same with the rope inside; keys of each row follow its own last one (compact cache)
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class GroupQueryLimits:
+    """What the target's GroupQueryAttention takes."""
+
+    head_multiple: int = 8
+    rotary_head_multiple: int = 16
+    rotary_dim_multiple: int = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,6 +39,13 @@ class Target:
     doc: str
     expert_activations: tuple[str, ...] = ()
     """Activations of a mixture of experts that the target has one operator for."""
+    attention: Mapping[tuple[str, str], AttentionKernel] = field(default_factory=dict[tuple[str, str], AttentionKernel])
+    """The kernel of a phase's attention under an assumption; ONNX Attention where nothing is said."""
+    group_query: GroupQueryLimits = GroupQueryLimits()
+
+    def kernel(self, phase: str, assume: str) -> AttentionKernel:
+        """The kernel that pays for a phase under an assumption."""
+        return self.attention.get((phase, assume), "attention")
 
 
 TARGETS = {
@@ -28,6 +54,11 @@ TARGETS = {
         Target(
             "ort-cpu", 24, 10, "1.32.0", True,
             "onnxruntime's CPU provider, with its contrib operators where they are measured to pay", ("silu",),
+            {
+                ("decode", "none"): "shared",
+                ("decode", "right-padding"): "fused",
+                ("unified", "right-padding"): "fused",
+            },
         ),
         Target("portable", 24, 10, "1.32.0", False, "standard ONNX operators only"),
     )

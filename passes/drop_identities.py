@@ -12,24 +12,28 @@ from dataclasses import replace
 import numpy as np
 
 from flowc.ir.graph import Graph, Node, Rewriter, Value, rewrite
+from flowc.ir.op import Op
+from flowc.ir.ops.attention import Attention
 from flowc.ir.ops.elementwise import Scale
 from flowc.ir.ops.layout import Concat, Reshape, Slice, Split, Transpose
 from flowc.ir.ops.linear import Linear
 from flowc.ir.ops.norm import Norm
+from flowc.ir.ops.pool import Pool
 from flowc.ir.ops.positions import TakeLast
+from flowc.ir.ops.token_positions import AllOnes
 from flowc.ir.weight import Constant
 from flowc.passes.audit import Audit, Context, place
 
 
 def drop_identities(graph: Graph, context: Context, audit: Audit) -> Graph:
-    """Let readers of an operator that changes nothing read its operand; drop biases of zeros and gains of ones."""
+    """Let readers of an operator that changes nothing read its operand; drop biases of zeros and masks of ones."""
 
     def rule(node: Node, rewriter: Rewriter) -> tuple[Value, ...] | None:
         same = _same_as(node, rewriter)
         if same is not None:
             audit.fired.append(place(node))
             return same
-        lean = _without_neutral(node)
+        lean = _without_neutral(node, rewriter)
         if lean is not node.inputs:
             audit.fired.append(place(node))
             rewriter.add(replace(node, inputs=lean))
@@ -85,8 +89,20 @@ def _rejoined(node: Node, axis: int, rewriter: Rewriter) -> tuple[Value, ...] | 
     return (x,) if x is not None and axis % x.type.rank == x.type.rank - 1 else None
 
 
-def _without_neutral(node: Node) -> tuple[Value | None, ...]:
-    """The operands without a bias of zeros or a gain of ones."""
+_KEY_MASKS: dict[type[Op], str] = {Attention: "key_mask", Pool: "mask"}
+"""Operators with a padding mask that may be left out, and its operand."""
+
+
+def _without_neutral(node: Node, rewriter: Rewriter) -> tuple[Value | None, ...]:
+    """The operands without a bias of zeros, a gain of ones or a mask of ones."""
+    if type(node.op) in _KEY_MASKS:
+        ones = node.input(_KEY_MASKS[type(node.op)])
+        made = rewriter.maker(ones)
+        return (
+            tuple(None if v is ones else v for v in node.inputs)
+            if made and isinstance(made.op, AllOnes)
+            else node.inputs
+        )
     if not isinstance(node.op, (Linear, Norm)) or len(node.inputs) < 2:
         return node.inputs
     inputs = list(node.inputs)

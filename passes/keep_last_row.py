@@ -22,6 +22,7 @@ from flowc.ir.ops.elementwise import Binary
 from flowc.ir.ops.layout import Concat, Reshape, Slice, Split
 from flowc.ir.ops.positions import TakeLast
 from flowc.passes.audit import Audit, Context, place
+from flowc.passes.choose_kernels import why_not_compact
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,13 +46,14 @@ class Selector:
 def keep_last_row(graph: Graph, context: Context, audit: Audit) -> Graph:
     """Move every choice of one token as far up as it goes."""
     done: set[Hashable] = set()
+    compact = not why_not_compact(graph, context)
     while True:
         chosen = {v: s for n in graph.nodes if (s := _selector(n)) for v in n.outputs}
         left = [s for s in chosen.values() if s not in done]
         if not left:
             return graph
         done.add(left[0])
-        graph = _move(graph, left[0], audit)
+        graph = _move(graph, left[0], compact, audit)
 
 
 def _selector(node: Node) -> Selector | None:
@@ -66,8 +68,8 @@ def _selector(node: Node) -> Selector | None:
     return None
 
 
-def _move(graph: Graph, selector: Selector, audit: Audit) -> Graph:
-    narrow, refused = _narrowed(graph, selector)
+def _move(graph: Graph, selector: Selector, compact: bool, audit: Audit) -> Graph:
+    narrow, refused = _narrowed(graph, selector, compact)
     for node in graph.nodes:
         if _selector(node) == selector:
             source = next((n for n in narrow if node.inputs[0] in n.outputs), None)
@@ -142,7 +144,7 @@ def _why_not(graph: Graph, value: Value | None) -> str:
     return f"{place(readers[0])} reads the whole" if readers else "nothing before it works token by token"
 
 
-def _narrowed(graph: Graph, selector: Selector) -> tuple[set[Node], dict[Node, str]]:
+def _narrowed(graph: Graph, selector: Selector, compact: bool) -> tuple[set[Node], dict[Node, str]]:
     """Nodes whose every reader wants the kept token alone; and those that could not work on it, with the reason."""
     whole = {o.value for o in graph.outputs}
     partly: set[Value] = set()
@@ -155,7 +157,7 @@ def _narrowed(graph: Graph, selector: Selector) -> tuple[set[Node], dict[Node, s
         results = node.outputs[:1] if isinstance(node.op, Attention) else node.outputs
         wanted = any(v in partly for v in results)
         if wanted and not any(v in whole for v in results):
-            reason = _refusal(node, selector)
+            reason = _refusal(node, selector, compact)
             if not reason:
                 narrow.add(node)
                 alone = _row_operands(node)
@@ -184,11 +186,13 @@ def _row_operands(node: Node) -> list[int]:
     return found
 
 
-def _refusal(node: Node, selector: Selector) -> str:
+def _refusal(node: Node, selector: Selector, compact: bool) -> str:
     """Why an operator cannot work on the kept token alone; empty when it can."""
     op, out = node.op, node.outputs[0]
     mixes = f"{op.name} mixes tokens"
     if isinstance(op, Attention):
+        if compact and op.cache:
+            return "the kernel of a compact cache takes as many queries as new tokens"
         return _attention_refusal(node, op, selector)
     match op:
         case Split():

@@ -8,6 +8,7 @@ from flowc.errors import SpecError, nearest
 from flowc.ir.graph import Graph, prune
 from flowc.ir.verify import verify
 from flowc.passes.audit import Audit, Context, Pass
+from flowc.passes.choose_kernels import choose_kernels
 from flowc.passes.drop_identities import drop_identities
 from flowc.passes.fold_rope import fold_rope
 from flowc.passes.fold_weights import fold_weights
@@ -24,6 +25,7 @@ PIPELINE: tuple[Pass, ...] = (
     fold_rope,
     fold_weights,
     keep_last_row,
+    choose_kernels,
     share_masks,
     turn_experts,
 )

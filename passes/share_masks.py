@@ -34,6 +34,8 @@ def share_masks(graph: Graph, context: Context, audit: Audit) -> Graph:
         q, k, past, key_mask = (node.input(n) for n in ("q", "k", "past_key", "key_mask"))
         assert q is not None and k is not None
         causal = op.causal and q.shape[1] != 1
+        if causal and past is None and context.assume == "right-padding":
+            key_mask = None  # padding comes after every token that could see it
         window = op.window if op.window is not None and (bound is None or op.window < bound) else None
         reach = op.reach if op.reach is not None and (bound is None or op.reach < bound - 1) else None
         plain = replace(op, causal=False, window=None, reach=None)

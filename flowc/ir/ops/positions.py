@@ -17,7 +17,12 @@ class Positions(Op, name="positions", operands=("new", "mask", "past")):
     new [batch, sequence, ...] any tensor over the new tokens; mask int64 [batch, total]; past [batch, heads, past, dim]
     any cached tensor. Without a mask nothing is padding, and positions count on from the past: [1, sequence].
     Result int64 [batch, sequence].
+
+    With `compact`, a row has as many columns as its mask has ones, its new tokens are the last of them, and a prompt's
+    padding comes after its tokens (see `GroupQueryAttention`).
     """
+
+    compact: bool = False
 
     def infer(
         self, new: TensorType, mask: TensorType | None = None, past: TensorType | None = None
@@ -28,6 +33,10 @@ class Positions(Op, name="positions", operands=("new", "mask", "past")):
 
     def reference(self, new: Array, mask: Array | None = None, past: Array | None = None) -> tuple[Array, ...]:
         batch, length = new.shape[:2]
+        if mask is not None and self.compact:
+            lengths = mask.sum(axis=1, keepdims=True)
+            places = np.maximum(lengths - length, 0) + np.arange(int(length), dtype=np.int64)
+            return (np.where(places < lengths, places, 0).astype(np.int64),)
         if mask is not None:
             columns = np.where(mask != 0, np.cumsum(mask, axis=1) - 1, 0)
             return (columns[:, columns.shape[1] - length :].astype(np.int64),)
@@ -40,7 +49,10 @@ class TakeLast(Op, name="take_last", operands=("x", "mask")):
     """The row's last valid new token: x [batch, sequence, ...], mask int64 [batch, total] -> [batch, 1, ...].
 
     A row whose new tokens are all masked gives its first token (HF `logits_to_keep=1`, made right for padding).
+    `compact` as in `Positions`.
     """
+
+    compact: bool = False
 
     def infer(self, x: TensorType, mask: TensorType | None = None) -> tuple[TensorType, ...]:
         require(x.rank >= 2, f"expected [batch, sequence, ...], not {x}")
@@ -50,6 +62,9 @@ class TakeLast(Op, name="take_last", operands=("x", "mask")):
         length = x.shape[1]
         if mask is None:
             return (x[:, length - 1 :],)
+        if self.compact:
+            last = np.clip(mask.sum(axis=1), 1, length) - 1
+            return (x[np.arange(len(x)), last][:, None],)
         valid = mask[:, mask.shape[1] - length :] != 0
         last = np.max(valid * np.arange(length, dtype=np.int64), axis=1)
         return (x[np.arange(len(x)), last][:, None],)

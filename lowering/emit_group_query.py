@@ -1,0 +1,73 @@
+"""Emitters of GroupQueryAttention and of what it takes: lengths per row, and a mask to add."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from flowc.ir.graph import Node, Value
+from flowc.ir.ops.group_query import GroupQueryAttention, MaskBias
+from flowc.lowering.emitter import CONTRIB, Emitter, emits
+
+_INT32 = 6
+
+
+@emits(MaskBias)
+def mask_bias(e: Emitter, op: MaskBias, node: Node) -> None:
+    bias = e.operand("bias")
+    kept = bias if bias is not None else e.array(np.float32(0))
+    e.bind(e.op("Where", e.need("mask"), kept, e.array(op.HIDDEN)))
+
+
+@emits(GroupQueryAttention)
+def group_query_attention(e: Emitter, op: GroupQueryAttention, node: Node) -> None:
+    """com.microsoft GroupQueryAttention; `seqlens_k` is each row's number of columns minus one."""
+    q, past, mask, cos = node.input("q"), node.input("past_key"), node.input("mask"), e.operand("cos")
+    assert q is not None
+    key = (id(e.get(mask)) if mask is not None else None, past is not None)
+    total = e.shared(("total", *key), lambda: _total(e, node))
+    last = e.shared(("last columns", op.compact, *key), lambda: _last_columns(e, op, node))
+    ragged = None
+    if op.compact and past is not None and q.shape[1] != 1:
+        # Several new tokens over a past: each row says how many of them are its own.
+        ragged = e.shared(("new", id(last), q.shape[1]), lambda: _new_tokens(e, q, last))
+    e.bind(
+        *e.op(
+            "GroupQueryAttention", e.need("q"), e.need("k"), e.need("v"),
+            e.operand("past_key"), e.operand("past_value"), last, total,
+            cos, e.operand("sin"), None, e.operand("bias"), None, None, None, None, None, ragged,
+            domain=CONTRIB, outputs=3, num_heads=op.heads, kv_num_heads=op.kv_heads, scale=float(op.scale),
+            do_rotary=int(cos is not None), rotary_interleaved=int(op.interleaved) if cos is not None else None,
+            local_window_size=op.window, softcap=op.softcap,
+        )
+    )  # fmt: skip
+
+
+def _total(e: Emitter, node: Node) -> Any:
+    """Columns of the cache and the new tokens together: int32 [1]."""
+    q, past, mask = node.input("q"), node.input("past_key"), node.input("mask")
+    assert q is not None
+    if mask is not None:
+        total = e.size(mask, 1)
+    else:
+        total = e.size(q, 1) if past is None else e.op("Add", e.size(past, 2), e.size(q, 1))
+    return e.op("Cast", total, to=_INT32, label="Total")
+
+
+def _last_columns(e: Emitter, op: GroupQueryAttention, node: Node) -> Any:
+    """Columns of each row minus one: int32 [batch]."""
+    q, mask = node.input("q"), node.input("mask")
+    assert q is not None
+    if op.compact and mask is not None:
+        ones = e.op("ReduceSum", e.get(mask), e.ints(1), keepdims=0, label="RowLengths")
+        rows = e.op("Cast", ones, to=_INT32)
+    else:
+        rows = e.op("Expand", _total(e, node), e.sizes(mask or q, (0,)))
+    return e.op("Sub", rows, e.array([1], "int32"), label="LastColumns")
+
+
+def _new_tokens(e: Emitter, q: Value, last: Any) -> Any:
+    """How many of the new tokens are a row's own: int32 [batch]; the rest of a prompt's row is padding."""
+    length = e.op("Cast", e.size(q, 1), to=_INT32)
+    return e.op("Min", length, e.op("Add", last, e.array([1], "int32")), label="NewTokens")
