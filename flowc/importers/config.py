@@ -83,6 +83,12 @@ class Config:
             )
         return value
 
+    def part(self, key: str) -> Config:
+        """A configuration inside this one; what it leaves unread is its own `finish` to report."""
+        value = self._typed(key, (dict,), "a mapping", _MISSING)
+        node = self._node.get(key) if self._node is not None else None
+        return Config(value, f"'{key}' of {self.name}", node if isinstance(node, MapNode) else None)
+
     def int(self, key: str, default: Any = _MISSING) -> Any:
         """A whole number."""
         return self._typed(key, (int,), "a whole number", default)

@@ -74,9 +74,9 @@ def per_layer(symbols: dict[str, Any], layer: dict[str, Any], field: str, values
     layer[field] = f"${field}s[i]"
 
 
-def embedding(prefix: str = "model.") -> dict[str, Any]:
+def embedding(root: str = "model.") -> dict[str, Any]:
     """The `embed` stage."""
-    return {"embed": {"weight": f"{prefix}embed_tokens.weight"}}
+    return {"embed": {"weight": f"{root}embed_tokens.weight"}}
 
 
 def repeat(*body: Any) -> dict[str, Any]:
@@ -85,17 +85,32 @@ def repeat(*body: Any) -> dict[str, Any]:
 
 
 def plain_decoder(
-    config: Config, shapes: Shapes, symbols: dict[str, Any], layers: dict[str, Any], *, tied: bool
+    config: Config,
+    shapes: Shapes,
+    symbols: dict[str, Any],
+    layers: dict[str, Any],
+    *,
+    tied: bool,
+    ropes: Sequence[dict[str, Any]] | None = None,
+    gemma: bool = False,
+    softcap: float | None = None,
+    root: str = "model.",
 ) -> Family:
-    """Embedding, one rope, layers, a final RMSNorm and the head: what most families are around their layers."""
+    """Embedding, ropes, layers, a final RMSNorm and the head: what most families are around their layers.
+
+    `ropes` are the fields of `rope_tables` stages, by default the one that the configuration states. `gemma` scales the
+    embedding and has 1 + weight in the norm; `root` stands before the names of all tensors but the head's.
+    """
     unused = spare_tensors(shapes)
     flow: list[Any] = [
-        embedding(),
-        {"rope_tables": rope_stage(config, symbols["head_dim"])},
+        embedding(root),
+        *(["embed_scale"] if gemma else []),
+        *({"rope_tables": fields} for fields in ropes or (rope_stage(config, symbols["head_dim"]),)),
         layers,
-        {"rms_norm": {"weight": "model.norm.weight"}},
+        {"gemma_rms_norm" if gemma else "rms_norm": {"weight": f"{root}norm.weight"}},
         "gather_last_token",
         head(config, shapes, tied=tied, allow_unused=unused),
+        *([{"logit_softcap": {"cap": softcap}}] if softcap is not None else []),
     ]
     return Family(symbols, flow, allow_unused=unused)
 

@@ -1,7 +1,10 @@
 from __future__ import annotations
 
+import math
+
 from flowc.expand import Expansion
 from flowc.ir.graph import Value
+from flowc.ir.ops.elementwise import Scale
 from flowc.ir.ops.gather import Gather
 from flowc.stage import Stage, attr
 
@@ -21,3 +24,14 @@ class Embed(Stage, name="embed"):
         table = f.weight(self.weight, self.vocab, self.hidden, at="weight")
         f.slots.named["embedding"] = self.weight
         return f.op(Gather(), table, x)
+
+
+class EmbedScale(Stage, name="embed_scale"):
+    """Multiplies by sqrt(hidden), the factor rounded to float32."""
+
+    reference = "GemmaModel, Gemma3TextScaledWordEmbedding"
+    example = "embed_scale: {hidden: 64}"
+    hidden: int = attr(doc="Channels of the embedding.", symbol="hidden", gt=0, main=True)
+
+    def expand(self, f: Expansion, x: Value) -> Value:
+        return f.op(Scale(math.sqrt(self.hidden)), x, name="scaled")

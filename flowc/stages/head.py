@@ -3,6 +3,7 @@ from __future__ import annotations
 from flowc.blocks import linear
 from flowc.expand import Expansion
 from flowc.ir.graph import Value
+from flowc.ir.ops.elementwise import Softcap
 from flowc.ir.ops.positions import TakeLast
 from flowc.stage import Stage, attr
 
@@ -35,6 +36,17 @@ class LmHead(Stage, name="lm_head"):
         logits = linear(f, x, weight, self.vocab, bias=self.bias, at="weight", name="logits")
         f.facts["vocab_size"] = logits.shape[-1]
         return logits
+
+
+class LogitSoftcap(Stage, name="logit_softcap"):
+    """cap * tanh(x / cap): bounds the logits (Gemma 2)."""
+
+    reference = "Gemma2ForCausalLM, `final_logit_softcapping`"
+    example = "logit_softcap: {cap: 30}"
+    cap: float = attr(doc="The bound.", gt=0, main=True)
+
+    def expand(self, f: Expansion, x: Value) -> Value:
+        return f.op(Softcap(self.cap), x, name="softcap")
 
 
 class GatherLastToken(Stage, name="gather_last_token"):

@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from flowc.blocks import Heads, keys_values, rms_norm
+from flowc.blocks import Heads, QkNorm, keys_values, rms_norm
 from flowc.expand import Expansion
 from flowc.ir.graph import Value
 from flowc.ir.ops.layout import Concat, Reshape, Transpose
@@ -63,11 +63,21 @@ class LlamaKvTap(Stage, name="llama_kv_tap"):
         return x
 
 
-def tap_cache(f: Expansion, h: Value, prefix: str, heads: Heads, layer: int, *, bias: bool = False) -> None:
+def tap_cache(
+    f: Expansion,
+    h: Value,
+    prefix: str,
+    heads: Heads,
+    layer: int,
+    *,
+    bias: bool = False,
+    qk_norm: QkNorm | None = None,
+) -> None:
     """Make a layer's cache of its normed input: present.N.key and .value, behind the past where there is one."""
     pasts = f.past_keys(layer, heads.kv_heads, heads.head_dim, heads.value_dim)
     states: list[Value] = []
-    for name, value, past in zip(("key", "value"), keys_values(f, h, prefix, heads, bias=bias), pasts, strict=True):
+    made = keys_values(f, h, prefix, heads, bias=bias, qk_norm=qk_norm)
+    for name, value, past in zip(("key", "value"), made, pasts, strict=True):
         split = f.op(Reshape((*value.shape[:2], heads.kv_heads, heads.head_dim)), value, name=f"{name}_heads")
         state = f.op(Transpose((0, 2, 1, 3)), split, name=name)
         states.append(state if past is None else f.op(Concat(2), past, state, name=f"present_{name}"))

@@ -41,6 +41,14 @@ class SwiGlu(Stage, name="swiglu"):
         return gated_mlp(f, x, self.prefix, self.activation, self.ffn, bias=self.bias)
 
 
+class GeGlu(SwiGlu, name="geglu"):
+    """down(gelu_tanh(gate x) * up x) (Shazeer 2020)."""
+
+    reference = "GemmaMLP, Gemma2MLP, Gemma3MLP"
+    example = "geglu: {prefix: model.layers.0.mlp, ffn: 128}"
+    activation: Function = attr(doc="Function of the gate.", default="gelu_tanh")
+
+
 class SelfAttnPrefill(Stage, name="self_attn_prefill"):
     """Causal self-attention with its cache, without the output projection: [.., hidden] -> [.., heads * head_dim].
 

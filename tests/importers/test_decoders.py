@@ -46,6 +46,20 @@ REFUSED: list[tuple[str, dict[str, Any]]] = [
     ("qwen3_moe_norm", {"scoring_func": "sigmoid"}),
     ("qwen3_moe_norm", {"hidden_act": "swiglu_oai"}),
     ("qwen3_moe_norm", {"n_group": 4}),
+    ("gemma1_mqa", {"hidden_act": "silu"}),
+    ("gemma1_mqa", {"use_bidirectional_attention": True}),
+    ("gemma2_softcaps", {"hidden_activation": "laplace"}),
+    ("gemma3_local_global", {"rope_parameters": {"rope_theta": 1e4, "rope_type": "default"}}),
+    (
+        "gemma3_local_global",
+        {
+            "rope_parameters": {
+                "full_attention": {"rope_type": "proportional"},
+                "sliding_attention": {"rope_type": "default"},
+            }
+        },
+    ),
+    ("gemma3_local_global", {"query_post_attn_scalar": 2}),
     ("smollm3_nope", {"no_rope_layers": [1, 0]}),
     ("smollm3_nope", {"no_rope_layers": [1, 2, 1, 1]}),
 ]
