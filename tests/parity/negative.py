@@ -14,7 +14,7 @@ from tests.parity import harness
 
 
 def assert_seen(case: str, pattern: str, replacement: str, monkeypatch: pytest.MonkeyPatch, target: str) -> None:
-    """Parity of a case must fail in the prefill (of an encoder: in any output) once the text `pattern` of its spec is replaced."""
+    """Parity of a case must fail once the text `pattern` of its spec is replaced: a decoder's in the prefill."""
 
     def planted(text: str) -> str:
         changed, count = re.subn(pattern, replacement, text)

@@ -1,7 +1,10 @@
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
+from flowc.encoder_blocks import Part
 from flowc.expand import Expansion
 from flowc.ir.graph import Value
 from flowc.ir.ops.relative_bias import RelativeBias
@@ -16,7 +19,7 @@ MISTAKES = [
     ("bert_base_like", r"(- gather_add: .*token_type_ids\})", r"\1\n  \1", "BERT: token types added twice"),
     ("bert_base_like", "- column_positions", "- positions_from_ids: {pad: 0}", "BERT: RoBERTa's positions"),
     ("roberta_base_like", "positions_from_ids: {pad: 1}", "column_positions", "RoBERTa: BERT's positions"),
-    ("roberta_base_like", "positions_from_ids: {pad: 1}", "positions_from_ids: {pad: 0}", "RoBERTa: positions off by one"),
+    ("roberta_base_like", "positions_from_ids: {pad: 1}", "positions_from_ids: {pad: 0}", "RoBERTa: off by one"),
     ("xlm_roberta_mlm", "activation: gelu,", "activation: gelu_tanh,", "XLM-R: tanh GELU in the head"),
     ("mpnet_mlm", ", bias: relative", "", "MPNet: no relative bias"),
     ("mpnet_mlm", "max_distance: 128", "max_distance: 64", "MPNet: half the distance"),
@@ -25,11 +28,11 @@ MISTAKES = [
     ("distilbert_base_like", "column_positions", "positions_from_ids: {pad: 0}", "DistilBERT: RoBERTa's positions"),
     ("nomic_bert_text", "theta: 1000.0", "theta: 1500.0", "NomicBERT: another theta"),
     ("nomic_bert_text", "activation: silu", "activation: gelu", "NomicBERT: another gate"),
-    ("nomic_bert_text", r"nomic_encoder_layer: \{", "nomic_encoder_layer: {interleaved: true, ", "NomicBERT: GPT-J's rope"),
+    ("nomic_bert_text", r"nomic_encoder_layer: \{", "nomic_encoder_layer: {interleaved: true, ", "NomicBERT: other pairs"),
     ("nomic_bert_text_b", "norm_eps: 0.001", "norm_eps: 0.01", "NomicBERT: ten times the epsilon"),
     ("modernbert_base_like", r"reach: \[null, 3, 3", "reach: [null, 4, 4", "ModernBERT: window off by one"),
     ("modernbert_base_like", r"reach: \[null, 3, 3", "reach: [null, null, null", "ModernBERT: no window"),
-    ("modernbert_base_like", r"layer_types: \[full", "layer_types: [sliding", "ModernBERT: a local rope in a global layer"),
+    ("modernbert_base_like", r"layer_types: \[full", "layer_types: [sliding", "ModernBERT: a rope exchanged"),
     ("modernbert_base_like", r"theta: 1000\.0", "theta: 160000.0", "ModernBERT: one theta"),
     ("modernbert_base_like", "activation: gelu", "activation: gelu_tanh", "ModernBERT: tanh GELU for erf"),
     ("modernbert_mlm_bias", ", mlp_bias: true", "", "ModernBERT: MLP biases left out"),
@@ -74,8 +77,8 @@ def test_parity_sees_exchanged_halves(case: str, monkeypatch: pytest.MonkeyPatch
     """The activation on the other half of the gated MLP."""
     whole = encoder_layers.gated_parts
 
-    def exchanged(f, x, gate, up, *rest, **more):  # pyright: ignore
-        return whole(f, x, up, gate, *rest, **more)  # pyright: ignore
+    def exchanged(f: Expansion, x: Value, gate: Part, up: Part, *rest: Any, **more: Any) -> Value:
+        return whole(f, x, up, gate, *rest, **more)
 
     monkeypatch.setattr(encoder_layers, "gated_parts", exchanged)
     assert_seen(case, *ANY, monkeypatch, "ort-cpu")
