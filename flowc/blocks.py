@@ -57,24 +57,29 @@ def linear(
 ) -> Value:
     """`x @ W.T (+ b)` with the tensor `weight` [out, in]; `bias` True takes the sibling `….bias`."""
     w = f.weight(weight, out, x.shape[-1], at=at)
-    b = f.weight(_bias_name(weight, bias), w.shape[0], at=at) if bias else None
+    b = f.weight(bias if isinstance(bias, str) else bias_name(weight), w.shape[0], at=at) if bias else None
     return f.op(Linear(), x, w, b, name=name or _short(weight))
 
 
-def linear_parts(f: Expansion, x: Value, weight: str, sizes: Sequence[int], names: Sequence[str]) -> list[Value]:
+def linear_parts(
+    f: Expansion, x: Value, weight: str, sizes: Sequence[int], names: Sequence[str], *, bias: bool = False
+) -> list[Value]:
     """Projections whose weights are consecutive rows of one tensor [sum of sizes, in], read where they lie."""
     whole = f.tensor(weight, sum(sizes), x.shape[-1])
+    biases = f.tensor(bias_name(weight), sum(sizes)) if bias else None
     found, start = list[Value](), 0
     for size, name in zip(sizes, names, strict=True):
-        found.append(f.op(Linear(), x, f.constant(Rows(whole, start, start + size)), name=name))
+        rows = f.constant(Rows(whole, start, start + size))
+        b = f.constant(Rows(biases, start, start + size)) if biases is not None else None
+        found.append(f.op(Linear(), x, rows, b, name=name))
         start += size
     return found
 
 
-def _bias_name(weight: str, bias: str | bool) -> str:
-    if isinstance(bias, str):
-        return bias
-    return (weight[: -len(".weight")] if weight.endswith(".weight") else weight) + ".bias"
+def bias_name(weight: str) -> str:
+    """Name of the bias beside a weight: `.bias` for `.weight`, `_bias` for `_weight`."""
+    stem = weight.removesuffix("weight")
+    return f"{stem}bias" if stem.endswith((".", "_")) else f"{weight}.bias"
 
 
 def _short(weight: str) -> str:
@@ -105,7 +110,8 @@ def rotate(f: Expansion, x: Value, heads: int, facts: Heads, name: str) -> Value
     if facts.rope is None:
         return x
     cos, sin = f.rope_angles(facts.rope)
-    return f.op(Rope(heads, facts.interleaved), x, cos, sin, name=name)
+    interleaved = facts.interleaved or f.slots.ropes[facts.rope].interleaved
+    return f.op(Rope(heads, interleaved), x, cos, sin, name=name)
 
 
 def cached_attention(f: Expansion, q: Value, k: Value, v: Value, facts: Heads, layer: int) -> Value:
@@ -145,12 +151,12 @@ def decoder_attention(
 ) -> Value:
     """Projections `<prefix>.{q,k,v}_proj`, q/k norm, rope, cached attention: all of HF's attention but `o_proj`.
 
-    `packed`: the projections are the rows of `<prefix>.qkv_proj`, without biases (HF `Phi3Attention`).
+    `packed`: the projections are the rows of `<prefix>.qkv_proj` (HF `Phi3Attention`).
     """
     f.past_keys(layer, facts.kv_heads, facts.head_dim, facts.value_dim)
     if packed:
         sizes = (facts.heads * facts.head_dim, facts.kv_heads * facts.head_dim, facts.kv_heads * facts.value_dim)
-        q, k, v = linear_parts(f, x, f"{prefix}.qkv_proj.weight", sizes, ("q_proj", "k_proj", "v_proj"))
+        q, k, v = linear_parts(f, x, f"{prefix}.qkv_proj.weight", sizes, ("q_proj", "k_proj", "v_proj"), bias=qkv_bias)
         k = rotate(f, k, facts.kv_heads, facts, "k_rope")
     else:
         q = linear(f, x, f"{prefix}.q_proj.weight", facts.heads * facts.head_dim, bias=qkv_bias)
@@ -184,12 +190,12 @@ def gated_mlp(
 ) -> Value:
     """down(activation(gate x) * up x) with `<prefix>.{gate,up,down}_proj` (Shazeer 2020; HF `LlamaMLP`, `GemmaMLP`).
 
-    `packed`: gate and up are the rows of `<prefix>.gate_up_proj`, without biases (HF `Phi3MLP`).
+    `packed`: gate and up are the rows of `<prefix>.gate_up_proj` (HF `Phi3MLP`).
     """
     if packed:
         fused = f"{prefix}.gate_up_proj.weight"
         rows = f.tensor(fused, 2 * ffn if ffn else None, x.shape[-1]).shape[0]
-        gate, up = linear_parts(f, x, fused, (rows // 2, rows // 2), ("gate_proj", "up_proj"))
+        gate, up = linear_parts(f, x, fused, (rows // 2, rows // 2), ("gate_proj", "up_proj"), bias=bias)
     else:
         gate = linear(f, x, f"{prefix}.gate_proj.weight", ffn, bias=bias)
         up = linear(f, x, f"{prefix}.up_proj.weight", gate.shape[-1], bias=bias)

@@ -60,6 +60,9 @@ REFUSED: list[tuple[str, dict[str, Any]]] = [
         },
     ),
     ("gemma3_local_global", {"query_post_attn_scalar": 2}),
+    ("phi3_full_rotary", {"lm_head_bias": True}),
+    ("phi3_full_rotary", {"rope_parameters": {"rope_type": "dynamic_ntk", "rope_theta": 1e4}}),
+    ("phi3_full_rotary", {"mup_width_multiplier": 8.0}),
     ("smollm3_nope", {"no_rope_layers": [1, 0]}),
     ("smollm3_nope", {"no_rope_layers": [1, 2, 1, 1]}),
 ]

@@ -1,0 +1,22 @@
+from __future__ import annotations
+
+from flowc.stages.decoder_layer import DenseDecoderLayer
+
+
+class Phi3Decoder(DenseDecoderLayer, name="phi3_decoder"):
+    """A whole Phi-3 layer with its cache: as `llama_decoder`, with q, k, v and gate, up as rows of one tensor each."""
+
+    packed = True
+    weights = (
+        "{prefix}.input_layernorm.weight: [hidden]",
+        "{prefix}.self_attn.qkv_proj.weight: [(heads + 2 * kv_heads) * head_dim, hidden], rows of q, k, v",
+        "{prefix}.self_attn.o_proj.weight: [hidden, heads * head_dim]",
+        "{prefix}.post_attention_layernorm.weight: [hidden]",
+        "{prefix}.mlp.gate_up_proj.weight: [2 * ffn, hidden], rows of gate, up",
+        "{prefix}.mlp.down_proj.weight: [hidden, ffn]",
+        "biases beside them with `attention_bias`, `output_bias`, `mlp_bias`",
+    )
+    reference = "Phi3DecoderLayer"
+    example = (
+        "phi3_decoder: {prefix: model.layers.0, heads: 4, kv_heads: 2, head_dim: 16, ffn: 128, eps: 1e-5, rope: null}"
+    )
