@@ -320,8 +320,8 @@ class _Reader:
                     return None
                 self.used_symbols.add(part[1:])
                 dims.append(entry.value)
-            elif re.fullmatch(r"[A-Za-z_]\w*", part):
-                dims.append(part)
+            elif re.fullmatch(r"[A-Za-z_]\w*(\s*\+\s*[A-Za-z_]\w*)*", part):
+                dims.append(" + ".join(term.strip() for term in part.split("+")))
             else:
                 return None
         return TensorType(match[1], tuple(dims))

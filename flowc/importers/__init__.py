@@ -64,12 +64,13 @@ def import_checkpoint(path: Path, pool: Sequence[str] = ()) -> ImportedSpec:
 
 
 def _import(config: Config, checkpoint: Checkpoint, weights: Path, name: str) -> ImportedSpec:
-    model_type = config.text("model_type")
+    field = "model_type" if config.has("model_type") or not config.has("_class_name") else "_class_name"
+    model_type = config.text(field)
     known = families()
     importer = known.get(model_type)
     if importer is None:
         raise SpecError.of(
-            "unknown-model-type", f"flowc has no importer for model_type '{model_type}'", config.span("model_type"),
+            "unknown-model-type", f"flowc has no importer for {field} '{model_type}'", config.span(field),
             nearest(model_type, known) or f"it imports {', '.join(sorted(known))}",
         )  # fmt: skip
     shapes = {n: t.shape for n, t in checkpoint.tensors().items()}

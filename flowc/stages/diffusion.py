@@ -17,7 +17,7 @@ class TimestepSinusoid(Stage, name="timestep_sinusoid"):
     """Cosines, then sines of the active value times `factor` at falling frequencies: [batch] -> [batch, dim]."""
 
     reference = "diffusers get_timestep_embedding with flip_sin_to_cos and no frequency shift"
-    example = "timestep_sinusoid: {dim: 256, factor: 1000}"
+    example = "sequence: [input: timestep, timestep_sinusoid: {dim: 256, factor: 1000}]"
     dim: int = attr(doc="Channels of the result, an even number.", gt=0)
     factor: float = attr(doc="What the value is multiplied by first.", default=1.0)
     max_period: float = attr(doc="Longest period.", default=10000.0, gt=0)
@@ -61,7 +61,7 @@ class Modulate(Stage, name="modulate"):
 
     reads = ("active", "streams")
     reference = "diffusers AdaLayerNormZero; Peebles & Xie 2023 (adaLN)"
-    example = "sequence: [input: temb, store_stream: temb, modulate: {shift: temb, scale: temb, eps: 1e-6}]"
+    example = "sequence: [store_stream: temb, modulate: {shift: temb, scale: temb, eps: 1e-6}]"
     shift: str = attr(doc="Name of the stream that is added.")
     scale: str = attr(doc="Name of the stream that, with 1 added, is multiplied by.")
     eps: float = attr(doc="Added to the variance.", symbol="norm_eps", ge=0)
@@ -121,7 +121,10 @@ class JointAttention(Stage, name="joint_attention"):
 
     reads = ("active", "rope")
     reference = "diffusers FluxAttnProcessor"
-    example = "joint_attention: {heads: 4, head_dim: 16, rope: null}"
+    example = (
+        "sequence: [project_qkv: {q: attn.to_q.weight, k: attn.to_k.weight, v: attn.to_v.weight, heads: 4, head_dim: 16}, "
+        "joint_attention: {heads: 4, head_dim: 16, rope: null}]"
+    )
     heads: int = attr(doc="Attention heads.", symbol="heads", gt=0)
     head_dim: int = attr(doc="Channels of a head.", symbol="head_dim", gt=0)
     scale: float | None = attr(doc="Factor of the scores; 1 / sqrt(head_dim) by default.", default=None, gt=0)

@@ -17,7 +17,7 @@ from flowc.compile import Compiled
 from flowc.ir.graph import Graph, Value
 from flowc.ir.ops.gather import Gather
 from flowc.ir.ops.rope import RopeAngles
-from flowc.ir.types import BATCH, PAST, SEQUENCE, TOTAL, TensorType
+from flowc.ir.types import BATCH, PAST, SEQUENCE, TOTAL, Dim, TensorType
 from flowc.spec import Phase
 
 Array = np.ndarray[Any, np.dtype[Any]]
@@ -77,7 +77,7 @@ class Feeder:
         for graph in [compiled.graphs[p] for p in order if p in compiled.graphs]:
             for value in graph.inputs:
                 self._ports.setdefault(value.name, self._port(graph, value))
-        free = sorted({str(d) for p in self._ports.values() for d in p.kind.shape if isinstance(d, str)})
+        free = sorted({t for p in self._ports.values() for d in p.kind.shape for t in _terms(d)})
         self._free = {name: _FREE_SIZE + i for i, name in enumerate(free)}
 
     def _port(self, graph: Graph, value: Value) -> _Port:
@@ -114,7 +114,7 @@ class Feeder:
         drawn: dict[str, Array] = {}
         for name, port in self._ports.items():
             if port.role in ("tokens", "fixed"):
-                shape = [d if isinstance(d, int) else sizes[d] for d in port.kind.shape]
+                shape = [d if isinstance(d, int) else sum(sizes[t] for t in _terms(d)) for d in port.kind.shape]
                 if port.role == "tokens":
                     shape[port.axis] = columns
                 drawn[name] = _draw(port, shape, np.random.default_rng([seed, zlib.crc32(name.encode())]))
@@ -177,6 +177,11 @@ class Feeder:
                 rng = np.random.default_rng([seed, zlib.crc32(value.name.encode())])
                 past[value.name] = rng.standard_normal(shape, np.float32).astype(value.dtype)
         return past
+
+
+def _terms(dim: Dim) -> list[str]:
+    """The names that a dimension is the sum of."""
+    return str(dim).split(" + ") if isinstance(dim, str) else []
 
 
 def _columns(array: Array, axis: int, start: int, stop: int) -> Array:

@@ -16,7 +16,9 @@ def parity_cases() -> list[str]:
     known = families()
     configs = {name: json.loads((folder / "config.json").read_text()) for name, folder in case_folders().items()
                if (folder / "config.json").is_file()}  # fmt: skip
-    return sorted(name for name, config in configs.items() if config.get("model_type") in known)
+    return sorted(
+        name for name, config in configs.items() if config.get("model_type", config.get("_class_name")) in known
+    )
 
 
 @pytest.mark.golden

@@ -1,0 +1,216 @@
+"""Every stage kind keeps the contract of `flowc.stage`: whatever is declared is whole, sane, and true."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, cast
+
+import pytest
+from jsonschema import Draft7Validator
+
+from flowc import reference
+from flowc.bind import bind
+from flowc.codes import CODES
+from flowc.compile import Request, compile_spec
+from flowc.errors import Diagnostics, SpecError
+from flowc.reference import describe, schema
+from flowc.source import parse, plain
+from flowc.spec import METADATA_SYMBOLS, Spec
+from flowc.spec import build as build_spec
+from flowc.stage import Stage, Stages, load_all
+
+REGISTRY = load_all()
+KINDS = sorted(REGISTRY)
+VALIDATOR = Draft7Validator(schema())
+SYMBOLS = {
+    "hidden": 64, "layers": 2, "heads": 4, "kv_heads": 2, "head_dim": 16, "ffn": 128, "vocab": 97, "norm_eps": 1e-5,
+    "context_length": 128,
+}  # fmt: skip
+
+every_kind = pytest.mark.parametrize("cls", [REGISTRY[kind] for kind in KINDS], ids=KINDS)
+
+
+def spec_of(flow: str, model: Mapping[str, Any] | None = None) -> Spec:
+    symbols = ", ".join(f"{k}: {v}" for k, v in (SYMBOLS if model is None else model).items())
+    return build_spec(parse(f"flowc: 1\nmodel: {{{symbols}}}\nflow:\n{flow}", "s.yaml"), Path("s.yaml"))
+
+
+def kinds(example: object) -> set[str]:
+    """Texts and keys anywhere in an example."""
+    match example:
+        case str():
+            return {example}
+        case list():
+            return {kind for item in cast("list[object]", example) for kind in kinds(item)}
+        case dict():
+            found = cast("dict[str, object]", example)
+            return {*found, *(kind for value in found.values() for kind in kinds(value))}
+        case _:
+            return set()
+
+
+def stage_of(text: str) -> Stage:
+    """The stage that an example spells, bound without any model symbol but those of SYMBOLS."""
+    spec, problems = spec_of(f"  - {text}"), Diagnostics()
+    bound = bind(spec.flows["*"].items[0], spec, {}, problems)
+    problems.raise_if_any()
+    assert bound is not None
+    return bound.stage
+
+
+@every_kind
+def test_it_says_what_it_does(cls: type[Stage]) -> None:
+    assert cls.__doc__ is not None
+    assert cls.__doc__ is not Stage.__doc__
+    assert cls.summary().endswith(".")
+    assert cls.example
+    assert isinstance(cls.expand, type(Stage.expand))
+    assert cls.expand is not Stage.expand
+
+
+@every_kind
+def test_every_field_is_documented_and_typed(cls: type[Stage]) -> None:
+    for attribute in cls.attributes():
+        assert attribute.doc.endswith("."), attribute.name
+        assert reference.type_name(attribute.type)
+        if not attribute.required and attribute.default is not None and not isinstance(attribute.default, Stages):
+            found = stage_value(cls, attribute.name)
+            assert found == attribute.default
+    assert sum(attribute.main for attribute in cls.attributes()) <= 1
+
+
+def stage_value(cls: type[Stage], name: str) -> object:
+    return next(a.default for a in cls.attributes() if a.name == name)
+
+
+@every_kind
+def test_reads_writes_and_weights_name_things(cls: type[Stage]) -> None:
+    for declared in (cls.reads, cls.writes, cls.weights):
+        assert isinstance(declared, tuple)
+        assert all(isinstance(item, str) and item for item in declared)
+    assert len(set(cls.reads)) == len(cls.reads)
+    assert len(set(cls.writes)) == len(cls.writes)
+    known = {attribute.name for attribute in cls.attributes()}
+    for weight in cls.weights:
+        for named in braces(weight):
+            assert named in known or "," in named, f"{weight}: no field '{named}'"
+    assert ("cache" in cls.reads + cls.writes) <= cls.cached
+
+
+def braces(text: str) -> list[str]:
+    return [part.partition("}")[0] for part in text.split("{")[1:]]
+
+
+@every_kind
+def test_the_example_parses_binds_and_fits_the_schema(cls: type[Stage]) -> None:
+    """An example is the stage itself, or a `sequence` that shows it with what it needs."""
+    example = plain(parse(cls.example, "s.yaml"))
+    assert stage_of(cls.example).kind in (cls.kind, "sequence")
+    assert cls.kind in kinds(example)
+    VALIDATOR.validate({"flowc": 1, "flow": [example]})
+
+
+@every_kind
+def test_the_example_names_every_field_that_must_be_given(cls: type[Stage]) -> None:
+    spec, problems = spec_of(f"  - {cls.example}", {}), Diagnostics()
+    bind(spec.flows["*"].items[0], spec, {}, problems)
+    assert not problems or optional_symbols(problems)
+
+
+def optional_symbols(problems: Diagnostics) -> bool:
+    """Whether all that is missing is what a model symbol may stand in for."""
+    with pytest.raises(SpecError) as caught:
+        problems.raise_if_any()
+    return all("or give the model symbol" in d.hint for d in caught.value.diagnostics)
+
+
+@every_kind
+def test_a_field_that_is_not_declared_is_refused_by_both(cls: type[Stage]) -> None:
+    text = f"flowc: 1\nflow:\n  - {cls.kind}: {{no_such_field: 1}}"
+    problems = Diagnostics()
+    spec = build_spec(parse(text, "s.yaml"), Path("s.yaml"))
+    assert bind(spec.flows["*"].items[0], spec, {}, problems) is None or problems
+    with pytest.raises(SpecError) as caught:
+        problems.raise_if_any()
+    assert "unknown-field" in [d.code for d in caught.value.diagnostics]
+    assert not VALIDATOR.is_valid(plain(parse(text, "s.yaml")))
+
+
+@every_kind
+def test_its_description_is_whole(cls: type[Stage]) -> None:
+    found = describe(cls)
+    assert set(found) >= {"name", "doc", "fields", "reads", "writes", "weights", "example"}
+    assert [field["name"] for field in found["fields"]] == [a.name for a in cls.attributes()]
+    assert found["doc"] == cls.summary()
+    assert f"\n## {cls.kind}\n" in reference.page()
+    assert f"`{found['fields'][0]['name']}`" in reference.page() if found["fields"] else True
+
+
+def test_generated_files_are_up_to_date() -> None:
+    stale = [str(path) for path, text in reference.generated().items() if path.read_text(encoding="utf-8") != text]
+    assert not stale, "run `python -m flowc.reference`"
+
+
+def test_a_check_of_generated_files_can_fail(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "stale").write_text("old")
+    monkeypatch.setattr(reference, "generated", lambda: {tmp_path / "stale": "new", tmp_path / "absent": "x"})
+    assert reference.main(["--check"]) == 1
+    assert capsys.readouterr().err.count("is not up to date") == 2
+    assert reference.main([]) == 0
+    assert reference.main(["--check"]) == 0
+    assert (tmp_path / "stale").read_text() == "new"
+    assert reference.main(["--chekc"]) == 2
+
+
+def test_metadata_symbols_are_documented() -> None:
+    assert all(f"`{name}`" in reference.page() for name in METADATA_SYMBOLS)
+    assert all(f"`{code}`" in reference.codes_page() for code in CODES)
+
+
+HEAD = "flowc: 1\nmodel: {{context_length: 64{symbols}}}\nweights: {{random: 0}}\n{extra}\nflow: {flow}\n"
+
+
+def test_an_example_of_every_kind_compiles_in_some_flow(tmp_path: Path) -> None:
+    """Each example, put where its reads are written, expands into a graph."""
+    failed: dict[str, str] = {}
+    for kind in KINDS:
+        errors: list[str] = []
+        for frame in FRAMES:
+            path = tmp_path / f"{kind}.yaml"
+            path.write_text(frame.replace("EXAMPLE", REGISTRY[kind].example), encoding="utf-8")
+            try:
+                compile_spec(Request(path), need_weights=False)
+                break
+            except SpecError as error:
+                errors.append(error.render())
+        else:
+            failed[kind] = "\n".join(errors)
+    assert not failed, "\n\n".join(f"{kind}\n{text}" for kind, text in failed.items())
+
+
+EMBED = "embed: {weight: embed.weight, vocab: 97, hidden: 64}"
+FRAMES = [
+    HEAD.format(extra="", symbols="", flow=f"[{EMBED}, EXAMPLE]"),
+    HEAD.format(extra="", symbols=", vocab: 97, hidden: 64", flow=f"[{EMBED}, EXAMPLE]"),
+    HEAD.format(extra="", symbols=", vocab: 97, hidden: 64", flow="[EXAMPLE]"),
+    HEAD.format(extra="", symbols="", flow=f"[{EMBED}, residual_save, EXAMPLE]"),
+    HEAD.format(extra="", symbols="", flow=f"{{decode: [{EMBED}, EXAMPLE]}}"),
+    HEAD.format(
+        extra="",
+        symbols="",
+        flow=f"{{decode: [{EMBED}, bind_decode_inputs: {{layers: 2, kv_heads: 2, head_dim: 16}}, EXAMPLE]}}",
+    ),
+    HEAD.format(extra="inputs: {hidden_states: 'float32[batch_size, 16, 64]'}", symbols="", flow="[EXAMPLE]"),
+    HEAD.format(extra="inputs: {pixel_values: 'float32[batch_size, 3, 32, 32]'}", symbols="", flow="[EXAMPLE]"),
+    HEAD.format(
+        extra="inputs: {hidden_states: 'float32[b, tokens, 64]', timestep: 'float32[b]', txt_ids: 'float32[t, 3]', "
+        "img_ids: 'float32[i, 3]', rope_cos: 'float32[tokens, 16]', rope_sin: 'float32[tokens, 16]'}",
+        symbols="",
+        flow="[input: timestep, input: txt_ids, input: img_ids, input: rope_cos, input: rope_sin, "
+        "input: hidden_states, EXAMPLE]",
+    ),
+]
+"""Flows that examples stand in: behind an embedding or a residual, in a decode flow, first of all, on images, latents."""
