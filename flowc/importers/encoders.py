@@ -52,7 +52,7 @@ def head_of(config: Config, heads: Sequence[str] = HEADS, shapes: Shapes | None 
     name = config.architecture
     if not name:
         return "ForMaskedLM" if shapes is not None and mlm in shapes else "Model"
-    found = next((h for h in heads if name.endswith(h)), None)
+    found = next((h for h in heads if name.endswith(h) and not name.endswith("LMHeadModel")), None)
     if found is None:
         config.refuse("architectures", f"flowc imports classes that end in {', '.join(heads)}")
     return found or "Model"

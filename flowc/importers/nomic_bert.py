@@ -18,6 +18,7 @@ from flowc.importers.encoders import (
     token_types,
 )
 from flowc.importers.family import Family, Shapes, imports
+from flowc.importers.nomic_vision import is_nomic_vision, nomic_vision
 from flowc.importers.rope import rope_stage
 
 _GATES = {"swiglu": "silu", "geglu": "gelu"}
@@ -26,18 +27,25 @@ _HUB_NAMES = {"hidden": "n_embd", "layers": "n_layer", "heads": "n_head", "ffn":
 
 @imports("nomic_bert")
 def nomic_bert(config: Config, shapes: Shapes) -> Family:
-    """HF `NomicBertModel`, `NomicBertForMaskedLM`; `NomicBertModel`, `NomicBertForPreTraining` of the remote code."""
+    """HF `NomicBertModel`, `NomicBertForMaskedLM`; `NomicBertModel`, `NomicBertForPreTraining` of the remote code.
+
+    The vision model has the same model type.
+    """
+    if is_nomic_vision(config):
+        return nomic_vision(config, shapes)
     p = prefix_of(shapes, "nomic_bert")
     prefix = f"{p}encoder.layers.{{i}}"
     if config.has("n_embd"):
         symbols, rope, layer = _hub(config, shapes, prefix)
+        length = config.int("n_positions", 2048)
     else:
         refuse_decoders(config)
         symbols = symbols_of(config, BERT_NAMES, eps=1e-12)
-        symbols["context_length"] = config.int("max_position_embeddings", 2048)
+        length = config.int("max_position_embeddings", 2048)
         rope = rope_stage(config, symbols["head_dim"], theta=1000.0)
         layer = {"prefix": prefix, "activation": activation(config, "hidden_act", "silu")}
     symbols.setdefault("pad", 0)
+    symbols["context_length"] = length
     inputs = {"input_ids": IDS, "attention_mask": IDS}
     trunk: list[Any] = [
         {"embed": {"weight": f"{p}embeddings.word_embeddings.weight"}},
@@ -75,7 +83,6 @@ def _hub(config: Config, shapes: Shapes, prefix: str) -> tuple[dict[str, Any], d
     multiple = config.int("pad_vocab_size_multiple", 1)
     symbols["vocab"] = -(-symbols["vocab"] // multiple) * multiple
     symbols["norm_eps"] = config.float("layer_norm_epsilon", 1e-5)
-    symbols["context_length"] = config.int("n_positions", 2048)
     head_dim = symbols["head_dim"]
     rope: dict[str, Any] = {"theta": config.float("rotary_emb_base", 10000.0), "head_dim": head_dim}
     rotary = int(head_dim * config.float("rotary_emb_fraction", 0.0))

@@ -28,7 +28,7 @@ MISTAKES = [
     ("distilbert_base_like", "column_positions", "positions_from_ids: {pad: 0}", "DistilBERT: RoBERTa's positions"),
     ("nomic_bert_text", "theta: 1000.0", "theta: 1500.0", "NomicBERT: another theta"),
     ("nomic_bert_text", "activation: silu", "activation: gelu", "NomicBERT: another gate"),
-    ("nomic_bert_text", r"nomic_encoder_layer: \{", "nomic_encoder_layer: {interleaved: true, ", "NomicBERT: other pairs"),
+    ("nomic_bert_text", r"nomic_encoder_layer: \{", "nomic_encoder_layer: {interleaved: true, ", "NomicBERT: pairs"),
     ("nomic_bert_text_b", "norm_eps: 0.001", "norm_eps: 0.01", "NomicBERT: ten times the epsilon"),
     ("modernbert_base_like", r"reach: \[null, 3, 3", "reach: [null, 4, 4", "ModernBERT: window off by one"),
     ("modernbert_base_like", r"reach: \[null, 3, 3", "reach: [null, null, null", "ModernBERT: no window"),
