@@ -213,4 +213,4 @@ FRAMES = [
         "input: hidden_states, EXAMPLE]",
     ),
 ]
-"""Flows that examples stand in: behind an embedding or a residual, in a decode flow, first of all, on images, latents."""
+"""Flows that examples stand in: behind an embedding or a residual, in a decode flow, first, on images, on latents."""
