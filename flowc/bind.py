@@ -77,7 +77,7 @@ def bind(node: Node, spec: Spec, indices: Mapping[str, int], problems: Diagnosti
         elif attribute.required:
             where = f"; or give the model symbol '{attribute.symbol}'" if attribute.symbol else ""
             problems.error("missing-field", f"stage '{kind}' needs the field '{name}'", head.span,
-                           f"{name}: {attribute.doc}{where}")  # fmt: skip
+                           f"{name}: {attribute.doc.removesuffix('.')}{where}")  # fmt: skip
             sound = False
     if not sound:
         return None

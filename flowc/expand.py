@@ -31,6 +31,15 @@ Assume = Literal["none", "right-padding", "no-padding"]
 
 MAX_STAGES = 20_000
 """Stages of a phase, repeats written out: ten times what the deepest models need in the smallest parts."""
+
+_CONSEQUENCES = frozenset(
+    {
+        "bad-shape", "conflicting-shapes", "misshapen-weight", "residual-twice", "undefined-rope", "undefined-slot",
+        "unknown-size",
+    }
+)  # fmt: skip
+"""What a stage may seem to do wrong because one before it failed."""
+
 MAX_PORTS = 10_000
 MAX_TENSOR_BYTES = 2**40
 
@@ -110,6 +119,7 @@ class Expansion:
         self._constants: dict[str, Value] = {}
         self._indices: dict[str, int] = {}
         self._count = 0
+        self._failed = False
 
     # The graph under construction
 
@@ -142,6 +152,11 @@ class Expansion:
         """A constant operand; the same expression gives the same value."""
         return self._constants.setdefault(weight.key, constant(weight))
 
+    def require_rank(self, x: Value, rank: int) -> None:
+        """Raise Failed unless a value has so many dimensions; for stages that take a shape apart."""
+        if len(x.shape) != rank:
+            raise self.fail("bad-shape", f"{self._what()} takes a value of {rank} dimensions, not {x.type}")
+
     def weight(self, name: str, *sizes: Dim | None, at: str = "") -> Value:
         """A tensor of the checkpoint as a constant, its shape checked against `sizes` (None: whatever the file says).
 
@@ -171,7 +186,9 @@ class Expansion:
             self.problems.error("missing-weight", message, span, nearest(name, shapes), kind=WeightsError)
             return believed
         if not _fits(found, sizes):
-            self.problems.error("misshapen-weight", f"{needs}, the file has {list(found)}", span, kind=WeightsError)
+            if not self._failed:
+                message = f"{needs}, the file has {list(found)}"
+                self.problems.error("misshapen-weight", message, span, kind=WeightsError)
             return believed
         return found
 
@@ -184,8 +201,7 @@ class Expansion:
                 return shape
             note = (f"stage '{origin.kind}' takes it as {list(shape)}", origin.span)
             message = f"{self._what()} takes the weight '{name}' as {_shape_text(sizes)}, and another stage differently"
-            self.problems.error("conflicting-shapes", message, span, notes=(note,))
-            raise Failed
+            raise self.fail("conflicting-shapes", message, span, notes=(note,))
         if None in sizes and self.names.unreadable:
             raise Failed
         if None in sizes:
@@ -320,7 +336,7 @@ class Expansion:
             self._counted()
             bound = bind(node, self.spec, self._indices, self.problems)
             if bound is None:
-                failed = True
+                failed = self._failed = True
                 continue
             kind = bound.stage.kind
             counts[kind] = counts.get(kind, 0) + 1
@@ -329,7 +345,7 @@ class Expansion:
             try:
                 x = bound.stage.expand(self, x)
             except Failed:
-                failed = True
+                failed = self._failed = True
             self._path.pop()
         del self._path[depth:]
         self._indices, self._bound = outer, outer_bound
@@ -345,9 +361,19 @@ class Expansion:
             self.problems.error("too-many-stages", message, self._bound.span if self._bound else None)
             self.problems.raise_all()
 
-    def fail(self, code: str, message: str, span: Span | None = None, hint: str = "") -> Failed:
+    def fail(
+        self,
+        code: str,
+        message: str,
+        span: Span | None = None,
+        hint: str = "",
+        *,
+        notes: tuple[tuple[str, Span | None], ...] = (),
+    ) -> Failed:
         """Collect an error at the current stage; raise what it returns."""
-        self.problems.error(code, message, span or (self._bound.span if self._bound else None), hint)
+        if not (self._failed and code in _CONSEQUENCES):
+            place = span or (self._bound.span if self._bound else None)
+            self.problems.error(code, message, place, hint, notes=notes)
         return Failed()
 
     def _place(self, field_name: str) -> Span | None:

@@ -86,7 +86,7 @@ def bounds(field: dict[str, Any]) -> str:
 def when_left_out(field: dict[str, Any]) -> str:
     """What a described field is when the spec does not give it."""
     if field["symbol"]:
-        return f"default: ${field['symbol']}"
+        return f"default: ${field['symbol']}" + ("" if field["required"] else ", else null")
     return "required" if field["required"] else f"default: {json.dumps(field['default'], ensure_ascii=False)}"
 
 

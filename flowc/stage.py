@@ -20,7 +20,7 @@ import importlib
 import inspect
 import pkgutil
 from dataclasses import MISSING, Field, dataclass, field, fields
-from typing import TYPE_CHECKING, Any, ClassVar, cast, dataclass_transform, get_type_hints
+from typing import TYPE_CHECKING, Any, ClassVar, cast, dataclass_transform, get_args, get_type_hints
 
 if TYPE_CHECKING:
     from flowc.expand import Expansion
@@ -130,8 +130,8 @@ class Attribute:
 
     @property
     def required(self) -> bool:
-        """Whether the field must be given (by itself or by its symbol)."""
-        return self.field.metadata["required"]
+        """Whether the field must be given (by itself or by its symbol); never when its type allows for null."""
+        return self.field.metadata["required"] and type(None) not in get_args(self.type)
 
     @property
     def default(self) -> Any:

@@ -42,6 +42,9 @@ def open_checkpoint(path: Path, *, span: Span | None = None) -> Checkpoint:
         return _open(_in_folder(path) if path.is_dir() else path)
     except FlowError as error:
         raise at_span(error, span) from None
+    except OSError as error:  # of a path that cannot even be looked at
+        reason = WeightsError.of("unreadable-file", f"cannot read '{path}': {error.strerror}")
+        raise at_span(reason, span) from None
 
 
 def find_tokenizer_files(path: Path) -> list[Path]:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +9,7 @@ import pytest
 
 from flowc.errors import CheckFailed, SpecError
 from flowc.runtime import manifest
-from flowc.runtime.decoder import Decoder, last_logits
+from flowc.runtime.decoder import Decoder, default_way, last_logits
 from tests.runtime.tiny import TinyLlama, write_model
 
 MODEL = TinyLlama()
@@ -138,7 +139,7 @@ def test_the_way_that_the_graphs_allow(tmp_path: Path, graphs: tuple[str, ...], 
 
 
 def test_ways_that_there_are_not(tmp_path: Path) -> None:
-    with pytest.raises(SpecError, match="only a prefill graph"):
+    with pytest.raises(SpecError, match=r"missing-graph\]: .*only a prefill graph"):
         opened(tmp_path, graphs=["prefill"])
     with pytest.raises(SpecError, match="without a prefill graph"):
         opened(tmp_path, "pair", graphs=["unified"])
@@ -146,8 +147,15 @@ def test_ways_that_there_are_not(tmp_path: Path) -> None:
         opened(tmp_path, "sideways")
 
 
+def test_what_gives_no_next_token_is_no_decoder(tmp_path: Path) -> None:
+    decoder = TinyLlama().write(tmp_path)
+    encoder = replace(manifest.load(decoder), kind="encoder")
+    with pytest.raises(SpecError, match=r"not-a-decoder\]: .*has no next token"):
+        default_way(encoder)
+
+
 def test_what_onnxruntime_says_when_it_stops(tmp_path: Path) -> None:
-    with pytest.raises(CheckFailed, match="onnxruntime stopped"):
+    with pytest.raises(CheckFailed, match=r"run-failed\]: .*onnxruntime stopped"):
         opened(tmp_path).start(np.array([[10**6]]))
 
 

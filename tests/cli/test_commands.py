@@ -1,0 +1,266 @@
+"""What the commands print and write when nothing is wrong."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from flowc import __version__
+from flowc.cli import COMMANDS
+from flowc.passes import pipeline
+from flowc.stage import load_all
+from tests.cli.calling import BASE, done, flowc, write_spec
+from tests.oracle_io import ROOT
+
+HEAVY = ("onnx", "onnx_ir", "onnxruntime", "onnxscript", "gguf", "tokenizers")
+
+
+def test_help_lists_every_command_with_one_line() -> None:
+    shown = done("--help").stdout
+    assert "\\b" not in shown
+    listed = re.findall(r"^  (\w+) +(\S.*)$", shown.partition("Commands:")[2], re.MULTILINE)
+    assert [name for name, _ in listed] == list(COMMANDS)
+    assert "..." not in shown
+    assert done().stdout == shown == done("-h").stdout
+
+
+@pytest.mark.parametrize("command", list(COMMANDS))
+def test_every_command_explains_itself_by_example(command: str) -> None:
+    shown = done(command, "--help").stdout
+    assert "\\b" not in shown
+    assert re.search(rf"^  flowc {command}\b", shown, re.MULTILINE)
+
+
+def test_every_module_with_a_command_is_listed() -> None:
+    folder = ROOT / "flowc" / "cli"
+    modules = {p.stem for p in folder.glob("*.py") if "@click.command" in p.read_text(encoding="utf-8")}
+    assert modules == set(COMMANDS.values())
+
+
+def test_the_version() -> None:
+    assert done("--version").stdout == f"flowc {__version__}\n"
+
+
+def imported_by(*words: object) -> set[str]:
+    """Top-level names of what a command line imports."""
+    program = f"import sys; from flowc.cli import main; main({[str(w) for w in words]!r}); print(*sys.modules, file=sys.stderr)"
+    ran = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True)
+    return {name.partition(".")[0] for name in ran.stderr.split()}
+
+
+@pytest.mark.parametrize("words", [["--help"], ["stages"], ["schema"], ["check"], ["nonsense"]])
+def test_light_commands_import_nothing_heavy(words: list[str], tmp_path: Path) -> None:
+    words = [*words, str(write_spec(tmp_path))] if words == ["check"] else words
+    assert not imported_by(*words) & set(HEAVY)
+
+
+def test_check_shows_what_a_spec_makes(tmp_path: Path) -> None:
+    shown = done("check", write_spec(tmp_path)).stdout
+    lines = shown.splitlines()
+    assert lines[0] == "model: decoder, 1,448 parameters in 20 tensors"
+    assert "  input past_key_values.N.key: float32[batch_size, 1, past_sequence_length, 4]  (2 layers)" in lines
+    assert "  output logits: float32[batch_size, 1, 32]" in lines
+    assert sum(line.startswith(("unified:", "prefill:", "decode:")) for line in lines) == 3
+
+
+def test_check_as_json(tmp_path: Path) -> None:
+    found = done("check", write_spec(tmp_path), "--json", "--graph", "decode").json()
+    assert (found["name"], found["kind"], found["parameters"], found["context_length"]) == (
+        "model",
+        "decoder",
+        1448,
+        64,
+    )
+    assert list(found["graphs"]) == ["decode"]
+    assert found["graphs"]["decode"]["inputs"]["input_ids"] == "int64[batch_size, 1]"
+    assert found["graphs"]["decode"]["outputs"]["present.1.value"] == "float32[batch_size, 1, total_sequence_length, 4]"
+
+
+def test_logits_and_context_reach_the_graphs(tmp_path: Path) -> None:
+    spec = write_spec(tmp_path, BASE.replace("{theta: 10000}", "{theta: 10000, type: dynamic, original_length: 32}"))
+    assert flowc("check", spec).code == 2
+    found = done("check", spec, "--context", 32, "--logits", "all", "--json").json()
+    assert found["context_length"] == 32
+    assert found["graphs"]["prefill"]["outputs"]["logits"] == "float32[batch_size, sequence_length, 32]"
+
+
+def test_assume_reaches_the_graphs(tmp_path: Path) -> None:
+    found = done("check", write_spec(tmp_path), "--assume", "no-padding", "--json").json()
+    assert "attention_mask" not in found["graphs"]["decode"]["inputs"]
+
+
+def test_build_prints_every_file_with_its_size(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_spec(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    shown = done("build", "model.yaml", "-o", "out/model.onnx", "--verify", "off").stdout
+    files = ["model.decode.onnx", "model.onnx", "model.onnx.data", "model.prefill.onnx", "model.flowc.json"]
+    assert [line.split()[0] for line in shown.splitlines()] == [f"out/{name}" for name in files]
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == sorted(files)
+    assert all(re.fullmatch(r"\S+  [\d.]+ (B|kB|MB)", line) for line in shown.splitlines())
+
+
+def test_build_as_json(tmp_path: Path) -> None:
+    out = tmp_path / "out" / "tiny.onnx"
+    found = done("build", write_spec(tmp_path), "-o", out, "--graph", "prefill", "--json").json()
+    assert set(found) == {"files", "graphs", "checks"}
+    assert found["files"] == [str(out.parent / n) for n in ("tiny.onnx.data", "tiny.prefill.onnx", "tiny.flowc.json")]
+    assert all(Path(file).exists() for file in found["files"])
+    assert found["graphs"]["prefill"]["file"] == "tiny.prefill.onnx"
+    assert found["graphs"]["prefill"]["inputs"]["input_ids"] == "int64[batch_size, sequence_length]"
+    assert len(found["graphs"]["prefill"]["sha256"]) == 64
+
+
+def test_dumps_on_stdout(tmp_path: Path) -> None:
+    spec = write_spec(tmp_path)
+    out = ("-o", tmp_path / "out" / "model.onnx", "--verify", "off", "--graph", "prefill,decode")
+    last = done("build", "--dump-ir", spec, *out).stdout
+    first = done("build", spec, "--dump-ir=expand", *out).stdout
+    for shown in (last, first):
+        assert re.findall(r"^graph (\w+)\(", shown, re.MULTILINE) == ["prefill", "decode"]
+        assert "lm_head.logits = linear(" in shown
+        assert "@ model.yaml:10:5" in shown
+    assert first != last
+    for step in pipeline.PIPELINE:
+        assert done("build", spec, f"--dump-ir={step.__name__}", *out).stdout.startswith("graph prefill(")
+    wrong = flowc("build", spec, "--dump-ir=expnd", *out)
+    assert wrong.code == 2
+    assert "did you mean 'expand'?" in wrong.stderr
+
+
+def test_dumps_as_files(tmp_path: Path) -> None:
+    spec, dumps = write_spec(tmp_path), tmp_path / "dumps"
+    done("build", spec, "-o", tmp_path / "out" / "m.onnx", "--verify", "off", "--dump-dir", dumps, "--json")
+    names = sorted(path.name for path in dumps.iterdir())
+    assert [name for name in names if name.startswith("00-")] == [
+        "00-expand.decode.flow",
+        "00-expand.prefill.flow",
+        "00-expand.unified.flow",
+    ]
+    assert all(re.fullmatch(r"\d\d-\w+\.(decode|prefill|unified)\.flow", name) for name in names)
+    texts = [(dumps / name).read_text() for name in names if ".prefill." in name]
+    assert len(texts) > 1
+    assert all(a != b for a, b in zip(texts, texts[1:], strict=False))
+
+
+def test_a_pass_can_be_left_out(tmp_path: Path) -> None:
+    spec, dumps = write_spec(tmp_path), tmp_path / "dumps"
+    skipped = [word for step in pipeline.PIPELINE for word in ("--no-pass", step.__name__)]
+    done("build", spec, "-o", tmp_path / "out" / "m.onnx", "--verify", "off", "--dump-dir", dumps, *skipped)
+    assert {path.name.partition("-")[0] for path in dumps.iterdir()} == {"00"}
+    manifest = json.loads((tmp_path / "out" / "m.flowc.json").read_text())
+    assert manifest["skip_passes"] == [step.__name__ for step in pipeline.PIPELINE]
+
+
+def test_stages_lists_every_kind() -> None:
+    lines = done("stages").stdout.splitlines()
+    assert [line.split()[0] for line in lines] == sorted(load_all())
+    assert all(len(line.split()) > 2 for line in lines)
+
+
+def test_stages_as_json() -> None:
+    found = done("stages", "--json").json()["stages"]
+    assert [stage["name"] for stage in found] == sorted(load_all())
+    for stage in found:
+        assert {"name", "doc", "fields", "reads", "writes", "weights", "example"} <= set(stage)
+    norm = next(stage for stage in found if stage["name"] == "rms_norm")
+    assert norm["fields"][1] == {
+        "name": "eps",
+        "type": "number",
+        "doc": "Added to the mean square.",
+        "required": True,
+        "default": None,
+        "symbol": "norm_eps",
+        "main": False,
+        "minimum": 0,
+        "exclusive_minimum": None,
+        "unit": "",
+    }
+    assert done("stages", "rms_norm", "--json").json()["stages"] == [norm]
+
+
+def test_all_about_one_kind() -> None:
+    shown = done("stages", "rms_norm").stdout
+    assert "eps: number, at least 0\n    Added to the mean square. [default: $norm_eps]" in shown
+    assert "weight {weight}: [hidden]" in shown
+    wrong = flowc("stages", "rmsnorm")
+    assert wrong.code == 2
+    assert "did you mean 'rms_norm'?" in wrong.stderr
+
+
+def test_schema_is_the_file_that_ships() -> None:
+    assert done("schema").stdout == (ROOT / "flowc" / "schema.json").read_text(encoding="utf-8")
+
+
+def hf_folder(folder: Path) -> Path:
+    """A HuggingFace folder of BASE's model."""
+    import numpy as np
+    from safetensors.numpy import save_file
+
+    from flowc.compile import Request, compile_spec
+
+    text = BASE.replace('"layers.{i}"', '"model.layers.{i}"').replace(" norm.weight", " model.norm.weight")
+    spec = write_spec(folder, text.replace("embed.weight", "model.embed_tokens.weight"))
+    shapes = compile_spec(Request(spec)).names.used
+    (folder / "hf").mkdir()
+    save_file({n: np.ones(s, np.float32) for n, (s, _) in shapes.items()}, folder / "hf" / "model.safetensors")
+    config = {
+        "architectures": ["LlamaForCausalLM"], "model_type": "llama", "hidden_size": 8, "num_hidden_layers": 2,
+        "num_attention_heads": 2, "num_key_value_heads": 1, "head_dim": 4, "intermediate_size": 16, "vocab_size": 32,
+        "rms_norm_eps": 1e-5, "max_position_embeddings": 64, "hidden_act": "silu", "rope_theta": 10000.0,
+        "tie_word_embeddings": True, "torch_dtype": "float32",
+    }  # fmt: skip
+    (folder / "hf" / "config.json").write_text(json.dumps(config))
+    return folder / "hf"
+
+
+def test_import_writes_a_spec_that_builds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    hf_folder(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    assert done("import", "hf", "-o", "specs/llama.yaml").stdout == "specs/llama.yaml\n"
+    assert "file: ../hf" in (tmp_path / "specs" / "llama.yaml").read_text()
+    assert done("check", "specs/llama.yaml").stdout.partition(": ")[2].startswith("decoder, 1,448 parameters")
+    done("build", "specs/llama.yaml", "-o", "out/model.onnx", "--verify", "off")
+    assert done("import", "hf").stdout == (tmp_path / "specs" / "llama.yaml").read_text().replace("../hf", "hf")
+    assert done("import", "hf", "-o", "specs/llama.yaml", "--json").json()["files"] == ["specs/llama.yaml"]
+
+
+def test_import_overwrites_specs_only(tmp_path: Path) -> None:
+    source, target = hf_folder(tmp_path), tmp_path / "notes.yaml"
+    target.write_text("my: notes\n")
+    refused = flowc("import", source, "-o", target, "--json")
+    assert refused.code == 2
+    assert [d["code"] for d in refused.diagnostics()] == ["foreign-file"]
+    assert target.read_text() == "my: notes\n"
+    done("import", source, "-o", target, "--force")
+    assert "flowc: 1" in target.read_text()
+    done("import", source, "-o", target)
+
+
+@pytest.mark.parametrize(
+    ("changed", "exit_code", "code"),
+    [
+        ({"model_type": "lama"}, 2, "unknown-model-type"),
+        ({"hidden_act": "cosine"}, 2, "unsupported-config"),
+        ({"secret_sauce": 7}, 2, "unknown-config"),
+    ],
+)
+def test_import_refuses_what_it_does_not_know(
+    changed: dict[str, object], exit_code: int, code: str, tmp_path: Path
+) -> None:
+    source = hf_folder(tmp_path)
+    config = json.loads((source / "config.json").read_text())
+    (source / "config.json").write_text(json.dumps({**config, **changed}))
+    called = flowc("import", source, "-o", tmp_path / "new.yaml", "--json")
+    assert called.code == exit_code
+    assert code in [d["code"] for d in called.diagnostics()]
+    assert not (tmp_path / "new.yaml").exists()
+
+
+def test_import_of_nothing(tmp_path: Path) -> None:
+    called = flowc("import", tmp_path / "absent", "-o", tmp_path / "new.yaml", "--json")
+    assert (called.code, called.diagnostics()[0]["code"]) == (3, "missing-file")
