@@ -30,10 +30,10 @@ def flux(config: Config, shapes: Shapes) -> Family:
     in_channels, patch = config.int("in_channels"), config.int("patch_size")
     out_channels = config.int("out_channels", None) or in_channels
     guidance = config.bool("guidance_embeds")
+    layers = {"dual_layers": config.int("num_layers"), "single_layers": config.int("num_single_layers")}
     symbols: dict[str, Any] = {
         "hidden": heads * head_dim,
-        "dual_layers": config.int("num_layers"),
-        "single_layers": config.int("num_single_layers"),
+        **{name: count for name, count in layers.items() if count},
         "heads": heads,
         "head_dim": head_dim,
         "ffn": 4 * heads * head_dim,
@@ -58,9 +58,9 @@ def flux(config: Config, shapes: Shapes) -> Family:
         {"store_stream": "txt"},
         *_condition(guidance=guidance),
         {"axial_rope": {"ids": ["txt_ids", "img_ids"], "dims": "$axes", "theta": 10000.0}},
-        *_repeat("$dual_layers", "dual", dual_block("transformer_blocks.{i}"), symbols["dual_layers"]),
+        *_repeat("$dual_layers", "dual", dual_block("transformer_blocks.{i}"), layers["dual_layers"]),
         {"join_streams": ["txt", "img"]},
-        *_repeat("$single_layers", "single", single_block("single_transformer_blocks.{i}"), symbols["single_layers"]),
+        *_repeat("$single_layers", "single", single_block("single_transformer_blocks.{i}"), layers["single_layers"]),
         {"part_like_stream": {"name": "img", "end": "last"}},
         _modulation("norm_out.linear.weight", ["out_scale", "out_shift"]),
         {"modulate": {"shift": "out_shift", "scale": "out_scale"}},

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from flowc.compile import Request, compile_spec
 from flowc.errors import SpecError
 from flowc.importers import import_checkpoint
 from tests.importers.refusals import assert_refused, changed
@@ -46,3 +47,13 @@ def test_fields_that_are_left_out_have_the_values_of_diffusers(tmp_path: Path) -
     for line in ("hidden: 3072", "dual_layers: 19", "single_layers: 38", "axes: [16, 56, 56]", "out_channels: 64"):
         assert line in text
     assert "guidance" not in text
+
+
+@pytest.mark.golden
+@pytest.mark.parametrize("field", ["num_layers", "num_single_layers"])
+def test_a_transformer_may_lack_one_kind_of_block(field: str, tmp_path: Path) -> None:
+    spec = tmp_path / "model.yaml"
+    text = import_checkpoint(changed(CASE, tmp_path, **{field: 0})).text(tmp_path)
+    spec.write_text(text.replace("weights: {", "weights: {allow_unused: ['*transformer_blocks.*'], "))
+    (graph,) = compile_spec(Request(spec)).graphs.values()
+    assert [o.name for o in graph.outputs] == ["sample"]
