@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from flowc.blocks import Heads, gate_times, linear, rotate
+from flowc.blocks import Heads, bias_name, gate_times, linear, rotate
 from flowc.expand import Expansion
 from flowc.ir.graph import Value
 from flowc.ir.ops.attention import Attention
@@ -21,6 +21,8 @@ class Part:
     weight: str
     index: int = 0
     count: int = 1
+    bias: bool | None = None
+    """Whether it has a bias; None for what its neighbours have."""
 
 
 def parts(weight: str, count: int) -> tuple[Part, ...]:
@@ -30,6 +32,7 @@ def parts(weight: str, count: int) -> tuple[Part, ...]:
 
 def project(f: Expansion, x: Value, part: Part, out: int | None, *, bias: bool, name: str) -> Value:
     """`x @ W.T (+ b)` with a projection of `out` channels; its bias is the sibling `.bias`."""
+    bias = bias if part.bias is None else part.bias
     if part.count == 1:
         return linear(f, x, part.weight, out, bias=bias, name=name)
     rows = out * part.count if out is not None else None
@@ -41,7 +44,7 @@ def project(f: Expansion, x: Value, part: Part, out: int | None, *, bias: bool, 
     w = f.constant(Rows(packed, start, start + size))
     if not bias:
         return f.op(Linear(), x, w, name=name)
-    packed_bias = f.tensor(f"{part.weight.removesuffix('.weight')}.bias", packed.shape[0])
+    packed_bias = f.tensor(bias_name(part.weight), packed.shape[0])
     return f.op(Linear(), x, w, f.constant(Rows(packed_bias, start, start + size)), name=name)
 
 
@@ -125,7 +128,10 @@ def encoder_attention(
 
 
 def token_mask(f: Expansion) -> Value | None:
-    """The mask that encoder stages use: what an `attn_mask` stage made, else the graph's attention_mask."""
+    """The mask that encoder stages use: what an `attn_mask` stage made, else the graph's attention_mask.
+
+    None in a flow that starts from images: none of their tokens is padding.
+    """
     if "attn_mask" in f.slots.named:
         return f.slots.named["attn_mask"]
-    return f.attention_mask()
+    return f.attention_mask() if f.tokens().type.rank < 4 else None

@@ -122,30 +122,3 @@ def yarn_attention_factor(factor: float, mscale: float | None = None, mscale_all
 def longrope_attention_factor(factor: float, original_length: int) -> float:
     """LongRoPE's scale of cosine and sine when the checkpoint names none (Ding et al. 2024)."""
     return 1.0 if factor <= 1 else math.sqrt(1 + math.log(factor) / math.log(original_length))
-
-
-def axial_angles(
-    theta: float, head_dim: int, grid: tuple[int, ...], reference_grid: tuple[int, ...], *, centred: bool
-) -> Array:
-    """Angles of patches by row and column: float32 [rows * columns, head_dim / 2], row bands before column bands.
-
-    `centred`: 2 pi times the patch's centre in [-1, 1] (HF `DINOv3ViTRopePositionEmbedding`); else the row and column
-    numbers, scaled from `grid` to `reference_grid` where that is given (Fang et al. 2023).
-    """
-    f32 = np.float32
-    bands = head_dim // 4
-    exponents = (np.arange(bands, dtype=f32) * f32(4 / head_dim)).astype(f32) if centred else np.arange(bands) / bands
-    powers = np.array([math.pow(theta, float(e)) for e in exponents], dtype=np.float64).astype(f32)
-    inverse = f32(1) / powers
-    places: list[Array] = []
-    for axis, count in enumerate(grid):
-        if centred:
-            places.append(
-                f32(2 * math.pi) * (f32(2) * ((np.arange(count, dtype=f32) + f32(0.5)) / f32(count)) - f32(1))
-            )
-        else:
-            scale = f32(reference_grid[axis]) / f32(count) if reference_grid else f32(1)
-            places.append(np.arange(count, dtype=f32) * scale)
-    rows, columns = np.meshgrid(*places, indexing="ij")
-    both = np.stack([rows.reshape(-1), columns.reshape(-1)], axis=1).astype(f32)
-    return (both[:, :, None] * inverse).astype(f32).reshape(len(both), -1)

@@ -56,14 +56,19 @@ def known(dim: Dim, what: str) -> int:
 
 
 def add_dims(a: Dim, b: Dim) -> Dim:
-    """The sum of two dimensions, symbolic when one of them is."""
+    """The sum of two dimensions, symbolic when one of them is; its numbers stand together at the end."""
     if isinstance(a, int) and isinstance(b, int):
         return a + b
     if a == PAST:
         return TOTAL  # by its meaning: past and new tokens together
-    if a == 0 or b == 0:
-        return b if a == 0 else a
-    return " + ".join(str(term) for term in (a, b))
+    number, symbols = 0, list[str]()
+    for term in " + ".join(map(str, (a, b))).replace(" - ", " + -").split(" + "):
+        if term.removeprefix("-").isdecimal():
+            number += int(term)
+        else:
+            symbols.append(term)
+    text = " + ".join(symbols)
+    return text if number == 0 else f"{text} {'+' if number > 0 else '-'} {abs(number)}"
 
 
 def broadcast(a: Shape, b: Shape) -> Shape:

@@ -67,7 +67,7 @@ class Slice(Op, name="slice", operands=("x",)):
             taken = -self.start
         else:
             require(self.stop is None, f"the size of {self.start}:{self.stop} of '{size}' is not known")
-            taken = f"{size} - {self.start}" if self.start else size
+            taken = add_dims(size, -self.start)
         return (x.with_shape(*x.shape[:axis], taken, *x.shape[axis + 1 :]),)
 
     def reference(self, x: Array) -> tuple[Array, ...]:

@@ -73,6 +73,8 @@ class Rope(Op, name="rope", operands=("x", "cos", "sin", "position_ids")):
         )
         require(cos == sin, f"cos {cos} and sin {sin} differ")
         require(cos.rank == (3 if position_ids is None else 2), f"unexpected table {cos}")
+        tokens = {d for d in (x.shape[1], cos.shape[1]) if isinstance(d, int)} if position_ids is None else set[int]()
+        require(len(tokens) < 2, f"a table of {cos.shape[1]} tokens does not fit {x.shape[1]} tokens")
         return (x,)
 
     def reference(self, x: Array, cos: Array, sin: Array, position_ids: Array | None = None) -> tuple[Array, ...]:

@@ -1,4 +1,4 @@
-"""Operators of vision models: pixels into patches, and learned tokens for every image of a batch."""
+"""Operators of vision models: pixels into patches, learned tokens for every image of a batch, angles of patches."""
 
 from __future__ import annotations
 
@@ -7,7 +7,18 @@ from dataclasses import dataclass
 import numpy as np
 
 from flowc.ir.op import Array, Op
-from flowc.ir.types import TensorType, known, require
+from flowc.ir.patch_rope import PatchRopeFacts
+from flowc.ir.types import Dim, TensorType, add_dims, known, require
+
+
+def grid_of(pixels: TensorType, height: int, width: int) -> tuple[int, int] | None:
+    """Rows and columns of whole patches in an image; None when its size is known at run time only."""
+    rows, columns = pixels.shape[2:]
+    if isinstance(rows, str) or isinstance(columns, str):
+        return None
+    fits = height <= rows and width <= columns
+    require(fits, f"an image of {rows} x {columns} is smaller than a patch of {height} x {width}")
+    return rows // height, columns // width
 
 
 @dataclass(frozen=True)
@@ -15,7 +26,8 @@ class Patches(Op, name="patches", operands=("pixels",)):
     """Cuts images into patches, row by row: [batch, channels, height, width] -> [batch, patches, channels * h * w].
 
     A patch's values are in the order channel, row, column, as a convolution's kernel has them, so that a convolution
-    whose stride is its kernel is a linear map of patches (Dosovitskiy et al. 2021).
+    whose stride is its kernel is a linear map of patches (Dosovitskiy et al. 2021). As in a convolution, pixels at the
+    bottom and on the right that fill no patch are left out.
     """
 
     height: int
@@ -23,17 +35,17 @@ class Patches(Op, name="patches", operands=("pixels",)):
 
     def infer(self, pixels: TensorType) -> tuple[TensorType, ...]:
         require(pixels.rank == 4, f"pixels must be [batch, channels, height, width], not {pixels}")
-        channels, height, width = (known(d, "an image's size") for d in pixels.shape[1:])
-        fits = height % self.height == 0 and width % self.width == 0
-        require(fits, f"an image of {height} x {width} does not split into patches of {self.height} x {self.width}")
-        count = (height // self.height) * (width // self.width)
-        return (pixels.with_shape(pixels.shape[0], count, channels * self.height * self.width),)
+        size = self.height * self.width * known(pixels.shape[1], "the number of channels")
+        grid = grid_of(pixels, self.height, self.width)
+        return (pixels.with_shape(pixels.shape[0], "patches" if grid is None else grid[0] * grid[1], size),)
 
     def reference(self, pixels: Array) -> tuple[Array, ...]:
         batch, channels, height, width = pixels.shape
-        grid = pixels.reshape(batch, channels, height // self.height, self.height, width // self.width, self.width)
-        rows = grid.transpose(0, 2, 4, 1, 3, 5)
-        return (np.ascontiguousarray(rows).reshape(batch, -1, channels * self.height * self.width),)
+        rows, columns = height // self.height, width // self.width
+        whole = pixels[:, :, : rows * self.height, : columns * self.width]
+        grid = whole.reshape(batch, channels, rows, self.height, columns, self.width)
+        patches = grid.transpose(0, 2, 4, 1, 3, 5)
+        return (np.ascontiguousarray(patches).reshape(batch, -1, channels * self.height * self.width),)
 
 
 @dataclass(frozen=True)
@@ -46,3 +58,25 @@ class ExpandBatch(Op, name="expand_batch", operands=("x", "like")):
 
     def reference(self, x: Array, like: Array) -> tuple[Array, ...]:
         return (np.broadcast_to(x, (like.shape[0], *x.shape[1:])).copy(),)
+
+
+@dataclass(frozen=True)
+class PatchAngles(Op, name="patch_angles", operands=("pixels",)):
+    """Cosine and sine of the angles of an image's tokens, when its size is known at run time only.
+
+    pixels [batch, channels, rows, columns] -> two of float32 [1, leading + patches, head_dim / 2].
+    """
+
+    facts: PatchRopeFacts
+    height: int
+    width: int
+
+    def infer(self, pixels: TensorType) -> tuple[TensorType, ...]:
+        grid = grid_of(pixels, self.height, self.width)
+        patches: Dim = "patches" if grid is None else grid[0] * grid[1]
+        table = TensorType("float32", (1, add_dims(self.facts.leading, patches), self.facts.head_dim // 2))
+        return (table, table)
+
+    def reference(self, pixels: Array) -> tuple[Array, ...]:
+        rows, columns = pixels.shape[2] // self.height, pixels.shape[3] // self.width
+        return self.facts.cos(rows, columns), self.facts.sin(rows, columns)

@@ -1,0 +1,154 @@
+from __future__ import annotations
+
+from functools import partial
+
+from flowc.blocks import add, bias_name
+from flowc.expand import Expansion, Rope
+from flowc.ir.graph import Value
+from flowc.ir.ops.layout import Concat, Slice
+from flowc.ir.ops.linear import Linear
+from flowc.ir.ops.vision import ExpandBatch, PatchAngles, Patches, grid_of
+from flowc.ir.patch_rope import PatchRopeFacts, PatchRopeStyle
+from flowc.ir.weight import Generated, Reshape
+from flowc.stage import Stage, attr
+
+
+class PatchEmbed(Stage, name="patch_embed"):
+    """Cuts images into patches and projects each: [batch, channels, height, width] -> [batch, patches, hidden].
+
+    A convolution whose stride is its kernel is this linear map. Pixels at the bottom and on the right that fill no patch
+    are left out, as the convolution does.
+    """
+
+    weights = (
+        "{weight}: [hidden, channels, height, width] or, with `convolution: false`, [hidden, channels * height * width]",
+        "{weight} with `.bias` for `.weight`: [hidden], unless `bias` is false",
+    )
+    reference = "ViTPatchEmbeddings, Dinov2PatchEmbeddings, CLIPVisionEmbeddings.patch_embedding"
+    example = "patch_embed: {weight: embeddings.projection.weight, patch: [8, 8], channels: 3, hidden: 48}"
+    weight: str = attr(doc="Name of the projection.", main=True)
+    patch: tuple[int, ...] = attr(doc="Height and width of a patch, in pixels.", symbol="patch", gt=0)
+    channels: int = attr(doc="Channels of the image.", symbol="channels", gt=0)
+    hidden: int | None = attr(doc="Width of the result.", symbol="hidden", gt=0)
+    bias: bool = attr(doc="Whether the projection has a bias.", default=True)
+    convolution: bool = attr(doc="Whether the weight has a convolution's four axes.", default=True)
+
+    def expand(self, f: Expansion, x: Value) -> Value:
+        height, width = pair(f, "patch", self.patch)
+        rows = f.op(Patches(height, width), x, name="patches")
+        if self.convolution:
+            kernel = f.tensor(self.weight, self.hidden, self.channels, height, width, at="weight")
+            weight = f.constant(Reshape(kernel, (kernel.shape[0], self.channels * height * width)))
+        else:
+            weight = f.weight(self.weight, self.hidden, self.channels * height * width, at="weight")
+        bias = f.weight(bias_name(self.weight), weight.shape[0], at="weight") if self.bias else None
+        return f.op(Linear(), rows, weight, bias, name="projection")
+
+
+def pair(f: Expansion, name: str, sizes: tuple[int, ...]) -> tuple[int, int]:
+    """A field that has a vertical and a horizontal size."""
+    if len(sizes) != 2:
+        raise f.fail("bad-value", f"`{name}` is a vertical and a horizontal size, not {list(sizes)}")
+    return sizes[0], sizes[1]
+
+
+class PrependTokens(Stage, name="prepend_tokens"):
+    """Puts learned tokens (class, registers) in front of every image's tokens, or behind the first `after` of them."""
+
+    weights = ("{weight}: [1, count, hidden], or [hidden] with `flat`",)
+    reference = "the cls_token and register_tokens of ViT, Dinov2WithRegisters"
+    example = "prepend_tokens: {weight: embeddings.cls_token}"
+    weight: str = attr(doc="Name of the tokens.", main=True)
+    count: int = attr(doc="How many tokens.", default=1, gt=0)
+    after: int = attr(doc="How many of the tokens there stay in front.", default=0, ge=0)
+    flat: bool = attr(doc="Whether the tensor is one token without other axes (CLIP).", default=False)
+
+    def expand(self, f: Expansion, x: Value) -> Value:
+        hidden = x.shape[-1]
+        if self.flat:
+            vector = f.tensor(self.weight, hidden, at="weight")
+            tokens = f.constant(Reshape(vector, (1, self.count, vector.shape[0] // self.count)))
+        else:
+            tokens = f.weight(self.weight, 1, self.count, hidden, at="weight")
+        rows = f.op(ExpandBatch(), tokens, x, name="tokens")
+        if self.after == 0:
+            return f.op(Concat(1), rows, x, name="with_tokens")
+        there = x.shape[1]
+        if isinstance(there, int) and self.after > there:
+            raise f.fail("bad-value", f"`after` is {self.after}, but there are only {there} tokens")
+        front, rest = f.op(Slice(1, 0, self.after), x, name="front"), f.op(Slice(1, self.after), x, name="rest")
+        return f.op(Concat(1), front, rows, rest, name="with_tokens")
+
+
+class AddPositions(Stage, name="add_positions"):
+    """Adds a learned vector to each token by its place: [batch, tokens, hidden]."""
+
+    weights = ("{weight}: [1, tokens, hidden], or [tokens, hidden] with `flat`",)
+    reference = "the position_embeddings of ViT, CLIP"
+    example = "add_positions: {weight: embeddings.position_embeddings}"
+    weight: str = attr(doc="Name of the vectors.", main=True)
+    flat: bool = attr(doc="Whether the tensor has no leading 1 (CLIP, SigLIP).", default=False)
+
+    def expand(self, f: Expansion, x: Value) -> Value:
+        f.require_rank(x, 3)
+        _, tokens, hidden = x.shape
+        sizes = (tokens, hidden) if self.flat else (1, tokens, hidden)
+        return add(f, x, f.weight(self.weight, *sizes, at="weight"), name="positioned")
+
+
+class PatchRope(Stage, name="patch_rope"):
+    """Makes a two-dimensional rope of patches for the `vit_self_attn` stages that follow.
+
+    `centred` turns pairs from the two halves of a head by the patch's centre in [-1, 1] (DINOv3); `grid` turns
+    neighbouring channels by its row and column (EVA-02, Nomic Vision). Tokens in front of the patches do not turn. The
+    flow starts from images; their size may be open.
+    """
+
+    reads = ("active", "tokens")
+    writes = ("rope",)
+    reference = "DINOv3ViTRopePositionEmbedding; Fang et al. 2023 (EVA-02)"
+    example = "patch_rope: {theta: 100, head_dim: 16, patch: [8, 8], style: centred, leading: 1}"
+    theta: float = attr(doc="Base of the frequencies.", gt=0)
+    head_dim: int = attr(doc="Channels of a head, a multiple of 4.", symbol="head_dim", gt=0)
+    patch: tuple[int, ...] = attr(doc="Height and width of a patch, in pixels.", symbol="patch", gt=0)
+    style: PatchRopeStyle = attr(doc="How places become angles, and which channels are a pair.")
+    leading: int = attr(doc="Tokens in front of the patches.", default=0, ge=0)
+    reference_grid: tuple[int, ...] | None = attr(
+        doc="grid: rows and columns that places are stretched to.", default=None, gt=0
+    )
+    name: str = attr(doc="Name that attention stages use.", default="rope")
+
+    def expand(self, f: Expansion, x: Value) -> Value:
+        pixels, (height, width) = f.tokens(), pair(f, "patch", self.patch)
+        wanted = pair(f, "reference_grid", self.reference_grid) if self.reference_grid is not None else None
+        self._check(f, pixels)
+        facts = PatchRopeFacts(self.theta, self.head_dim, self.style, self.leading, wanted)
+        cos, sin = f.emit(PatchAngles(facts, height, width), pixels, name=f"angles_{self.name}")
+        grid = grid_of(pixels.type, height, width)
+        if x.shape[1] != cos.shape[1]:
+            raise f.fail(
+                "bad-shape", f"{x.type} has {x.shape[1]} tokens, the patches and {self.leading} more are {cos.shape[1]}"
+            )
+        if grid is not None:
+            label = f"{facts},{grid}"
+            cos = f.constant(Generated(f"cos<{label}>", _sizes(cos), partial(facts.cos, *grid)))
+            sin = f.constant(Generated(f"sin<{label}>", _sizes(sin), partial(facts.sin, *grid)))
+        f.slots.ropes[self.name] = Rope(None, (cos, sin), interleaved=self.style == "grid")
+        return x
+
+    def _check(self, f: Expansion, pixels: Value) -> None:
+        if self.head_dim % 4 or not 1e-30 < self.theta < 1e30:
+            raise f.fail(
+                "bad-value", "a rope of patches needs a `head_dim` that 4 divides and a `theta` that float32 holds"
+            )
+        if self.reference_grid is not None and self.style != "grid":
+            raise f.fail("bad-value", "a `reference_grid` belongs to the style grid")
+        if self.name in f.slots.ropes:
+            hint = "give it another `name`"
+            raise f.fail("duplicate-rope", f"the rope '{self.name}' is made a second time", hint=hint)
+        if pixels.type.rank != 4:
+            raise f.fail("bad-shape", f"the flow starts from {pixels.type}, not from images")
+
+
+def _sizes(table: Value) -> tuple[int, ...]:
+    return tuple(int(d) for d in table.shape)
