@@ -51,7 +51,7 @@ class GatherFromInput(Stage, name="gather_from_input"):
     reads = ("input", "ids")
     weights = ("{weight}: [rows, hidden]",)
     reference = "torch.nn.Embedding on a side input"
-    example = "gather_from_input: {weight: embeddings.word_embeddings.weight, input: input_ids}"
+    example = "gather_from_input: {weight: embeddings.word_embeddings.weight, input: input_ids, rows: 97, hidden: 64}"
     weight: str = attr(doc="Name of the table.")
     input: str = attr(doc="Name of the ids.")
     rows: int | None = attr(doc="Rows of the table; as the file says by default.", default=None, gt=0)

@@ -65,7 +65,7 @@ class Pooler(Stage, name="pooler"):
 
     def expand(self, f: Expansion, x: Value) -> Value:
         first = f.op(Pool("cls"), x, token_mask(f), name="first")
-        dense = linear(f, first, self.weight, None, bias=True, at="weight")
+        dense = linear(f, first, self.weight, x.shape[-1], bias=True, at="weight")
         return _hand_out(f, x, f.op(Unary(self.activation), dense, name="activation"), self.output)
 
 
