@@ -217,6 +217,8 @@ def _copy_tokenizer(checkpoint: Checkpoint, work: Path) -> list[Path]:
     if isinstance(checkpoint, GgufCheckpoint):
         from flowc.weights.gguf_tokenizer import write_tokenizer
 
+        if "tokenizer.ggml.model" not in checkpoint.metadata:
+            return []
         return sorted(write_tokenizer(checkpoint, work))
     files = checkpoint.files()
     found = find_tokenizer_files(files[0]) if files else []

@@ -43,6 +43,8 @@ def special_tokens(config: Config, symbols: dict[str, Any]) -> None:
 
 
 FULL, SLIDING = "full_attention", "sliding_attention"
+ROPE_TENSORS = ("rope_freqs.weight", "rope_factors_short.weight", "rope_factors_long.weight")
+"""GGUF's divisors of the rope's frequencies: llama3's scaling, and longrope's two sets."""
 
 
 def layer_types(config: Config, default: Sequence[str]) -> list[str]:
@@ -125,6 +127,6 @@ def head(config: Config, shapes: Shapes, *, tied: bool, allow_unused: list[str])
 
 
 def spare_tensors(shapes: Shapes) -> list[str]:
-    """Buffers of old checkpoints that the configuration already says."""
+    """Buffers of old checkpoints, and the rope's divisors of GGUF files: the configuration says both already."""
     patterns = ("*.rotary_emb.inv_freq", "*.attn.masked_bias", "*.attn.bias")
-    return [p for p in patterns if any(n.endswith(p[1:]) for n in shapes)]
+    return [p for p in patterns if any(n.endswith(p[1:]) for n in shapes)] + [n for n in ROPE_TENSORS if n in shapes]
