@@ -34,6 +34,8 @@ class Request:
     graphs: tuple[str, ...] = ()
     options: Options = field(default_factory=Options)
     skip_passes: tuple[str, ...] = ()
+    in_place: bool = False
+    """Weights are to be used where they lie, so passes change and pack none of them that they can leave alone."""
 
 
 @dataclass(slots=True)
@@ -55,10 +57,17 @@ class Compiled:
         return self.request.options.context or self.spec.integer("context_length")
 
 
-def compile_spec(request: Request, watch: Watch | None = None, *, need_weights: bool = True) -> Compiled:
+def compile_spec(
+    request: Request,
+    watch: Watch | None = None,
+    *,
+    need_weights: bool = True,
+    hints: Mapping[str, tuple[int, ...]] | None = None,
+) -> Compiled:
     """Everything before lowering. Raises FlowError with all that is wrong with spec and weights.
 
-    Without `need_weights` a missing weights file is no error: every tensor is then believed to be as declared.
+    Without `need_weights` a missing weights file is no error: tensors are then believed to be as declared, or, where
+    that leaves a size open, as `hints` has it.
     """
     from flowc.lowering.targets import target
 
@@ -68,6 +77,7 @@ def compile_spec(request: Request, watch: Watch | None = None, *, need_weights: 
     phases = _phases(spec, request.graphs)
     chosen = target(request.target)
     checkpoint, names = None, Names(None)
+    names.hints = hints or {}
     try:
         checkpoint = _open(spec, request, need_weights)
     except FlowError as error:
@@ -88,12 +98,20 @@ def compile_spec(request: Request, watch: Watch | None = None, *, need_weights: 
     if isinstance(checkpoint, RandomCheckpoint):
         for name, (shape, _) in names.used.items():
             checkpoint.declare(name, shape)
-    context = Context(chosen, request.options.assume, compiled.context_length)
+    context = pass_context(compiled)
     for phase, graph in compiled.expanded.items():
         seen = partial(watch, phase) if watch is not None else None
         compiled.graphs[phase], compiled.audits[phase] = run(graph, context, request.skip_passes, seen)
     _expected(compiled)
     return compiled
+
+
+def pass_context(compiled: Compiled) -> Context:
+    """What the passes of a compilation may know beside the graph."""
+    from flowc.lowering.targets import target
+
+    request = compiled.request
+    return Context(target(request.target), request.options.assume, compiled.context_length, request.in_place)
 
 
 def _open(spec: Spec, request: Request, need: bool) -> Checkpoint | None:

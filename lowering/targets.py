@@ -42,6 +42,8 @@ class Target:
     attention: Mapping[tuple[str, str], AttentionKernel] = field(default_factory=dict[tuple[str, str], AttentionKernel])
     """The kernel of a phase's attention under an assumption; ONNX Attention where nothing is said."""
     group_query: GroupQueryLimits = GroupQueryLimits()
+    packs: frozenset[str] = frozenset()
+    """Phases in which one wide projection is faster than several narrow ones of the same value."""
 
     def kernel(self, phase: str, assume: str) -> AttentionKernel:
         """The kernel that pays for a phase under an assumption."""
@@ -54,11 +56,12 @@ TARGETS = {
         Target(
             "ort-cpu", 24, 10, "1.32.0", True,
             "onnxruntime's CPU provider, with its contrib operators where they are measured to pay", ("silu",),
-            {
+            attention={
                 ("decode", "none"): "shared",
                 ("decode", "right-padding"): "fused",
                 ("unified", "right-padding"): "fused",
             },
+            packs=frozenset({"decode"}),
         ),
         Target("portable", 24, 10, "1.32.0", False, "standard ONNX operators only"),
     )

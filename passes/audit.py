@@ -29,6 +29,8 @@ class Context:
     target: Target
     assume: str
     context_length: int | None
+    in_place: bool = False
+    """Whether the checkpoint's bytes are to be used where they lie."""
 
 
 Pass = Callable[[Graph, Context, Audit], Graph]

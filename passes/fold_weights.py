@@ -30,13 +30,13 @@ SHARED = "its weight is read elsewhere too"
 
 def fold_weights(graph: Graph, context: Context, audit: Audit) -> Graph:
     """Fold constants: offsets of norms, scales behind projections and tables, operators on constants alone."""
-    folding = _Folding(graph, audit)
+    folding = _Folding(graph, context, audit)
     return rewrite(graph, folding.rule)
 
 
 class _Folding:
-    def __init__(self, graph: Graph, audit: Audit) -> None:
-        self.graph = graph
+    def __init__(self, graph: Graph, context: Context, audit: Audit) -> None:
+        self.in_place = context.in_place
         self.audit = audit
         self.readers = graph.users()
         self.outputs = {o.value for o in graph.outputs}
@@ -111,6 +111,9 @@ class _Folding:
     def _made_for(self, node: Node, x: Value | None, rewriter: Rewriter) -> Node | None:
         """The projection or table that makes x for this node alone, if its weight may be changed."""
         made = rewriter.maker(x)
+        if self.in_place and made is not None and isinstance(made.op, (Linear, Gather)):
+            self._missed(node, "its weight is used where it lies")
+            return None
         if made is None or x is None or not isinstance(made.op, (Linear, Gather)):
             return None
         if len(self.readers.get(x, [])) != 1 or x in self.outputs:

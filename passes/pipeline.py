@@ -13,6 +13,7 @@ from flowc.passes.drop_identities import drop_identities
 from flowc.passes.fold_rope import fold_rope
 from flowc.passes.fold_weights import fold_weights
 from flowc.passes.keep_last_row import keep_last_row
+from flowc.passes.pack_projections import pack_projections
 from flowc.passes.share_common import share_common
 from flowc.passes.share_masks import share_masks
 from flowc.passes.turn_experts import turn_experts
@@ -28,6 +29,7 @@ PIPELINE: tuple[Pass, ...] = (
     choose_kernels,
     share_masks,
     turn_experts,
+    pack_projections,
 )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -60,7 +61,7 @@ def build(
     if dump_ir is not None and as_json:
         raise click.UsageError("--dump-ir and --json would both write to stdout; --dump-dir goes with --json")
     dumps = Dumps(dump_ir, dump_dir)
-    compiled = compile_spec(request_of(**options), dumps.see)
+    compiled = compile_spec(replace(request_of(**options), in_place=in_place), dumps.see)
     dumps.show()
     with progress("writing") as report:
         built = build_files(compiled, output, in_place=in_place, check=_check(verify), verify=verify, progress=report)
