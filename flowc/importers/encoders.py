@@ -22,6 +22,8 @@ def symbols_of(config: Config, names: Mapping[str, str], *, eps: float | None) -
     `names` are the configuration's names of hidden, layers, heads and ffn; `eps` stands where the configuration has no
     `layer_norm_eps`, None where the family has a field of its own.
     """
+    # What stands in hub configurations for libraries that use the model, and an output of old versions.
+    config.skip("output_past", "sentence_transformers", "sbert_ce_default_activation_function")
     hidden, heads = config.int(names["hidden"]), config.int(names["heads"])
     if hidden % heads:
         config.refuse(names["heads"], f"the width {hidden} does not split into {heads} heads")
