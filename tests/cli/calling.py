@@ -8,12 +8,17 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
+
+import numpy as np
+import numpy.typing as npt
 
 from flowc.cli import main
 from tests.oracle_io import ROOT
+from tests.weights.making import entry, safetensors_bytes
 
 BASE = """\
 flowc: 1
@@ -68,7 +73,17 @@ def process(*words: object, **options: Any) -> subprocess.Popen[bytes]:
     environment = {k: v for k, v in os.environ.items() if k not in ("CI", "NO_COLOR", "FLOWC_DEBUG")}
     options = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, **options}
     options["env"] = {**environment, "PYTHONPATH": str(ROOT), **options.get("env", {})}
-    return subprocess.Popen(command, **options)
+    return cast("subprocess.Popen[bytes]", subprocess.Popen(command, **options))
+
+
+def save_file(tensors: Mapping[str, npt.NDArray[np.float32]], path: Path) -> None:
+    """Write float32 tensors as safetensors."""
+    header: dict[str, object] = {}
+    data = b""
+    for name, array in tensors.items():
+        header[name] = entry("F32", list(array.shape), len(data), len(data) + array.nbytes)
+        data += array.tobytes()
+    path.write_bytes(safetensors_bytes(header, data))
 
 
 def write_spec(folder: Path, text: str = BASE) -> Path:

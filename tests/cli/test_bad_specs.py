@@ -12,9 +12,9 @@ import pytest
 
 from flowc.codes import CODES
 from flowc.expand import MAX_PORTS, MAX_STAGES
+from flowc.ir.graph import Graph
 from flowc.passes import pipeline
 from flowc.passes.pipeline import Audit, Context
-from flowc.ir.graph import Graph
 from tests.cli.calling import BASE, done, flowc, write_spec
 from tests.frontend.test_errors import CODE
 from tests.oracle_io import ROOT
@@ -61,7 +61,7 @@ CASES = [
     ("unknown-key", BASE.partition("flow:")[2], " {«prefil»: [embed: e]}\n", "did you mean 'prefill'?"),
     ("bad-type", BASE.partition("flow:")[2], " {decode: «7»}\n", "must be a list of stages"),
     ("bad-type", BASE.partition("flow:")[2], " «7»\n", "'flow' must be a list of stages"),
-    ("wrong-phase", BASE.partition("flow:")[2], " {decode: [llama_decoder: 'l.0'], encode: «[embed: e]»}\n", "never be"),
+    ("wrong-phase", BASE.partition("flow:")[2], " {decode: [llama_decoder: l.0], encode: «[embed: e]»}\n", "never be"),
     # stages and fields
     ("bad-stage", "  - gather_last_token", "  - «7»", "a stage is written"),
     ("bad-stage", "  - gather_last_token", "  - «{rms_norm: a, lm_head: b}»", "one stage an item"),
@@ -112,10 +112,11 @@ CASES = [
     ),
     ("duplicate-output", "  - gather_last_token", "  - output: a\n  - «output»: a", "'a' a second time"),
     ("wrong-phase", "  - gather_last_token", "  - «bind_decode_inputs»: {layers: 2}", "'bind_decode_inputs'"),
-    ("conflicting-shapes", "  - gather_last_token", "  - linear: {weight: «layers.0.mlp.up_proj.weight», out: 8}", "[8, 8]"),
+    ("conflicting-shapes", "gather_last_token", "linear: {weight: «layers.0.mlp.up_proj.weight», out: 8}", "[8, 8]"),
     ("unknown-size", "  - gather_last_token", "  - linear: «wide»", "shape [?, 8] of weight 'wide' is not known"),
     ("unknown-size", "hidden: 8, ", "", "shape [32, ?] of weight 'embed.weight' is not known"),
     ("missing-field", "kv_heads: 1, ", "", "kv_heads: Key and value heads; or give the model symbol 'kv_heads'"),
+    ("undefined-input", "  - gather_last_token", "  - «input»: image", "which is not declared"),
     # ropes
     ("bad-value", "{theta: 10000}", "{theta: 10000, rotary_dim: 3}", "an even number"),
     ("bad-value", "{theta: 10000}", "{theta: 10000, rotary_dim: 6}", "at most head_dim = 4"),

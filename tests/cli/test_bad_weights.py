@@ -10,10 +10,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pytest
-from safetensors.numpy import save_file
 
 from flowc.compile import Request, compile_spec
-from tests.cli.calling import BASE, done, flowc, write_spec
+from tests.cli.calling import BASE, done, flowc, save_file, write_spec
 from tests.weights.making import entry, safetensors_bytes, write_gguf
 
 Tensors = dict[str, npt.NDArray[Any]]

@@ -1,4 +1,4 @@
-"""What goes wrong around flowc: disks, signals, pipes, bugs. The right exit code, no traceback, nothing half-written."""
+"""What goes wrong around flowc (disks, signals, pipes, bugs): the exit code, no traceback, nothing half-written."""
 
 from __future__ import annotations
 

@@ -134,7 +134,7 @@ def test_a_field_that_is_not_declared_is_refused_by_both(cls: type[Stage]) -> No
     with pytest.raises(SpecError) as caught:
         problems.raise_if_any()
     assert "unknown-field" in [d.code for d in caught.value.diagnostics]
-    assert not VALIDATOR.is_valid(plain(parse(text, "s.yaml")))
+    assert not VALIDATOR.is_valid(cast("Any", plain(parse(text, "s.yaml"))))
 
 
 @every_kind
@@ -204,6 +204,13 @@ FRAMES = [
         extra="",
         symbols="",
         flow=f"{{decode: [{EMBED}, bind_decode_inputs: {{layers: 2, kv_heads: 2, head_dim: 16}}, EXAMPLE]}}",
+    ),
+    HEAD.format(
+        extra="",
+        symbols="",
+        flow=f"[{EMBED}, linear: {{weight: q, out: 16}}, store_stream: gdn.q, store_stream: gdn.k, "
+        "linear: {weight: v, out: 32}, store_stream: gdn.v, "
+        "linear: {weight: g, out: 4}, store_stream: gdn.g, store_stream: gdn.beta, EXAMPLE]",
     ),
     HEAD.format(extra="inputs: {hidden_states: 'float32[batch_size, 16, 64]'}", symbols="", flow="[EXAMPLE]"),
     HEAD.format(extra="inputs: {pixel_values: 'float32[batch_size, 3, 32, 32]'}", symbols="", flow="[EXAMPLE]"),
