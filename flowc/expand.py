@@ -275,7 +275,7 @@ class Expansion:
         found = self.slots.named.get("position_ids")
         if found is None:
             past = next((v for n, v in self.inputs.items() if n.endswith(".key")), None)
-            mask = self.attention_mask()
+            mask = self.slots.named.get("attn_mask") or self.attention_mask()
             found = self.op(Positions(), self.tokens(), mask, None if mask is not None else past, name="position_ids")
             self.slots.named["position_ids"] = found
         return found

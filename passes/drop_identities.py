@@ -19,7 +19,7 @@ from flowc.ir.ops.layout import Concat, Reshape, Slice, Split, Transpose
 from flowc.ir.ops.linear import Linear
 from flowc.ir.ops.norm import Norm
 from flowc.ir.ops.pool import Pool
-from flowc.ir.ops.positions import TakeLast
+from flowc.ir.ops.positions import Positions, TakeLast
 from flowc.ir.ops.token_positions import AllOnes
 from flowc.ir.weight import Constant
 from flowc.passes.audit import Audit, Context, place
@@ -89,7 +89,7 @@ def _rejoined(node: Node, axis: int, rewriter: Rewriter) -> tuple[Value, ...] | 
     return (x,) if x is not None and axis % x.type.rank == x.type.rank - 1 else None
 
 
-_KEY_MASKS: dict[type[Op], str] = {Attention: "key_mask", Pool: "mask"}
+_KEY_MASKS: dict[type[Op], str] = {Attention: "key_mask", Pool: "mask", Positions: "mask"}
 """Operators with a padding mask that may be left out, and its operand."""
 
 

@@ -110,6 +110,8 @@ class AttnMask(Stage, name="attn_mask"):
     input: str | None = attr(doc="Name of the mask, 1 where a token counts; ones by default.", default=None, main=True)
 
     def expand(self, f: Expansion, x: Value) -> Value:
+        if f.phase != "encode":
+            raise f.fail("wrong-phase", f"stage 'attn_mask' is for encoders; the '{f.phase}' graph has its own mask")
         mask = f.op(AllOnes(), x, name="ones") if self.input is None else f.input(self.input, _IDS)
         f.slots.named["attn_mask"] = mask
         return x

@@ -141,3 +141,16 @@ def test_a_mask_of_an_input_is_kept(tmp_path: Path) -> None:
     kept = mask != 0
     np.testing.assert_allclose(got["last_hidden_state"][kept], want["last_hidden_state"][kept], rtol=1e-5, atol=1e-5)
     assert not compiled.audits["encode"]["drop_identities"].fired
+
+
+def test_a_mask_of_ones_leaves_no_input(tmp_path: Path) -> None:
+    """The rope's positions come from the same mask, so nothing asks for an attention_mask."""
+    ones = FLOW.replace("  - repeat", "  - attn_mask\n  - repeat")
+    compiled = compile_text(tmp_path, ones + MODERN.replace("attn_norm: true", "attn_norm: true, rope: rope"), HEAD)
+    after = compiled.graphs["encode"]
+    assert [v.name for v in after.inputs] == ["input_ids"]
+    assert count(after, AllOnes) == 0
+    ids, _ = ragged()
+    want = run(compiled.expanded["encode"], {"input_ids": ids}, compiled)["last_hidden_state"]
+    got = run_onnx(after, {"input_ids": ids}, compiled)["last_hidden_state"]
+    np.testing.assert_allclose(got, want, rtol=1e-5, atol=1e-5)
