@@ -4,6 +4,7 @@
     %y = binary(linear(%x, w"w", w"b"),         %y = linear(%x, mul(w"w", reshape(w"s")), mul(w"b", w"s"))
                 w"s") {mul}                 =>
     %e = scale(gather(w"t", %ids)) {5.0}    =>  %e = gather(affine(w"t"; 5.0, 0.0), %ids)
+    %y = (%x + w"row") + gather(w"t", %ids) =>  %y = %x + gather(add(w"t", w"row"), %ids)
     %p = gather(w"t", [[0]])                =>  reshape(rows(w"t"; 0:1))
 
 A weight that others read too stays as it is: a second copy would cost more than the multiplication saves.
@@ -49,6 +50,8 @@ class _Folding:
                 return self._offset(node, node.op, rewriter)
             case Scale(factor=factor):
                 return self._scaled(node, factor, rewriter)
+            case Binary(function="add"):
+                return self._constants(node) or self._into_table(node, rewriter)
             case Binary(function="mul"):
                 return self._constants(node) or self._per_channel(node, rewriter)
             case _:
@@ -106,6 +109,29 @@ class _Folding:
             folded = Product(weight.weight, weights.Reshape(flat, (width, 1)))
             shift = constant(Product(bias.weight, flat)) if bias is not None and bias.weight is not None else None
             return rewriter.remake(node, made.op, _with(made, constant(folded), shift))
+        return None
+
+    def _into_table(self, node: Node, rewriter: Rewriter) -> tuple[Value, ...] | None:
+        """(x + row) + table[ids] with one constant row for all tokens: x + (table + row)[ids]."""
+        for total, looked in (node.inputs[:2], node.inputs[1::-1]):
+            sum_, table = rewriter.maker(total), rewriter.maker(looked)
+            if sum_ is None or table is None or sum_.op != Binary("add") or not isinstance(table.op, Gather):
+                continue
+            row = next((v for v in sum_.inputs if v is not None and v.weight is not None), None)
+            x = next((v for v in sum_.inputs if v is not None and v.weight is None), None)
+            width = node.outputs[0].shape[-1]
+            if row is None or row.weight is None or x is None or row.weight.nbytes != 4 * int(width):
+                continue
+            if x.type != node.outputs[0].type or len(self.readers.get(sum_.outputs[0], [])) != 1:
+                continue
+            if self._made_for(node, looked, rewriter) is None:
+                continue
+            self._fired(node)
+            weight = table.weight("table")
+            assert weight is not None
+            folded = constant(Sum(weight, _reshaped(row.weight, (1, int(width)))))
+            there = rewriter.emit(Gather(), (folded, table.inputs[1]), table)[0]
+            return rewriter.remake(node, node.op, (x, there))
         return None
 
     def _made_for(self, node: Node, x: Value | None, rewriter: Rewriter) -> Node | None:

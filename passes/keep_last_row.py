@@ -6,8 +6,8 @@
     %y = binary(%x, linear(%a, w"o")) {add}               %y = binary(take_last(%x), linear(%a, w"o")) {add}
     %z = take_last(%y, %attention_mask)
 
-It starts at `take_last` and at slices that take one token (the CLS token of an encoder), and moves them up through
-operators that work token by token, and through attention's queries.
+It starts at `take_last`, at slices that take one token and at poolers that keep one (the CLS token of an encoder), and
+moves them up through operators that work token by token, and through attention's queries.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from flowc.ir.op import Op
 from flowc.ir.ops.attention import Attention, AttentionMask
 from flowc.ir.ops.elementwise import Binary
 from flowc.ir.ops.layout import Concat, Reshape, Slice, Split
+from flowc.ir.ops.pool import Pool
 from flowc.ir.ops.positions import TakeLast
 from flowc.passes.audit import Audit, Context, place
 from flowc.passes.choose_kernels import why_not_compact
@@ -45,15 +46,30 @@ class Selector:
 
 def keep_last_row(graph: Graph, context: Context, audit: Audit) -> Graph:
     """Move every choice of one token as far up as it goes."""
+    whole, graph = graph, rewrite(graph, _as_choice)
     done: set[Hashable] = set()
     compact = not why_not_compact(graph, context)
     while True:
         chosen = {v: s for n in graph.nodes if (s := _selector(n)) for v in n.outputs}
         left = [s for s in chosen.values() if s not in done]
         if not left:
-            return graph
+            return graph if audit.fired else whole
         done.add(left[0])
         graph = _move(graph, left[0], compact, audit)
+
+
+def _as_choice(node: Node, rewriter: Rewriter) -> tuple[Value, ...] | None:
+    """A pooler that keeps one token, as a choice and a reshape."""
+    x = node.inputs[0] if node.inputs else None
+    if not isinstance(node.op, Pool) or x is None or x.shape[1] == 1:
+        return None
+    if node.op.kind == "last":
+        row = rewriter.emit(TakeLast(), node.inputs, node, "token")[0]
+    elif node.op.kind == "cls" and node.input("mask") is None:
+        row = rewriter.emit(Slice(1, 0, 1), (x,), node, "token")[0]
+    else:
+        return None
+    return rewriter.remake(node, Reshape(node.outputs[0].shape), (row,))
 
 
 def _selector(node: Node) -> Selector | None:

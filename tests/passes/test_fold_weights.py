@@ -102,3 +102,13 @@ def test_operators_on_constants_alone_become_one_constant() -> None:
     table = make(Binary("mul"), make(Scale(3.0), make(Slice(1, 1, 5), table)), make.weight(8))
     result = check(make, make(Binary("add"), X, make(Reshape((1, 1, 8)), make(Slice(1, 0, 1), table))))
     assert count(result.after, Gather) == 0
+
+
+@pytest.mark.parametrize("swapped", [False, True])
+def test_a_row_for_all_tokens_goes_into_the_table_beside_it(swapped: bool) -> None:
+    make = Maker()
+    total = make(Binary("add"), X, make.weight(1, 8))
+    looked = make(Gather(), make.weight(6, 8), IDS)
+    result = check(make, make(Binary("add"), *((looked, total) if swapped else (total, looked))))
+    assert [type(n.op) for n in result.after.nodes] == [Gather, Binary]
+    assert len(result.audit.fired) == 1

@@ -13,6 +13,7 @@ from flowc.ir.ops.elementwise import Binary, Unary
 from flowc.ir.ops.layout import Reshape, Slice, Transpose
 from flowc.ir.ops.linear import Linear
 from flowc.ir.ops.norm import Norm
+from flowc.ir.ops.pool import Pool
 from flowc.ir.ops.positions import TakeLast
 from flowc.passes.fold_rope import fold_rope
 from flowc.passes.keep_last_row import keep_last_row
@@ -131,3 +132,29 @@ def test_a_bias_over_the_queries_stops_the_last_token() -> None:
     assert [why for _, why in result.audit.missed] == ["each row of the batch would need another row of the bias"]
     want, got = (make.run(g, feeds()) for g in (graph, result.after))
     assert_close(got, want)
+
+
+@pytest.mark.parametrize("kind", ["cls", "last"])
+def test_poolers_that_keep_one_token(kind: Any) -> None:
+    make = Maker()
+    graph = make.graph(IDS, MASK, y=make(Pool(kind), encoder(make), MASK if kind == "last" else None))
+    result = apply(keep_last_row, graph)
+    assert widths(result.after, Attention) == [S, 1]
+    assert len(result.audit.fired) == 1
+    want, got = (make.run(g, feeds()) for g in (graph, result.after))
+    assert_close(got, want)
+
+
+def test_other_poolers_need_all_tokens() -> None:
+    make = Maker()
+    graph = make.graph(IDS, MASK, y=make(Pool("mean"), encoder(make), MASK))
+    assert apply(keep_last_row, graph).after is graph
+
+
+def test_a_pooler_stays_one_operator_where_the_whole_is_needed() -> None:
+    make = Maker()
+    x = encoder(make)
+    graph = make.graph(IDS, MASK, last_hidden_state=x, y=make(Pool("cls"), x))
+    result = apply(keep_last_row, graph)
+    assert result.after is graph
+    assert len(result.audit.missed) == 1

@@ -4,19 +4,21 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from flowc.build import build
+from flowc.ir.graph import constant, prune
 from flowc.ir.ops.elementwise import Binary
 from flowc.ir.ops.layout import Split
 from flowc.ir.ops.linear import Linear
-from flowc.ir.weight import Concat, Tensor
+from flowc.ir.weight import Concat, Rows, Tensor
 from flowc.lowering.lower import lower
 from flowc.lowering.targets import target
 from flowc.passes.audit import Audit, Context
 from flowc.passes.pack_projections import pack_projections
 from tests.passes.graphs import Maker, tokens
-from tests.passes.making import LLAMA, apply, compile_text, count, same_numbers
+from tests.passes.making import LLAMA, apply, assert_close, compile_text, count, same_numbers
 
 BIASED = LLAMA.replace(
     "llama_decoder: 'model.layers.{i}'", "llama_decoder: {prefix: 'model.layers.{i}', attention_bias: true}"
@@ -45,7 +47,7 @@ def test_weights_that_stay_where_they_lie_are_not_packed(tmp_path: Path) -> None
     graph = compile_text(tmp_path, LLAMA).expanded["decode"]
     context = Context(target("ort-cpu"), "none", 64, in_place=True)
     assert pack_projections(graph, context, Audit()) is graph
-    assert compile_text(tmp_path, LLAMA, in_place=True).audits["decode"]["pack_projections"].candidates == 0
+    assert compile_text(tmp_path, LLAMA, in_place=True).audits["decode"]["pack_projections"].fired == []
 
 
 def test_misses_say_why() -> None:
@@ -73,3 +75,18 @@ def test_graphs_that_pack_differently_share_their_bytes(tmp_path: Path) -> None:
     assert size <= sum(-(-n // 4096) * 4096 for n in largest.values())
     lowered = lower(compiled.graphs["prefill"], target("ort-cpu"), {"flowc.version": "test"})
     assert any("q_proj" in name for name in lowered.weights)
+
+
+@pytest.mark.parametrize("in_place", [False, True])
+def test_rows_of_one_weight_are_that_weight_again(in_place: bool) -> None:
+    make, x = Maker(), tokens(8)
+    whole = make.weight(12, 8).weight
+    assert whole is not None
+    parts = [make(Linear(), x, constant(Rows(whole, a, b))) for a, b in ((0, 4), (4, 8), (8, 12))]
+    graph = replace(make.graph(x, y=make(Binary("mul"), make(Binary("add"), *parts[:2]), parts[2])), phase="decode")
+    audit = Audit()
+    after = prune(pack_projections(graph, Context(target("ort-cpu"), "none", 64, in_place), audit))
+    assert len(audit.fired) == 1
+    assert [w.key for w in after.weights()] == [whole.key]
+    feeds = {"x": np.random.default_rng(0).standard_normal((2, 1, 8)).astype(np.float32)}
+    assert_close(make.run(after, feeds), make.run(graph, feeds))

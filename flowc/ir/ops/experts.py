@@ -30,6 +30,8 @@ class Experts(Op, name="experts", operands=("x", "scores", "gate_up", "down")):
     activation: Function = "silu"
     turned: bool = False
 
+    tokenwise = ("x", "scores")
+
     def infer(self, x: TensorType, scores: TensorType, gate_up: TensorType, down: TensorType) -> tuple[TensorType, ...]:
         require(gate_up.rank == 3 and down.rank == 3, f"weights {gate_up} and {down} must be one matrix an expert")
         count, hidden = known(scores.shape[-1], "the experts' axis"), known(x.shape[-1], "the hidden axis")
