@@ -23,6 +23,11 @@ COMMANDS: Mapping[str, str] = MappingProxyType(
         "check": "check",
         "build": "build",
         "run": "run",
+        "verify": "verify",
+        "inspect": "inspect",
+        "explain": "explain",
+        "diff": "diff",
+        "doctor": "doctor",
         "stages": "stages",
         "schema": "schema",
     }
@@ -45,6 +50,12 @@ class _Commands(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         module = COMMANDS.get(cmd_name)
         return _readable(getattr(importlib.import_module(f"flowc.cli.{module}"), module)) if module else None
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """All of each command's first paragraph; click would cut it."""
+        commands = [(name, self.get_command(ctx, name)) for name in COMMANDS]
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, c.get_short_help_str(limit=200)) for name, c in commands if c is not None])
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]

@@ -27,6 +27,7 @@ ROOMS = (
     ("flowc.lowering",),
     ("flowc.compile", "flowc.sources", "flowc.build"),
     ("flowc.runtime", "flowc.verify"),
+    ("flowc.survey",),
     ("flowc.reference",),
     ("flowc.cli",),
 )

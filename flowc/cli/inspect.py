@@ -1,0 +1,81 @@
+"""`flowc inspect`: what a spec or a build is made of."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import click
+
+_SIZES = {"operators": "{:,}", "parameters": "{:,}", "macs": "{:,}", "bytes_read": "{:,}", "cache_bytes": "{:,}"}
+
+
+@click.command()
+@click.argument("model", type=click.Path(path_type=Path))
+@click.option("--weights", type=click.Path(path_type=Path), help="Weights, instead of those that a spec names.")
+@click.option("--target", metavar="NAME", default="ort-cpu", help="For a spec: ort-cpu or portable.  [ort-cpu]")
+@click.option("--batch", type=click.IntRange(min=1), default=1, help="Sequences (or images) a run.  [1]")
+@click.option("--sequence", type=click.IntRange(min=1), default=128, help="New tokens of a prefill.  [128]")
+@click.option("--past", type=click.IntRange(min=0), default=128, help="Cached tokens of a decode step.  [128]")
+@click.option("--graph", "graphs", metavar="NAME", multiple=True, help="Show this graph only; repeatable.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object on stdout.")
+def inspect(
+    model: Path, weights: Path | None, target: str, batch: int, sequence: int, past: int, graphs: tuple[str, ...],
+    as_json: bool,
+) -> None:  # fmt: skip
+    r"""Show inputs, outputs, versions, sizes, what each stage costs, and where operators run.
+
+    \b
+    flowc inspect out/model.onnx
+    flowc inspect model.yaml --sequence 512 --graph prefill
+
+    MODEL is a spec, or a build by any of its files. Multiply-adds and bytes are those of one run at the given sizes.
+    """
+    from flowc.survey.facts import facts
+    from flowc.survey.subject import named
+
+    found = facts(named(model, weights, target), {"batch": batch, "sequence": sequence, "past": past})
+    if graphs:
+        found["graphs"] = {k: v for k, v in found["graphs"].items() if k in graphs}
+    if as_json:
+        click.echo(json.dumps(found, ensure_ascii=False))
+        return
+    _tell(found)
+
+
+def _tell(found: dict[str, Any]) -> None:
+    from flowc.cli.check import folded
+
+    versions = ", ".join(f"{k} {v}" for k, v in found["versions"].items())
+    click.echo(f"{found['name']}: {found['kind']} for {found['target']} ({versions})")
+    click.echo(f"weights: {found['weights'] or 'not at hand'}; context: {found['context_length'] or 'not stated'}")
+    for record in found.get("files", ()):
+        click.echo(f"file {record['file']}  {record['bytes']:,} bytes")
+    for phase, graph in found["graphs"].items():
+        sizes = ", ".join(f"{k} {v}" for k, v in found["sizes"].items())
+        click.echo(f"\n{phase} ({sizes})")
+        for direction in ("inputs", "outputs"):
+            for line in folded(graph[direction].items()):
+                click.echo(f"  {direction.removesuffix('s'):6} {line}")
+        for provider, operators in graph.get("placement", {}).items():
+            click.echo(
+                f"  {provider}: {sum(operators.values())} nodes ({', '.join(f'{k} {v}' for k, v in operators.items())})"
+            )
+        rows = [
+            {"stage": "before passes", **graph["before"]},
+            {"stage": "after passes", **graph["after"]},
+            *graph["stages"],
+        ]
+        for line in table(rows):
+            click.echo(f"  {line}")
+
+
+def table(rows: list[dict[str, Any]]) -> list[str]:
+    """Lines of a table: the stage, then its numbers."""
+    cells = [["stage", *_SIZES]] + [[r["stage"], *(f.format(r[k]) for k, f in _SIZES.items())] for r in rows]
+    widths = [max(len(row[i]) for row in cells) for i in range(len(cells[0]))]
+    return [
+        "  ".join([row[0].ljust(widths[0]), *(c.rjust(w) for c, w in zip(row[1:], widths[1:], strict=True))])
+        for row in cells
+    ]

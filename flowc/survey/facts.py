@@ -1,0 +1,102 @@
+"""The facts of a spec or a build: graphs, sizes, versions, costs by stage, where operators run."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, cast
+
+from flowc.ir.cost import Cost, costs, sizes_of
+from flowc.ir.graph import Graph
+from flowc.lowering.targets import target
+from flowc.survey.subject import Named
+
+
+def facts(subject: Named, sizes: Mapping[str, int], *, placement: bool = True) -> dict[str, Any]:
+    """Everything about a spec or a build, as plain values.
+
+    `sizes` are batch, sequence, past and the sizes of a spec's own symbols. Where operators run is asked of
+    onnxruntime, for a build only.
+    """
+    compiled = subject.compiled
+    aim = target(compiled.request.target)
+    found: dict[str, Any] = {
+        "name": compiled.spec.name,
+        "kind": "encoder" if "encode" in compiled.graphs else "decoder",
+        "target": aim.name,
+        "assume": compiled.request.options.assume,
+        "logits": compiled.request.options.logits,
+        "context_length": compiled.context_length,
+        "spec_sha256": compiled.spec.sha256(),
+        "versions": {"opset": aim.opset, "ir": aim.ir_version, "onnxruntime": f">= {aim.min_onnxruntime}"},
+        "weights": compiled.checkpoint.describe() if compiled.checkpoint is not None else None,
+        "sizes": dict(sizes),
+        "graphs": {},
+    }
+    for phase, graph in compiled.graphs.items():
+        before = compiled.expanded[phase]
+        found["graphs"][phase] = {
+            "inputs": {v.name: str(v.type) for v in graph.inputs},
+            "outputs": {o.name: str(o.value.type) for o in graph.outputs},
+            "operators": dict(sorted(Counter(n.op.name for n in graph.nodes).items())),
+            "before": _cost(before, sizes),
+            "after": _cost(graph, sizes),
+            "stages": [asdict(c) for c in stage_costs(graph, sizes)],
+        }
+    if subject.manifest is not None:
+        found["flowc"] = subject.manifest.raw.get("flowc")
+        found["verify"] = subject.manifest.raw.get("verify")
+        found["files"] = _files(subject)
+        for phase, record in subject.manifest.graphs.items():
+            if placement:
+                found["graphs"][phase]["placement"] = placed(subject.manifest.folder / record.file)
+    return found
+
+
+def complete(graph: Graph, sizes: Mapping[str, int]) -> dict[str, int]:
+    """Sizes of all symbols of a graph; a spec's own are 1 where none is given."""
+    known = sizes_of(graph, **{k: v for k, v in sizes.items() if k in ("batch", "sequence", "past")})
+    for value in [*graph.inputs, *(v for n in graph.nodes for v in n.outputs)]:
+        for dim in value.shape:
+            for term in dim.split() if isinstance(dim, str) else ():
+                if term.isidentifier():
+                    known.setdefault(term, sizes.get(term, 1))
+    return known
+
+
+def stage_costs(graph: Graph, sizes: Mapping[str, int]) -> tuple[Cost, ...]:
+    """What each stage of a graph costs at these sizes."""
+    return costs(graph, complete(graph, sizes)).stages
+
+
+def _cost(graph: Graph, sizes: Mapping[str, int]) -> dict[str, int]:
+    total = asdict(costs(graph, complete(graph, sizes)).total)
+    return {k: v for k, v in total.items() if isinstance(v, int)}
+
+
+def _files(subject: Named) -> list[dict[str, Any]]:
+    manifest = subject.manifest
+    if manifest is None:
+        return []
+    records = [*manifest.graphs.values(), *([manifest.data] if manifest.data else []), *manifest.tokenizer]
+    paths = [manifest.folder / r.file for r in records] + [manifest.path]
+    return [{"file": p.name, "bytes": p.stat().st_size} for p in paths if p.is_file()]
+
+
+def placed(file: Path) -> dict[str, dict[str, int]]:
+    """Operators of a graph file as onnxruntime placed them: execution provider, operator, how many."""
+    import onnxruntime as ort
+
+    options = cast("Any", ort.SessionOptions())
+    options.log_severity_level = 3
+    options.add_session_config_entry("session.disable_prepacking", "1")
+    options.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
+    session: Any = cast("Any", ort.InferenceSession)(str(file), options, providers=["CPUExecutionProvider"])
+    found: dict[str, Counter[str]] = {}
+    for part in session.get_provider_graph_assignment_info():
+        for node in part.get_nodes():
+            domain = f"{node.domain}." if node.domain else ""
+            found.setdefault(part.ep_name, Counter())[f"{domain}{node.op_type}"] += 1
+    return {provider: dict(sorted(operators.items())) for provider, operators in found.items()}

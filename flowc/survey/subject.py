@@ -1,0 +1,41 @@
+"""A spec or a finished build, whichever was named, as compiled graphs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from flowc.compile import Compiled, Request, compile_spec
+from flowc.errors import WeightsError
+from flowc.runtime import manifest as manifests
+from flowc.runtime.manifest import Manifest
+from flowc.verify.rebuild import recompile
+
+SPECS = (".yaml", ".yml", ".json")
+
+
+@dataclass(frozen=True, slots=True)
+class Named:
+    """What a path names: graphs, and the manifest when it is a build."""
+
+    path: Path
+    compiled: Compiled
+    manifest: Manifest | None
+
+    @property
+    def is_build(self) -> bool:
+        """Whether files of a build stand behind it."""
+        return self.manifest is not None
+
+
+def named(path: Path, weights: Path | None = None, target: str = "ort-cpu") -> Named:
+    """Read a spec (`.yaml`, `.json`), or a build by any of its files or its folder.
+
+    `weights` and `target` are for a spec; a build knows its own. Raises FlowError with what is wrong.
+    """
+    if not path.exists():
+        raise WeightsError.of("missing-file", f"there is nothing at '{path}'")
+    if path.suffix in SPECS and not path.name.endswith(manifests.SUFFIX):
+        return Named(path, compile_spec(Request(path, weights, target), need_weights=False), None)
+    manifest = manifests.load(path)
+    return Named(path, recompile(manifest, weights), manifest)

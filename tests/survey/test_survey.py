@@ -1,0 +1,132 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner, Result
+
+from flowc.cli import cli
+from tests.oracle_io import ROOT
+
+TINY = ROOT / "examples" / "tiny-llama.yaml"
+
+
+def flowc(*arguments: object) -> Result:
+    return CliRunner().invoke(cli, [str(a) for a in arguments])
+
+
+def answer(*arguments: object) -> Any:
+    result = flowc(*arguments, "--json")
+    assert result.stdout, result.output
+    return json.loads(result.stdout)
+
+
+def spec(folder: Path, old: str, new: str) -> Path:
+    """The tiny Llama with a piece of its text replaced."""
+    text = TINY.read_text()
+    assert old in text
+    path = folder / "model.yaml"
+    path.write_text(text.replace(old, new))
+    return path
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("built")
+    assert flowc("build", TINY, "-o", folder / "model.onnx", "--verify", "off").exit_code == 0
+    return folder / "model.onnx"
+
+
+def test_inspect_counts_what_a_llama_computes() -> None:
+    tokens, hidden, ffn, kv, vocab, layers = 8, 64, 128, 32, 256, 2
+    graph = answer("inspect", TINY, "--sequence", tokens, "--past", 5)["graphs"]["prefill"]
+    projections = hidden * hidden * 2 + hidden * kv * 2 + 3 * hidden * ffn
+    attention = 2 * tokens * hidden
+    assert graph["before"]["macs"] == layers * tokens * (projections + attention) + hidden * vocab
+    parameters = vocab * hidden + layers * (projections + 2 * hidden) + hidden
+    assert graph["before"]["parameters"] == graph["after"]["parameters"] == parameters
+    assert graph["before"]["cache_bytes"] == layers * 2 * kv * 4
+    assert sum(s["macs"] for s in graph["stages"]) == graph["after"]["macs"] < graph["before"]["macs"]
+
+
+def test_inspect_of_a_build_says_where_operators_run(built: Path) -> None:
+    found = answer("inspect", built)
+    assert {f["file"] for f in found["files"]} >= {"model.onnx", "model.onnx.data", "model.flowc.json"}
+    for graph in found["graphs"].values():
+        assert set(graph["placement"]) == {"CPUExecutionProvider"}
+        assert sum(graph["placement"]["CPUExecutionProvider"].values()) > 20
+    shown = flowc("inspect", built, "--graph", "decode").output
+    assert "past_key_values.N.key" in shown
+    assert "\nprefill" not in shown
+
+
+def test_explain_names_fired_passes_and_reasons() -> None:
+    passes = {p["name"]: p for p in answer("explain", TINY)["passes"]}
+    assert passes["fold_rope"]["fired"] == passes["fold_rope"]["candidates"] == 1
+    without = {p["name"]: p for p in answer("explain", TINY, "--no-pass", "fold_rope")["passes"]}
+    assert "fold_rope" not in without
+    assert "fold_rope: fired at 1 of 1" in flowc("explain", TINY).output
+
+
+def test_a_miss_has_its_reason(tmp_path: Path) -> None:
+    endless = spec(tmp_path, "  context_length: 512\n", "")
+    rope = next(p for p in answer("explain", endless)["passes"] if p["name"] == "fold_rope")
+    assert rope["fired"] == 0
+    assert rope["misses"][0]["reason"]
+
+
+def test_the_same_build_does_not_differ(built: Path) -> None:
+    result = flowc("diff", built, built)
+    assert result.exit_code == 0, result.output
+    assert "numbers: the same" in result.output
+
+
+def test_a_model_in_small_parts_is_the_same_graph(tmp_path: Path) -> None:
+    parts = """        - sequence:
+          - residual_save
+          - rms_norm: model.layers.{i}.input_layernorm.weight
+          - self_attn_prefill: model.layers.{i}.self_attn
+          - linear: {weight: 'model.layers.{i}.self_attn.o_proj.weight', out: 64}
+          - residual_add
+          - residual_save
+          - rms_norm: model.layers.{i}.post_attention_layernorm.weight
+          - swiglu: model.layers.{i}.mlp
+          - residual_add
+"""
+    small = spec(tmp_path, "        - llama_decoder: model.layers.{i}\n", parts)
+    levels = {d["level"] for d in answer("diff", TINY, small)["differences"]}
+    assert levels == {"spec"}
+
+
+def test_another_epsilon_differs_down_to_the_numbers(built: Path, tmp_path: Path) -> None:
+    other = spec(tmp_path, "norm_eps: 1e-5", "norm_eps: 0.5")
+    assert flowc("build", other, "-o", tmp_path / "out" / "model.onnx", "--verify", "off").exit_code == 0
+    result = flowc("diff", built, tmp_path / "out" / "model.onnx", "--json")
+    assert result.exit_code == 1
+    found = json.loads(result.stdout)["differences"]
+    in_spec = [d for d in found if d["level"] == "spec"]
+    assert in_spec == [{"level": "spec", "at": "model.norm_eps", "a": "1e-05", "b": "0.5"}]
+    assert any(d["level"] == "graphs" and "llama_decoder" in d["at"] for d in found)
+    assert any(d["level"] == "numbers" for d in found)
+    assert not any(d["level"] == "weights" for d in found)
+
+
+def test_other_weights_are_seen_by_their_hash(tmp_path: Path) -> None:
+    found = answer("diff", TINY, spec(tmp_path, "random: 0", "random: 1"))["differences"]
+    assert {d["level"] for d in found} == {"spec", "weights"}
+    assert any(d["at"] == "model.embed_tokens.weight" and "sha256" in d["a"] for d in found)
+
+
+def test_doctor_finds_both_targets_fit() -> None:
+    found = answer("doctor")
+    assert found["good"]
+    names = {f["name"] for f in found["findings"]}
+    assert {"target ort-cpu", "target portable", "onnxruntime"} <= names
+
+
+def test_nothing_there_is_an_error_with_the_path(tmp_path: Path) -> None:
+    from flowc.cli import main
+
+    assert main(["inspect", str(tmp_path / "missing.yaml")]) == 3
