@@ -70,11 +70,17 @@ def plan(weights: Iterable[Weight], file: str, in_place: InPlace | None = None) 
         layout.size = offset + weight.nbytes
         _register(layout, weight, file, offset, unique)
     for weight in left:
-        if weight.key not in layout.places:
-            whole, start = parts[weight.key]
-            base = layout.places[whole]
-            layout.places[weight.key] = Place(base.file, base.offset + start)
+        _resolve(weight.key, parts, layout)
     return layout
+
+
+def _resolve(key: str, parts: Mapping[str, tuple[str, int]], layout: Layout) -> Place:
+    """The place of a weight; a part lies in its whole, which may be a part itself."""
+    if key not in layout.places:
+        whole, start = parts[key]
+        base = _resolve(whole, parts, layout)
+        layout.places[key] = Place(base.file, base.offset + start)
+    return layout.places[key]
 
 
 def _register(layout: Layout, weight: Weight, file: str, offset: int, wanted: Mapping[str, Weight]) -> None:
