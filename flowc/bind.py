@@ -169,8 +169,10 @@ def _literal(value: object, span: Span) -> Node:
 
 def convert(node: Node, attribute: Attribute, scope: _Scope) -> Any:
     """The Python value of a field; raises _Wrong."""
-    value = _as_type(node, attribute.type, scope)
     facts = attribute.field.metadata
+    if facts["raw"] and isinstance(node, Scalar) and isinstance(node.value, str):
+        return node.value
+    value = _as_type(node, attribute.type, scope)
     for number in value if isinstance(value, tuple) else (value,):  # pyright: ignore[reportUnknownVariableType]
         if isinstance(number, (int, float)) and not isinstance(number, bool):
             if facts["ge"] is not None and number < facts["ge"]:

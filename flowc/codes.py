@@ -6,6 +6,7 @@ CODES: dict[str, str] = {
     "alias": "An alias names an anchor that was not given before it, or one that it lies in itself.",
     "ambiguous-weights": "A folder holds several files of weights, and none of them has the usual name.",
     "assumed-padding": "A batch is padded in a way that the model was built not to handle (--assume).",
+    "bad-custom": "The subgraph of a `custom` stage is not valid, not allowed, or not joined to the flow as it should.",
     "bad-input": "An array does not fit an input of the graph, or cannot be read.",
     "bad-key": "A key of a map is not a text.",
     "bad-logits": "A model's logits hold NaN or infinity, so there is no next token.",

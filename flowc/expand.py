@@ -168,7 +168,7 @@ class Expansion:
         """A tensor of the checkpoint as an expression; see `weight`."""
         if any(isinstance(s, str) for s in sizes):
             raise self.fail("bad-shape", f"{self._what()}: weight '{name}' would need the symbolic shape {list(sizes)}")
-        shape = self._shape(name, tuple(s if isinstance(s, int) else None for s in sizes), self._place(at))
+        shape = self._shape(name, tuple(s if isinstance(s, int) else None for s in sizes), self.place(at))
         if prod(shape) * 4 > MAX_TENSOR_BYTES:
             raise self.fail("too-large", f"{self._what()}: weight '{name}' {list(shape)} is larger than 1 TiB")
         self.names.used.setdefault(name, (shape, self.origin))
@@ -286,7 +286,7 @@ class Expansion:
         if rope is None:
             hint = nearest(name, self.slots.ropes) or "a `rope_tables` stage must come first"
             raise self.fail("undefined-rope", f"{self._what()} uses the rope '{name}', which no stage has made",
-                            self._place(at), hint)  # fmt: skip
+                            self.place(at), hint)  # fmt: skip
         if rope.angles is None:
             if rope.facts is None:
                 raise InternalError(f"the rope '{name}' has neither facts nor angles")
@@ -376,7 +376,8 @@ class Expansion:
             self.problems.error(code, message, place, hint, notes=notes)
         return Failed()
 
-    def _place(self, field_name: str) -> Span | None:
+    def place(self, field_name: str) -> Span | None:
+        """Where a field of the current stage stands in the spec; the stage itself when it does not."""
         bound = self._bound
         return (bound.spans.get(field_name) or bound.span) if bound else None
 

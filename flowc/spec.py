@@ -19,6 +19,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, cast
 
+from flowc.beside import inlined, read_beside
 from flowc.errors import Diagnostics, Span, SpecError, nearest
 from flowc.ir.types import DTYPES, Dim, TensorType
 from flowc.source import ListNode, MapNode, Node, Scalar, plain, read_spec
@@ -90,6 +91,8 @@ class Spec:
     rename: Mapping[str, str]
     expect: Mapping[str, str | int]
     used_symbols: set[str] = field(default_factory=set[str])
+    included: dict[str, str] = field(default_factory=dict[str, str])
+    """Texts of the files beside the spec that stages have read, by the names that the spec gives them."""
 
     def flow(self, phase: Phase) -> ListNode | None:
         """The stages of a phase."""
@@ -115,9 +118,17 @@ class Spec:
             file = file.expanduser()
         return (self.path.parent / file).absolute()
 
+    def read_beside(self, name: str, limit: int) -> str:
+        """The text of a file in the spec's folder or below, of at most `limit` bytes; raises ValueError."""
+        self.included[name] = read_beside(self.path.parent, name, limit)
+        return self.included[name]
+
     def resolved(self) -> dict[str, object]:
-        """The spec as plain values without the path of the weights: what the spec hash is taken of."""
-        value = cast("dict[str, object]", plain(self.root))
+        """The spec as plain values: what the spec hash is taken of.
+
+        It stands for itself: without the path of the weights, and with the texts of the files that its stages read.
+        """
+        value = cast("dict[str, object]", inlined(plain(self.root), self.included))
         weights = value.get("weights")
         if isinstance(weights, dict):
             value["weights"] = {k: v for k, v in cast("dict[str, object]", weights).items() if k != "file"}

@@ -47,13 +47,15 @@ def attr(
     ge: float | None = None,
     gt: float | None = None,
     unit: str = "",
+    raw: bool = False,
 ) -> Any:
     """Declare a field of a stage.
 
     `symbol` names the entry of the spec's `model:` block that stands in when the field is left out; `main` lets the
-    stage be written as `kind: value` with this field alone; `ge` and `gt` bound numbers.
+    stage be written as `kind: value` with this field alone; `ge` and `gt` bound numbers; in a `raw` text nothing is
+    filled in.
     """
-    facts = {"doc": doc, "symbol": symbol, "main": main, "ge": ge, "gt": gt, "unit": unit}
+    facts = {"doc": doc, "symbol": symbol, "main": main, "ge": ge, "gt": gt, "unit": unit, "raw": raw}
     if default is MISSING and symbol is not None:
         return field(kw_only=True, default=None, metadata={**facts, "required": True})
     return field(kw_only=True, default=default, metadata={**facts, "required": default is MISSING})

@@ -154,12 +154,31 @@ class Emitter:
             operands.pop()
         results = [onnx.Value(name=f"{name}:{i}") for i in range(outputs)]
         attrs = [onnx.Attr(k, *_attribute(v)) for k, v in attributes.items() if v is not None]
-        origin = self.node.origin
-        meta = {"flowc.stage": origin.stage}
-        if origin.span is not None:
-            meta["flowc.source"] = str(origin.span)
+        meta = self._provenance()
         self.nodes.append(onnx.Node(domain, op_type, operands, attrs, outputs=results, name=name, metadata_props=meta))
         return results[0] if outputs == 1 else tuple(results)
+
+    def adopt(self, node: onnx.Node) -> None:
+        """Take over a finished ONNX node (its operands are this graph's) under fresh names, nested graphs included."""
+        self._rename(node, f"/{self.node.outputs[0].name.replace('.', '/')}")
+        node.metadata_props.update(self._provenance())
+        self.nodes.append(node)
+
+    def _rename(self, node: onnx.Node, base: str) -> None:
+        node.name = self._fresh(f"{base}/{node.op_type}")
+        for i, value in enumerate(node.outputs):
+            value.name = f"{node.name}:{i}" if value.name else ""
+        for attribute in node.attributes.values():
+            if isinstance(attribute.value, onnx.Graph):
+                for i, value in enumerate(attribute.value.inputs):
+                    value.name = f"{node.name}/{attribute.name}:{i}"
+                for inner in attribute.value:
+                    self._rename(inner, f"{node.name}/{attribute.name}")
+
+    def _provenance(self) -> dict[str, str]:
+        origin = self.node.origin
+        place = {"flowc.source": str(origin.span)} if origin.span is not None else {}
+        return {"flowc.stage": origin.stage, **place}
 
     def bind(self, *values: onnx.Value) -> None:
         """Name the results of the current node: ONNX values in the order of its outputs, typed as the IR says."""

@@ -12,6 +12,7 @@ from flowc.ir.weight import Weight
 from flowc.lowering import (
     emit_attention,
     emit_basic,
+    emit_custom,
     emit_diffusion,
     emit_encoder,
     emit_experts,
@@ -27,6 +28,7 @@ from flowc.lowering.targets import Target
 EMITTER_MODULES = (
     emit_attention,
     emit_basic,
+    emit_custom,
     emit_diffusion,
     emit_group_query,
     emit_encoder,

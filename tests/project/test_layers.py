@@ -12,7 +12,7 @@ import pytest
 
 from tests.oracle_io import ROOT
 
-TEXT = ("flowc.nodes", "flowc.reading", "flowc.read_json", "flowc.read_yaml", "flowc.source")
+TEXT = ("flowc.beside", "flowc.nodes", "flowc.reading", "flowc.read_json", "flowc.read_yaml", "flowc.source")
 STAGES = ("flowc.spec", "flowc.stage", "flowc.stages", "flowc.bind", "flowc.blocks", "flowc.encoder_blocks",
           "flowc.expert_blocks", "flowc.expand")  # fmt: skip
 

@@ -1,0 +1,54 @@
+"""A subgraph in ONNX text form as one operator."""
+
+from __future__ import annotations
+
+import functools
+from dataclasses import dataclass
+from typing import Any
+
+from flowc.ir import onnx_text
+from flowc.ir.op import Array, Op
+from flowc.ir.types import ShapeError, TensorType
+
+
+@dataclass(frozen=True)
+class Custom(Op, name="custom", operands=()):
+    """What the subgraph `text` computes from its inputs, in the order in which it declares them.
+
+    Its meaning is onnx's reference evaluator; for a text with operators of onnxruntime's own, which onnx does not
+    know, onnxruntime's.
+    """
+
+    text: str
+
+    def infer(self, *types: TensorType) -> tuple[TensorType, ...]:
+        try:
+            return onnx_text.results(self.text, types)
+        except onnx_text.BadText as error:
+            raise ShapeError(str(error)) from None
+
+    def reference(self, *arrays: Array) -> tuple[Array, ...]:
+        graph = onnx_text.parse(self.text)
+        results = _evaluator(self.text)({v.name: a for v, a in zip(graph.input, arrays, strict=True)})
+        for value, array in zip(graph.output, results, strict=True):
+            want = onnx_text.declared(value)
+            sizes = [n for n, d in zip(array.shape, want.shape, strict=False) if isinstance(d, int) and n != d]
+            if array.ndim != want.rank or sizes or array.dtype.name != want.dtype:
+                found = TensorType(array.dtype.name, array.shape)
+                raise ShapeError(f"the subgraph's output '{value.name}' is declared {want}, and is {found}")
+        return tuple(results)
+
+
+@functools.lru_cache(maxsize=16)
+def _evaluator(text: str) -> Any:
+    """A function from named inputs to the list of outputs."""
+    model: Any = onnx_text.model(text)
+    if onnx_text.uses_contrib(text):
+        import onnxruntime
+
+        runtime: Any = onnxruntime
+        session = runtime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+        return functools.partial(session.run, None)
+    from onnx.reference import ReferenceEvaluator
+
+    return functools.partial(ReferenceEvaluator(model).run, None)
