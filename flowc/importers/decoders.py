@@ -94,20 +94,26 @@ def plain_decoder(
     *,
     tied: bool,
     ropes: Sequence[dict[str, Any]] | None = None,
+    partial: bool = False,
     gemma: bool = False,
     softcap: float | None = None,
     root: str = "model.",
 ) -> Family:
     """Embedding, ropes, layers, a final RMSNorm and the head: what most families are around their layers.
 
-    `ropes` are the fields of `rope_tables` stages, by default the one that the configuration states. `gemma` scales the
-    embedding and has 1 + weight in the norm; `root` stands before the names of all tensors but the head's.
+    `ropes` are the fields of `rope_tables` stages, by default the one that the configuration states; without `partial`
+    the family's class turns whole heads. `gemma` scales the embedding and has 1 + weight in the norm; `root` stands
+    before the names of all tensors but the head's.
     """
     unused = spare_tensors(shapes)
+    ropes = ropes or (rope_stage(config, symbols["head_dim"]),)
+    if not partial and any("rotary_dim" in rope for rope in ropes):
+        where = "partial_rotary_factor" if config.has("partial_rotary_factor") else "rope_parameters"
+        config.refuse(where, "this family turns whole heads")
     flow: list[Any] = [
         embedding(root),
         *(["embed_scale"] if gemma else []),
-        *({"rope_tables": fields} for fields in ropes or (rope_stage(config, symbols["head_dim"]),)),
+        *({"rope_tables": fields} for fields in ropes),
         layers,
         {"gemma_rms_norm" if gemma else "rms_norm": {"weight": f"{root}norm.weight"}},
         "gather_last_token",

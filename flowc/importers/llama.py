@@ -65,8 +65,6 @@ def smollm3(config: Config, shapes: Shapes) -> Family:
     config.skip("sliding_window")
     usual = [SLIDING if window is not None and not turn else FULL for turn in turns]
     types = layer_types(config, usual)
-    if not config.bool("use_sliding_window"):
-        types = [FULL] * count
     per_layer(symbols, layer, "rope", ["rope" if turn else None for turn in turns], "rope")
     per_layer(symbols, layer, "window", windows(config, types, window), None)
     return plain_decoder(config, shapes, symbols, repeat({"llama_decoder": layer}), tied=True)

@@ -26,4 +26,4 @@ def phi3(config: Config, shapes: Shapes) -> Family:
     window = config.int("sliding_window", None)
     if window is not None:
         layer["window"] = window
-    return plain_decoder(config, shapes, symbols, repeat({"phi3_decoder": layer}), tied=False)
+    return plain_decoder(config, shapes, symbols, repeat({"phi3_decoder": layer}), tied=False, partial=True)

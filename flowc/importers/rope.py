@@ -78,7 +78,7 @@ def rope_stage(
 def _scaling(config: Config, stage: dict[str, Any], kind: str, found: Mapping[str, Any], where: str) -> None:
     length = config.int("max_position_embeddings", 0)
     top = config.get("original_max_position_embeddings")
-    original = int(found.get("original_max_position_embeddings") or top or length)
+    original = int(top or found.get("original_max_position_embeddings") or length)
     factor = found.get("factor")
     if kind == "dynamic":
         stage["original_length"] = length

@@ -37,6 +37,7 @@ REFUSED: list[tuple[str, dict[str, Any]]] = [
     ("llama_mha", {"rope_parameters": {"rope_type": "ntk", "rope_theta": 1e4}}),
     ("llama_mha", {"rope_parameters": {"rope_type": "linear", "factor": 2.0, "rope_theta": 1e4, "surprise": 1}}),
     ("llama_mha", {"attention_multiplier": 0.5}),
+    ("llama_mha", {"partial_rotary_factor": 0.5}),
     ("mistral_swa", {"attention_bias": True}),
     ("mistral_swa", {"attention_sinks": True}),
     ("qwen2_swa_yarn", {"layer_types": ["full_attention", "chunked_attention", "full_attention"]}),
@@ -63,6 +64,7 @@ REFUSED: list[tuple[str, dict[str, Any]]] = [
     ("phi3_full_rotary", {"lm_head_bias": True}),
     ("phi3_full_rotary", {"rope_parameters": {"rope_type": "dynamic_ntk", "rope_theta": 1e4}}),
     ("phi3_full_rotary", {"mup_width_multiplier": 8.0}),
+    ("smollm3_nope", {"layer_types": ["full_attention", "sliding_attention"] * 2, "sliding_window": 5}),
     ("smollm3_nope", {"no_rope_layers": [1, 0]}),
     ("smollm3_nope", {"no_rope_layers": [1, 2, 1, 1]}),
 ]
