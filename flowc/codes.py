@@ -49,6 +49,7 @@ CODES: dict[str, str] = {
     "missing-key": "A spec lacks a key that it needs.",
     "missing-provider": "The onnxruntime on this machine lacks an execution provider.",
     "missing-tensor": "A tensor is not in the weights.",
+    "missing-tool": "A Python package that the command needs is not installed.",
     "missing-weight": "A stage needs a tensor that the weights do not have.",
     "multi-document": "A YAML file holds more than one document.",
     "no-memory": "The machine has too little memory.",
@@ -92,8 +93,9 @@ CODES: dict[str, str] = {
     "unused-symbol": "Nothing reads an entry of `model:`.",
     "unused-weights": "The weights hold tensors that no stage uses.",
     "usage": "The command line is wrong.",
-    "wrong-phase": "A stage, or a flow, stands in a phase where it makes no sense.",
     "wrong-numbers": "A built graph does not give what its spec means.",
+    "wrong-phase": "A stage, or a flow, stands in a phase where it makes no sense.",
+    "wrong-place": "A graph reads a weight elsewhere than where the data file holds it.",
     "wrong-ports": "A built graph has other inputs or outputs than its spec means.",
     "yaml": "A file is not valid YAML 1.2.",
 }

@@ -75,7 +75,7 @@ def compile_spec(
     problems = Diagnostics()
     spec = load(request.spec)
     phases = _phases(spec, request.graphs)
-    chosen = target(request.target)
+    target(request.target)  # an unknown one is told before all else
     checkpoint, names = None, Names(None)
     names.hints = hints or {}
     try:

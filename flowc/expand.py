@@ -59,6 +59,8 @@ class Names:
     def __init__(self, shapes: Mapping[str, tuple[int, ...]] | None) -> None:
         self.shapes = shapes
         """None when there is no checkpoint: every tensor is believed to exist as declared."""
+        self.hints: Mapping[str, tuple[int, ...]] = {}
+        """Shapes from elsewhere, for where neither a checkpoint nor the spec gives them."""
         self.unreadable = False
         """Whether there should be a checkpoint: what it would tell is then not asked of the spec."""
         self.used: dict[str, tuple[tuple[int, ...], Origin]] = {}
@@ -202,6 +204,8 @@ class Expansion:
             note = (f"stage '{origin.kind}' takes it as {list(shape)}", origin.span)
             message = f"{self._what()} takes the weight '{name}' as {_shape_text(sizes)}, and another stage differently"
             raise self.fail("conflicting-shapes", message, span, notes=(note,))
+        if None in sizes and _fits(self.names.hints.get(name, ()), sizes):
+            return self.names.hints[name]
         if None in sizes and self.names.unreadable:
             raise Failed
         if None in sizes:
@@ -213,7 +217,8 @@ class Expansion:
 
     def has_weight(self, name: str) -> bool:
         """Whether the checkpoint holds a tensor; True when there is no checkpoint to ask."""
-        return self.names.shapes is None or name in self.names.shapes
+        known = self.names.hints or None if self.names.shapes is None else self.names.shapes
+        return known is None or name in known
 
     def size_of(self, name: str, axis: int) -> int | None:
         """Size of a tensor's axis as the file has it; None when there is no file or no such tensor."""

@@ -18,6 +18,9 @@ OPERATOR_TOLERANCE = 1e-5
 DEEP = 200
 """Operators of a graph from which on the allowed error of its outputs grows, with the root of their number."""
 
+NARROW = 16
+"""Rows of fewer numbers say nothing about their scale; there it is that of the whole array."""
+
 OUTPUT_FLOOR = 1.0
 """What a row of an output counts for at least: errors travel, and small numbers inherit those of large ones."""
 
@@ -81,7 +84,8 @@ def compare(
         return Deviation(name, float("inf"), 0.0, "the reference is not finite")
     wanted = np.where(where, expected.astype(np.float64), 0.0)
     error = np.abs(np.where(where, found.astype(np.float64), 0.0) - wanted)
-    rows = np.abs(wanted).max(axis=-1, keepdims=True, initial=0.0) if wanted.ndim else np.abs(wanted)
+    wide = wanted.ndim > 0 and wanted.shape[-1] >= NARROW
+    rows = np.abs(wanted).max(axis=-1 if wide else None, keepdims=True, initial=0.0)
     floor = OPERATOR_FLOOR * float(rows.max(initial=0.0)) if operator else OUTPUT_FLOOR
     allowed = np.broadcast_to(tolerance * np.maximum(rows, floor), error.shape)
     if not error.any():

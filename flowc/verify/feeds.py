@@ -17,6 +17,7 @@ from flowc.compile import Compiled
 from flowc.ir.graph import Graph, Value
 from flowc.ir.ops.gather import Gather
 from flowc.ir.ops.rope import RopeAngles
+from flowc.ir.ops.vision import Patches
 from flowc.ir.types import BATCH, PAST, SEQUENCE, TOTAL, Dim, TensorType
 from flowc.spec import Phase
 
@@ -79,6 +80,12 @@ class Feeder:
                 self._ports.setdefault(value.name, self._port(graph, value))
         free = sorted({t for p in self._ports.values() for d in p.kind.shape for t in _terms(d)})
         self._free = {name: _FREE_SIZE + i for i, name in enumerate(free)}
+        for graph in compiled.graphs.values():
+            for node in graph.nodes:
+                if isinstance(node.op, Patches) and node.inputs[0] is not None:
+                    # Two patches and a bit by three and a bit: what fills no patch is left out.
+                    rows, columns = (str(d) for d in node.inputs[0].shape[2:])
+                    self._free |= {rows: 2 * node.op.height + 1, columns: 3 * node.op.width + 1}
 
     def _port(self, graph: Graph, value: Value) -> _Port:
         names = {public: name for name, public in self._public.items()}

@@ -17,12 +17,12 @@ from typing import Any
 
 import numpy as np
 
+from flowc.compile import pass_context
 from flowc.errors import Span
 from flowc.ir.graph import Graph, Node, Value
 from flowc.ir.interpret import interpret
 from flowc.ir.weight import Read
-from flowc.lowering.targets import target
-from flowc.passes.pipeline import Context, run
+from flowc.passes.pipeline import run
 from flowc.verify.compare import OPERATOR_TOLERANCE, Deviation, compare
 from flowc.verify.feeds import Call
 from flowc.verify.subject import Subject
@@ -107,7 +107,7 @@ def operators(
 
 def wrong_lowering(subject: Subject, call: Call) -> Location | None:
     """The first operator whose ONNX form does not do what it means."""
-    graph = subject.compiled.graphs[call.phase]
+    graph = subject.graphs[call.phase]
     inner = subject.inner(call, set(names_in_file(graph).values()))
     before = 0.0
     for node, deviation in operators(graph, call, inner, subject.read):
@@ -139,10 +139,8 @@ def source_in_file(file: Path, stage: str) -> str:
 def after_each_pass(subject: Subject, phase: Any) -> dict[str, Graph]:
     """The graph after each pass that changed it, in order."""
     compiled = subject.compiled
-    request = compiled.request
-    context = Context(target(request.target), request.options.assume, compiled.context_length)
     steps: dict[str, Graph] = {}
-    run(compiled.expanded[phase], context, request.skip_passes, steps.__setitem__)
+    run(compiled.expanded[phase], pass_context(compiled), compiled.request.skip_passes, steps.__setitem__)
     return steps
 
 

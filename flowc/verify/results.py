@@ -30,6 +30,8 @@ class Check:
     detail: str = ""
     worst: Deviation | None = None
     location: Location | None = None
+    stage: str = ""
+    """The stage at fault, where it is known without a location."""
 
     def as_json(self) -> dict[str, Any]:
         """Plain values; without numbers that another machine would give otherwise, unless something is wrong."""
@@ -39,6 +41,8 @@ class Check:
         if self.worst is not None:
             error = self.worst.error if isfinite(self.worst.error) else "inf"
             out |= {"value": self.worst.name, "error": error, "allowed": self.worst.allowed}
+        if self.stage:
+            out["stage"] = self.stage
         if self.location is not None:
             out["first_wrong"] = self.location.as_json()
         return out
@@ -51,19 +55,35 @@ class Checks:
     subject: Subject
     done: list[Check] = field(default_factory=list[Check])
     problems: Diagnostics = field(default_factory=Diagnostics)
+    first_wrong: Call | None = None
+    """The first call that gave wrong numbers."""
     _blamed: set[str] = field(default_factory=set[str])
 
     def passed(self, name: str, graph: str = "", detail: str = "", worst: Deviation | None = None) -> None:
         """Note a check that held."""
         self.done.append(Check(name, graph, True, detail, worst))
 
-    def failed(
-        self, name: str, graph: str, code: str, message: str, worst: Deviation | None = None,
+    def fail(
+        self, code: str, name: str, graph: str, message: str, worst: Deviation | None = None,
         location: Location | None = None, span: Span | None = None,
+        stage: str = "",
     ) -> None:  # fmt: skip
         """Note a check that did not hold."""
-        self.done.append(Check(name, graph, False, message, worst, location))
+        self.done.append(Check(name, graph, False, message, worst, location, stage))
         self.problems.error(code, message, span, kind=CheckFailed)
+
+    @property
+    def failures(self) -> list[Check]:
+        """The checks that did not hold."""
+        return [c for c in self.done if not c.passed]
+
+    def render(self) -> str:
+        """What is wrong, as text; empty when nothing is."""
+        try:
+            self.problems.raise_if_any()
+        except CheckFailed as error:
+            return error.render()
+        return ""
 
     def stop_if_any(self) -> None:
         """Raise CheckFailed when a check so far did not hold."""
@@ -97,9 +117,7 @@ class Checks:
             if not deviation.good:
                 message = f"the {call.phase} graph gives wrong numbers ({call.label})"
                 found = place(self.subject, call, node, deviation, before, "its lowering is not what it means")
-                self.failed(
-                    "operators", call.phase, "wrong-numbers", f"{message}: {found}", deviation, found, found.span
-                )
+                self.fail("wrong-numbers", "operators", call.phase, f"{message}: {found}", deviation, found, found.span)
                 return
             before = max(before, deviation.error)
         worst = max((d for _, d in compared), key=lambda d: d.ratio, default=None)
@@ -107,13 +125,14 @@ class Checks:
 
     def _wrong(self, call: Call, name: str, message: str, worst: Deviation | None = None) -> None:
         """Note wrong numbers; the first failure of a graph is traced to its stage."""
+        self.first_wrong = self.first_wrong or call
         location = None
         if call.phase not in self._blamed:
             self._blamed.add(call.phase)
             location = locate(self.subject, call)
         if location is not None:
             message = f"{message}; {location}"
-        self.failed(name, call.phase, "wrong-numbers", message, worst, location, location.span if location else None)
+        self.fail("wrong-numbers", name, call.phase, message, worst, location, location.span if location else None)
 
     def alone(self, call: Call, found: Mapping[str, Array], row: int) -> None:
         """A row of a batch gives what it gives alone, without its padding."""

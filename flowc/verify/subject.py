@@ -37,14 +37,19 @@ class Subject:
         self.read: Read = read or cast("Any", compiled.checkpoint).read
         self.feeder = Feeder(compiled)
 
-    @functools.cached_property
+    @property
+    def graphs(self) -> Mapping[Phase, Graph]:
+        """What was lowered: the graphs after the passes."""
+        return self.compiled.graphs
+
+    @property
     def meanings(self) -> Mapping[Phase, Graph]:
         """What each graph is held to: the spec's meaning, before any pass."""
         return self.compiled.expanded
 
     def tolerance(self, phase: Phase) -> float:
         """Allowed error of a graph's outputs; see `compare`."""
-        nodes = self.compiled.graphs[phase].nodes
+        nodes = self.graphs[phase].nodes
         return tolerance_of(len(nodes), amplified=any(isinstance(node.op, DeltaScan) for node in nodes))
 
     def session(self, phase: Phase) -> InferenceSession:

@@ -1,0 +1,118 @@
+"""`flowc verify`: is a built model what its spec means?"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+if TYPE_CHECKING:
+    from flowc.verify.results import Check, Checks
+
+
+@click.command()
+@click.argument("model", type=click.Path(path_type=Path))
+@click.option("--weights", type=click.Path(path_type=Path), help="The original weights, to check the data file too.")
+@click.option(
+    "--against",
+    type=click.Path(path_type=Path),
+    help="A reference from outside: arrays in an .npz, or a HuggingFace folder (needs the extra `parity`).",
+)
+@click.option("--tolerance", type=float, help="Allowed error of --against, absolute.  [1e-4]")
+@click.option("--bisect-passes", is_flag=True, help="Name the pass that makes a wrong graph wrong, by building again.")
+@click.option(
+    "--memory", metavar="GB", type=click.FloatRange(min=0.1), default=4.0, help="What one comparison may take.  [4]"
+)
+@click.option("--json", "as_json", is_flag=True, help="One JSON object on stdout.")
+@click.pass_context
+def verify(
+    context: click.Context,
+    model: Path,
+    weights: Path | None,
+    against: Path | None,
+    tolerance: float | None,
+    bisect_passes: bool,
+    memory: float,
+    as_json: bool,
+) -> None:
+    r"""Check a built model against what its spec means: files, numbers, caches, padding.
+
+    \b
+    flowc verify out/model.onnx
+    flowc verify out/model.onnx --weights SmolLM2-135M-Instruct.Q4_1.gguf
+    flowc verify out/model.onnx --against reference.npz
+
+    MODEL is any graph, the manifest, or their folder. Exit code 1 when something is wrong; the first stage that gives
+    wrong numbers is named with its place in the spec.
+    """
+    from flowc.runtime import manifest as manifests
+    from flowc.verify.against import check_against
+    from flowc.verify.bisect import bisect
+    from flowc.verify.full import verify as run
+    from flowc.verify.rebuild import recompile
+
+    manifest = manifests.load(model)
+    compiled = recompile(manifest, weights)
+    checks = run(manifest, compiled, int(memory * 1e9))
+    if against is not None:
+        check_against(checks, against, tolerance)
+    found = bisect(checks) if bisect_passes and checks.failures else None
+    if as_json:
+        click.echo(json.dumps(_facts(manifest, checks, found), ensure_ascii=False))
+    else:
+        _tell(checks, found, _reference(compiled.checkpoint))
+    if checks.failures:
+        context.exit(1)
+
+
+def _facts(manifest: Any, checks: Checks, found: str | None) -> dict[str, Any]:
+    files = [str(manifest.folder / record.file) for record in manifest.graphs.values()]
+    graphs = {phase: {"file": record.file, "sha256": record.sha256} for phase, record in manifest.graphs.items()}
+    facts: dict[str, Any] = {
+        "files": files,
+        "graphs": graphs,
+        "checks": checks.as_json(),
+        "passed": not checks.failures,
+    }
+    facts["reference"] = _reference(checks.subject.compiled.checkpoint)
+    if found is not None:
+        facts["pass"] = found
+    return facts
+
+
+def _reference(checkpoint: Any) -> str:
+    return checkpoint.describe() if checkpoint is not None else "the data file itself (give the original: --weights)"
+
+
+def _tell(checks: Checks, found: str | None, reference: str) -> None:
+    for alike in _grouped(checks.done):
+        click.echo(_line(alike))
+    click.echo(f"weights: {reference}")
+    if found is not None:
+        click.echo(f"pass: {found}")
+    if checks.failures:
+        click.echo(checks.render(), err=True)
+
+
+def _grouped(done: list[Check]) -> list[list[Check]]:
+    """Checks that held, those of one kind and graph together; each that did not, alone."""
+    groups: dict[object, list[Check]] = {}
+    for number, check in enumerate(done):
+        key = (check.name, check.graph) if check.passed and check.name != "skipped" else number
+        groups.setdefault(key, []).append(check)
+    return list(groups.values())
+
+
+def _line(alike: list[Check]) -> str:
+    first = alike[0]
+    measured = [c for c in alike if c.worst is not None]
+    detail, error = first.detail, ""
+    if first.passed and len(alike) > 1:
+        detail = f"{len(alike)} times"
+    if first.passed and measured:
+        worst = max((c.worst for c in measured if c.worst), key=lambda d: d.ratio)
+        error = f", worst error {worst.error:.1e} of {worst.allowed:.1e}"
+    mark = "ok  " if first.passed else "FAIL"
+    return f"{mark} {first.name:9} {first.graph:8} {detail}{error}".rstrip()

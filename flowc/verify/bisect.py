@@ -1,0 +1,60 @@
+"""`--bisect-passes`: the pass without which a wrong graph is right, by building it again with fewer passes."""
+
+from __future__ import annotations
+
+import tempfile
+from dataclasses import replace
+from pathlib import Path
+
+from flowc.build import build, graph_file
+from flowc.compile import compile_spec
+from flowc.errors import FlowError, InternalError, SpecError
+from flowc.passes.pipeline import PIPELINE
+from flowc.verify.feeds import Call
+from flowc.verify.rebuild import spec_file
+from flowc.verify.results import Checks
+from flowc.verify.subject import Subject
+
+
+def bisect(checks: Checks) -> str:
+    """The culprit in words: a pass, or what comes before or after all of them.
+
+    Builds the failing graph with the first pass, the first two, ... in a binary search, and runs the call that failed.
+    """
+    subject = checks.subject
+    if subject.compiled.checkpoint is None:
+        raise SpecError.of("no-weights", "--bisect-passes builds the model again: name its weights with --weights")
+    call = checks.first_wrong
+    if call is None:
+        return "no graph gives wrong numbers, so no pass is to blame"
+    names = [p.__name__ for p in PIPELINE if p.__name__ not in subject.compiled.request.skip_passes]
+    if not _wrong(subject, call, names):
+        return "none: built again, the graph is right; the files are not what this flowc builds"
+    if _wrong(subject, call, []):
+        return "none: wrong without any pass, so the lowering is to blame"
+    good, bad = 0, len(names)
+    while bad - good > 1:
+        middle = (good + bad) // 2
+        if _wrong(subject, call, names[:middle]):
+            bad = middle
+        else:
+            good = middle
+    return names[bad - 1]
+
+
+def _wrong(subject: Subject, call: Call, passes: list[str]) -> bool:
+    """Whether the graph of a call goes wrong when only these passes run."""
+    asked = subject.compiled.request
+    skipped = tuple(p.__name__ for p in PIPELINE if p.__name__ not in passes)
+    with tempfile.TemporaryDirectory() as folder:
+        out = Path(folder) / "model.onnx"
+        spec = spec_file(subject.compiled.spec.resolved(), Path(folder))
+        request = replace(asked, spec=spec, graphs=(call.phase,), skip_passes=skipped)
+        try:
+            compiled = compile_spec(request)
+            build(compiled, out, verify="off")
+            again = Subject(compiled, {call.phase: Path(folder) / graph_file(out, call.phase)})
+            differences = again.outputs_differ(call, again.run(call), subject.reference(call))
+        except (FlowError, InternalError):
+            return True
+    return not all(d.good for d in differences)

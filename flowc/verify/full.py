@@ -1,0 +1,207 @@
+"""`flowc verify`: everything that can be checked without a second opinion.
+
+files       every file of the manifest has its recorded hash, the data file whole
+weights     the data file holds, bit by bit, what the weights give; every graph reads them where they lie
+load        each graph loads in onnxruntime with the inputs and outputs that the IR declares
+operators   each operator of each graph does what it means, fed with the numbers of onnxruntime
+numbers     each graph gives what the interpreter gives, on inputs that bite (see `scenarios`)
+pair        prefill and decode give what unified gives
+step        decode(N) is the last row of prefill(N + 1)
+alone       a padded row gives what it gives alone
+finite      no NaN and no infinity, also where nothing is specified
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from flowc.compile import Compiled
+from flowc.ir.types import SEQUENCE
+from flowc.runtime import manifest as manifests
+from flowc.runtime.manifest import Manifest
+from flowc.verify.feeds import Array, Arrays, Call
+from flowc.verify.files import check_files, check_ports
+from flowc.verify.locate import names_in_file, operators
+from flowc.verify.rebuild import subject_of
+from flowc.verify.results import Checks
+from flowc.verify.scenarios import (
+    Facts,
+    Scenario,
+    decoder_scenarios,
+    encoder_scenarios,
+    memory_of,
+    shortened,
+)
+from flowc.verify.stored import check_places, check_weights
+
+MEMORY = 4 << 30
+"""Bytes that a call may take in the interpreter before its prompt is replaced by a made-up past, or left out."""
+
+
+def check(manifest: Path, compiled: Compiled) -> list[dict[str, Any]]:
+    """The checks as `flowc build --verify full` runs them. Raises CheckFailed with everything that is wrong."""
+    checks = verify(manifests.load(manifest), compiled)
+    checks.stop_if_any()
+    return checks.as_json()
+
+
+@np.errstate(all="ignore")  # a broken model's numbers are judged, not warned about
+def verify(manifest: Manifest, compiled: Compiled, memory: int = MEMORY) -> Checks:
+    """Check a build against its compiled form; what is wrong stands in the result."""
+    checks = Checks(subject_of(manifest, compiled))
+    check_files(manifest.path, checks, whole=True)
+    if not all((manifest.folder / record.file).is_file() for record in manifest.graphs.values()):
+        return checks
+    if manifest.data is not None and not manifest.raw.get("in_place"):
+        check_places(checks, manifest.data.file)
+        if compiled.checkpoint is not None and not _truncated(manifest):
+            check_weights(checks, manifest.folder, manifest.data.file)
+    check_ports(checks.subject, checks)
+    if any(not c.passed and c.name in ("load", "ports") for c in checks.done) or _truncated(manifest):
+        return checks
+    _Full(checks, memory).run()
+    return checks
+
+
+def _truncated(manifest: Manifest) -> bool:
+    data = manifest.data
+    if data is None:
+        return False
+    path = manifest.folder / data.file
+    return not path.is_file() or (data.bytes is not None and path.stat().st_size < data.bytes)
+
+
+class _Full:
+    """Runs the scenarios through the graphs."""
+
+    def __init__(self, checks: Checks, memory: int) -> None:
+        self.checks = checks
+        self.subject = checks.subject
+        self.feeder = checks.subject.feeder
+        self.compiled = checks.subject.compiled
+        self.phases = self.subject.graphs
+        self.facts = Facts.of(self.compiled)
+        self.memory = memory
+        self.swept: set[str] = set()
+
+    def run(self) -> None:
+        if "encode" in self.phases:
+            tokens, padded = self.feeder.takes_tokens, self.feeder.takes_mask
+            for scenario in encoder_scenarios(self.compiled, self.facts, tokens=tokens, padded=padded):
+                if self._affordable("encode", scenario):
+                    self.encode(scenario)
+        else:
+            for scenario in decoder_scenarios(self.compiled, self.facts):
+                self.decode(scenario)
+
+    def _affordable(self, phase: Any, scenario: Scenario) -> bool:
+        needed = memory_of(self.phases[phase], len(scenario.mask), scenario.mask.shape[1], scenario.past)
+        if needed <= self.memory:
+            return True
+        self.checks.passed("skipped", phase, f"{scenario.name}: needs about {needed / 1e9:.1f} GB")
+        return False
+
+    def one(self, call: Call) -> dict[str, Array]:
+        """A call with all checks that need nothing else: numbers, and once per graph each operator."""
+        found = self.subject.run(call)
+        self.checks.finite(call, found)
+        self.checks.against(call, found, self.subject.reference(call), "numbers")
+        if call.phase not in self.swept:
+            self.swept.add(call.phase)
+            graph = self.phases[call.phase]
+            inner = self.subject.inner(call, set(names_in_file(graph).values()))
+            self.checks.operators(call, list(operators(graph, call, inner, self.subject.read)))
+        return found
+
+    # Encoders
+
+    def encode(self, scenario: Scenario) -> None:
+        rows, columns = scenario.mask.shape
+        call = self.feeder.call(scenario.name, "encode", self.feeder.draw(rows, columns, scenario.seed), scenario.mask)
+        found = self.one(call)
+        for row in range(1, rows):
+            # An encoder counts positions by columns (HF), so padding in front of a row moves it.
+            if scenario.mask[row, 0]:
+                self.checks.alone(call, found, row)
+
+    # Decoders
+
+    def decode(self, scenario: Scenario) -> None:
+        """A prompt through prefill and unified, then each step through decode (or unified) over one cache."""
+        rows = len(scenario.mask)
+        first = "prefill" if "prefill" in self.phases else "unified"
+        if not scenario.past and (first not in self.phases or not self._affordable(first, scenario)):
+            scenario = shortened(scenario, scenario.mask.shape[1] + 4)
+        if scenario.past and not ({"decode", "unified"} & set(self.phases)):
+            return
+        later = "unified" if "unified" in self.phases else "decode"
+        if scenario.past and not self._affordable(later, scenario):
+            return
+        drawn = self.feeder.draw(rows, scenario.columns, scenario.seed)
+        mask = np.concatenate([np.ones((rows, scenario.past), np.int64), scenario.mask], axis=1)
+        past: Mapping[str, Array] = {}
+        if scenario.past:
+            past = self.feeder.made_up_past(later, rows, scenario.past, scenario.seed)
+            past = self._continue(scenario, drawn, mask, scenario.past, past)
+        else:
+            past = self._begin(scenario, drawn, mask)
+        for step in scenario.steps:
+            if not past:
+                return
+            start = mask.shape[1]
+            mask = np.concatenate([mask, step], axis=1)
+            past = self._continue(scenario, drawn, mask, start, past)
+
+    def _begin(self, scenario: Scenario, drawn: Mapping[str, Array], mask: Array) -> dict[str, Array]:
+        """The prompt: prefill, unified, and each row alone. Returns the cache."""
+        found: dict[str, dict[str, Array]] = {}
+        last: Call | None = None
+        for phase in ("prefill", "unified"):
+            if phase in self.phases:
+                last = self.feeder.call(scenario.name, phase, drawn, mask)
+                found[phase] = self.one(last)
+                longest = int(mask.sum(axis=1).max())
+                for row in range(len(mask)):
+                    padded = mask[row].sum() < mask.shape[1]
+                    if padded and not self.facts.switch_between(int(mask[row].sum()), longest):
+                        self.checks.alone(last, found[phase], row)
+        if len(found) == 2 and last is not None:
+            self.checks.against(last, found["unified"], found["prefill"], "pair", f"{scenario.name}: prefill = unified")
+        return self.feeder.past_of(next(iter(found.values()))) if found else {}
+
+    def _continue(
+        self, scenario: Scenario, drawn: Mapping[str, Array], mask: Array, start: int, past: Mapping[str, Array]
+    ) -> dict[str, Array]:
+        """New tokens over a cache. Returns the longer cache."""
+        new = mask.shape[1] - start
+        label = f"{scenario.name}, {new} over {start}"
+        found: dict[str, dict[str, Array]] = {}
+        call: Call | None = None
+        for phase in ("decode", "unified"):
+            if phase in self.phases and (phase == "unified" or new == 1):
+                call = self.feeder.call(label, phase, drawn, mask, start, past)
+                found[phase] = self.one(call)
+        if call is None:
+            return {}
+        if len(found) == 2:
+            self.checks.against(call, found["unified"], found["decode"], "pair", f"{label}: decode = unified")
+        results = next(iter(found.values()))
+        if new == 1 and not scenario.past:
+            self._step(scenario, drawn, mask, call, results)
+        return self.feeder.past_of(results)
+
+    def _step(self, scenario: Scenario, drawn: Mapping[str, Array], mask: Array, call: Call, found: Arrays) -> None:
+        """decode(N) = the last row of prefill(N + 1); not where a rope changes its tables in between."""
+        begun, longest = (int(m.sum(axis=1).max()) for m in (scenario.mask, mask))
+        if "prefill" not in self.phases or self.facts.switch_between(begun, longest):
+            return
+        if self.compiled.request.options.assume == "right-padding" and not mask.all():
+            return
+        whole = self.subject.run(self.feeder.call(call.label, "prefill", drawn, mask))
+        kinds = {o.name: o.value.type for o in self.subject.meanings["prefill"].outputs}
+        last = {n: a[:, -1:] if kinds[n].shape[1:2] == (SEQUENCE,) else a for n, a in whole.items()}
+        self.checks.against(call, found, last, "step", f"{call.label}: decode(N) = last of prefill(N + 1)")

@@ -1,0 +1,185 @@
+"""From a finished build back to its compiled form, by nothing but its manifest.
+
+The manifest holds the resolved spec and every option that decides the graphs, so compiling it again gives the IR that
+the files were made of. The weights come, in this order, from
+
+    --weights PATH          the original checkpoint
+    the seed in the spec    for `weights: {random: ...}`
+    the folder              for a build with --in-place, whose weights lie beside it
+    the build's data file   when nothing else is there: then the graphs are checked, but not how the data file was made
+"""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+
+from flowc.compile import Compiled, Request, compile_spec
+from flowc.errors import CheckFailed, FlowError, WeightsError
+from flowc.expand import Options
+from flowc.ir.graph import Graph, Node, Value
+from flowc.ir.weight import Read, Weight
+from flowc.lowering.data import Layout, lies_in_graph, plan
+from flowc.runtime.manifest import Manifest
+from flowc.spec import Phase
+from flowc.verify.subject import Subject
+
+Array = np.ndarray[Any, np.dtype[Any]]
+
+
+@dataclass(frozen=True)
+class Stored(Weight):
+    """A weight as the build's data file holds it."""
+
+    of: Weight
+    file: Path
+    offset: int
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Sizes of the weight."""
+        return self.of.shape
+
+    @property
+    def dtype(self) -> str:
+        """Element type of the weight."""
+        return self.of.dtype
+
+    @property
+    def key(self) -> str:
+        """The key of the weight that is stored."""
+        return self.of.key
+
+    def evaluate(self, read: Read) -> Array:
+        """Read from the file, nothing computed."""
+        with self.file.open("rb") as stream:
+            stream.seek(self.offset)
+            content = stream.read(self.of.nbytes)
+        if len(content) != self.of.nbytes:
+            message = f"{self.file} ends before the weight {self.key}"
+            raise CheckFailed.of("changed-file", message)
+        return np.frombuffer(content, np.dtype(self.dtype)).reshape(self.shape)
+
+
+class StoredSubject(Subject):
+    """A build without its original weights: held to the graphs after the passes, with the weights as stored."""
+
+    def __init__(self, compiled: Compiled, files: Mapping[Phase, Path], layout: Layout) -> None:
+        super().__init__(compiled, files, _no_read)
+        folder = next(iter(files.values())).parent
+        self._graphs: dict[Phase, Graph] = {
+            p: _with_stored_weights(g, layout, folder) for p, g in compiled.graphs.items()
+        }
+
+    @property
+    def graphs(self) -> Mapping[Phase, Graph]:
+        """The graphs after the passes, reading their weights from the data file."""
+        return self._graphs
+
+    @property
+    def meanings(self) -> Mapping[Phase, Graph]:
+        """The same: what a pass folded into a weight is not stored as it was before."""
+        return self._graphs
+
+
+def _no_read(name: str, rows: slice | None) -> Array:
+    raise WeightsError.of("missing-weight", f"the original tensor '{name}' is not at hand")
+
+
+def _with_stored_weights(graph: Graph, layout: Layout, folder: Path) -> Graph:
+    def stored(value: Value | None) -> Value | None:
+        if value is None or value.weight is None or lies_in_graph(value.weight):
+            return value
+        place = layout.places[value.weight.key]
+        return Value(value.name, value.type, Stored(value.weight, folder / place.file, place.offset))
+
+    nodes = tuple(Node(n.op, tuple(stored(v) for v in n.inputs), n.outputs, n.origin) for n in graph.nodes)
+    return replace(graph, nodes=nodes)
+
+
+def files_of(manifest: Manifest) -> dict[Phase, Path]:
+    """The graph files of a build."""
+    return {cast("Phase", phase): manifest.folder / record.file for phase, record in manifest.graphs.items()}
+
+
+def layout_of(compiled: Compiled, data: str) -> Layout:
+    """Where each weight lies in the data file of that name."""
+    return plan((w for graph in compiled.graphs.values() for w in graph.weights()), data)
+
+
+def recompile(manifest: Manifest, weights: Path | None = None) -> Compiled:
+    """Compile the manifest's spec with its options. Without weights at hand the result has no checkpoint.
+
+    Raises:
+        CheckFailed: the manifest lacks what it takes, or the spec's hash is not the recorded one.
+        WeightsError: the weights do not fit, or their sizes cannot be told without them.
+    """
+    raw = manifest.raw
+    spec = raw.get("spec")
+    if not isinstance(spec, dict):
+        raise CheckFailed.of("bad-manifest", f"{manifest.path} holds no spec, so its model cannot be verified")
+    in_place = bool(raw.get("in_place"))
+    options = Options(
+        cast("Any", manifest.assume or "none"), cast("Any", manifest.logits), cast("Any", raw.get("context"))
+    )
+    if weights is None and in_place:
+        weights = _in_place(manifest)
+    with tempfile.TemporaryDirectory() as folder:
+        path = spec_file(cast("dict[str, object]", spec), Path(folder))
+        skipped = tuple(cast("list[str]", raw.get("skip_passes") or []))
+        request = Request(path, weights, manifest.target, tuple(manifest.graphs), options, skipped, in_place)
+        try:
+            compiled = compile_spec(request, need_weights=False, hints=_shapes(manifest))
+        except WeightsError as error:
+            raise _needs_weights(error, weights) from None
+    if compiled.spec.sha256() != raw.get("spec_sha256"):
+        raise CheckFailed.of("changed-file", f"the spec in {manifest.path} is not the one that its hash was taken of")
+    return compiled
+
+
+def _shapes(manifest: Manifest) -> dict[str, tuple[int, ...]]:
+    """Shapes of the weights as the graph files have them."""
+    import onnx
+
+    shapes: dict[str, tuple[int, ...]] = {}
+    for file in files_of(manifest).values():
+        try:
+            initializers = onnx.load(str(file), load_external_data=False).graph.initializer
+        except Exception:  # not there, or not ONNX: what checks the files says so
+            continue
+        shapes |= {tensor.name: tuple(tensor.dims) for tensor in initializers}
+    return shapes
+
+
+def spec_file(spec: Mapping[str, object], folder: Path) -> Path:
+    """A resolved spec as a file."""
+    path = folder / "model.json"
+    path.write_text(json.dumps(spec), encoding="utf-8")
+    return path
+
+
+def _in_place(manifest: Manifest) -> Path:
+    records = cast("list[dict[str, Any]]", manifest.raw["in_place"])
+    return manifest.folder / str(records[0]["file"]) if len(records) == 1 else manifest.folder
+
+
+def _needs_weights(error: FlowError, weights: Path | None) -> WeightsError:
+    if weights is not None:
+        return WeightsError(error.diagnostics)
+    hint = "name the original weights: flowc verify MODEL --weights PATH"
+    return WeightsError(replace(d, hint=d.hint or hint) for d in error.diagnostics)
+
+
+def subject_of(manifest: Manifest, compiled: Compiled) -> Subject:
+    """The build under check, with the best reference that there is."""
+    if compiled.checkpoint is not None:
+        return Subject(compiled, files_of(manifest))
+    if manifest.data is None:
+        raise CheckFailed.of("bad-manifest", f"{manifest.path} names neither weights nor a data file")
+    return StoredSubject(compiled, files_of(manifest), layout_of(compiled, manifest.data.file))

@@ -1,0 +1,156 @@
+"""Inputs that bite: which batches, lengths and pasts a model is tried with in full.
+
+ragged      rows padded on the left and on the right, two steps on, then several tokens at once
+one         one row of one token, and a step over it
+window      longer than any window, so that tokens fall out of it
+rope        past the place where a rope changes its tables (longrope)
+end         the last positions of the context, over a made-up past
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from math import prod
+
+import numpy as np
+
+from flowc.compile import Compiled
+from flowc.ir.graph import Graph
+from flowc.ir.ops.attention import Attention
+from flowc.ir.ops.rope import RopeAngles
+from flowc.ir.types import BATCH, PAST, SEQUENCE, TOTAL
+from flowc.verify.feeds import Array
+from flowc.verify.quick import ragged
+
+COPIES = 5
+"""How often the interpreter holds attention scores at once."""
+
+
+@dataclass(frozen=True, slots=True)
+class Scenario:
+    """A prompt and what follows it.
+
+    mask int64 [batch, columns] of the prompt; `steps` masks [batch, new] of the calls after it; `past` columns of a
+    made-up cache before it (then there is no prefill).
+    """
+
+    name: str
+    mask: Array
+    steps: tuple[Array, ...] = ()
+    past: int = 0
+    seed: int = 1
+
+    @property
+    def columns(self) -> int:
+        """All columns at the end."""
+        return self.past + self.mask.shape[1] + sum(s.shape[1] for s in self.steps)
+
+    @property
+    def widest(self) -> int:
+        """New tokens of the widest call."""
+        return max(self.mask.shape[1], *(s.shape[1] for s in self.steps), 0)
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """What of a model decides which inputs bite."""
+
+    windows: tuple[int, ...]
+    switches: tuple[int, ...]
+    context: int | None
+
+    @classmethod
+    def of(cls, compiled: Compiled) -> Facts:
+        """Facts of all graphs of a build, before the passes."""
+        windows: set[int] = set()
+        switches: set[int] = set()
+        for graph in compiled.expanded.values():
+            for node in graph.nodes:
+                if isinstance(node.op, Attention):
+                    windows |= {node.op.window or 0, 2 * (node.op.reach or 0)}
+                if isinstance(node.op, RopeAngles) and node.op.facts.switches:
+                    switches.add(node.op.facts.original_length)
+        return cls(tuple(sorted(windows - {0})), tuple(sorted(switches)), compiled.context_length)
+
+    def switch_between(self, before: int, after: int) -> bool:
+        """Whether a rope changes its tables when the longest row grows from `before` tokens to `after`."""
+        return any(before <= length < after for length in self.switches)
+
+
+def memory_of(graph: Graph, batch: int, new: int, past: int) -> int:
+    """Bytes that interpreting a call takes at most: its widest results, attention scores and caches."""
+    sizes = {BATCH: batch, SEQUENCE: new, PAST: past, TOTAL: past + new}
+
+    def size(shape: tuple[int | str, ...]) -> int:
+        return prod(d if isinstance(d, int) else sizes.get(d, 8) for d in shape) * 4
+
+    caches = sum(2 * size(v.shape) for v in graph.inputs)
+    widest = 0
+    for node in graph.nodes:
+        scores = 0
+        if isinstance(node.op, Attention):
+            q, k = node.inputs[0], node.inputs[1]
+            assert q is not None and k is not None
+            total = sizes.get(str(k.shape[1]), 1) + past
+            scores = COPIES * batch * node.op.heads * sizes.get(str(q.shape[1]), 1) * total * 4
+        widest = max(widest, scores + 3 * sum(size(v.shape) for v in node.outputs))
+    return caches + widest
+
+
+def decoder_scenarios(compiled: Compiled, facts: Facts) -> Iterator[Scenario]:
+    """What a decoder is tried with. Lengths stay within the context."""
+    assume = compiled.request.options.assume
+    room = facts.context or 1 << 30
+
+    def fits(wanted: int) -> int:
+        return max(1, min(wanted, room - 6))
+
+    def full(rows: int, new: int) -> Array:
+        return np.ones((rows, new), np.int64)
+
+    tail = full(3, 3)
+    if assume == "none":
+        tail[2, -1], tail[1, 0] = 0, 0
+    # With --assume right-padding, a cache holds what was padded at its end; steps are tried over full rows.
+    steps = (full(3, 1), full(3, 1), tail) if assume == "none" else ()
+    yield Scenario("ragged", ragged(3, fits(9), assume), steps)
+    yield Scenario("one", full(1, 1), (full(1, 1),), seed=2)
+    yield Scenario("full", full(2, fits(7)), (full(2, 1), full(2, 4)), seed=3)
+    for window in facts.windows:
+        length = fits(window + 5)
+        if length > window:
+            rows = ragged(2, length, assume)
+            yield Scenario(
+                f"window of {window}", rows, (full(2, 1), full(2, 3)) if assume != "right-padding" else (), seed=4
+            )
+    for switch in facts.switches:
+        if switch + 4 <= room:
+            yield Scenario(f"rope past {switch}", full(1, switch + 2), (full(1, 1), full(1, 2)), seed=5)
+            yield Scenario(f"rope across {switch}", full(1, switch - 1), (full(1, 1), full(1, 1), full(1, 1)), seed=5)
+    if facts.context is not None and facts.context > 16:
+        yield Scenario("end of the context", full(1, 2), (full(1, 1),), past=facts.context - 3, seed=6)
+
+
+def encoder_scenarios(compiled: Compiled, facts: Facts, *, tokens: bool, padded: bool) -> Iterator[Scenario]:
+    """What an encoder or a vision model is tried with."""
+    if not tokens:
+        yield Scenario("one", np.ones((1, 1), np.int64))
+        yield Scenario("batch", np.ones((3, 1), np.int64), seed=2)
+        return
+    room = facts.context or 1 << 30
+    yield Scenario("ragged", ragged(3, min(9, room), "none" if padded else "no-padding"))
+    yield Scenario("one", np.ones((1, 1), np.int64), seed=2)
+    for window in facts.windows:
+        if window < room:
+            yield Scenario(
+                f"reach of {window}", ragged(2, min(window + 9, room), "none" if padded else "no-padding"), seed=4
+            )
+    if facts.context is not None:
+        yield Scenario("whole context", np.ones((1, facts.context), np.int64), seed=6)
+
+
+def shortened(scenario: Scenario, columns: int) -> Scenario:
+    """The same with a made-up past instead of most of the prompt."""
+    keep = min(4, scenario.mask.shape[1])
+    return replace(scenario, mask=scenario.mask[:, -keep:] * 0 + 1, past=columns - keep)

@@ -1,0 +1,217 @@
+"""`flowc verify`: sound builds pass, wrong files and wrong graphs are found and placed."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+
+from flowc.build import build
+from flowc.cli import main
+from flowc.compile import Request, compile_spec
+from flowc.expand import Options
+from flowc.ir.interpret import interpret
+from flowc.runtime import manifest as manifests
+from flowc.verify.full import verify
+from flowc.verify.rebuild import recompile
+from flowc.verify.results import Checks
+from flowc.weights.checkpoint import Array
+
+EXAMPLE = Path("examples/tiny-llama.yaml")
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("built") / "model.onnx"
+    build(compile_spec(Request(EXAMPLE)), out)
+    return out
+
+
+@pytest.fixture
+def copy(built: Path, tmp_path: Path) -> Path:
+    """A build that may be spoiled."""
+    folder = tmp_path / "copy"
+    shutil.copytree(built.parent, folder)
+    return folder / "model.onnx"
+
+
+def checked(model: Path, weights: Path | None = None) -> Checks:
+    manifest = manifests.load(model)
+    return verify(manifest, recompile(manifest, weights))
+
+
+def test_a_sound_build_passes_every_kind_of_check(built: Path) -> None:
+    checks = checked(built)
+    assert not checks.failures
+    assert {c.name for c in checks.done} == {
+        "files", "places", "weights", "ports", "finite", "numbers", "operators", "pair", "step", "alone",
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("asked", [
+    {"graphs": ("decode",)}, {"graphs": ("prefill",)}, {"graphs": ("unified",)}, {"target": "portable"},
+    {"options": Options(logits="all")}, {"options": Options(assume="right-padding")},
+    {"options": Options(assume="no-padding", context=64)}, {"skip_passes": ("fold_rope",)},
+], ids=str)  # fmt: skip
+def test_every_form_of_build_passes(asked: dict[str, Any], tmp_path: Path) -> None:
+    build(compile_spec(Request(EXAMPLE, **asked)), tmp_path / "model.onnx")
+    checks = checked(tmp_path)
+    assert not checks.failures
+    assert any(c.name == "numbers" for c in checks.done)
+
+
+def test_without_the_original_weights_the_data_file_serves(built: Path, tmp_path: Path) -> None:
+    compiled = recompile(manifests.load(built))
+    assert compiled.checkpoint is not None
+    names = {name: compiled.checkpoint.read(name) for name in compiled.names.used}
+    np.savez(tmp_path / "weights.npz", allow_pickle=False, **names)
+    spec = EXAMPLE.read_text().replace("{random: 0}", "{file: weights.npz}")
+    (tmp_path / "model.yaml").write_text(spec)
+    build(compile_spec(Request(tmp_path / "model.yaml")), tmp_path / "out" / "model.onnx")
+    alone = checked(tmp_path / "out" / "model.onnx")
+    given = checked(tmp_path / "out" / "model.onnx", tmp_path / "weights.npz")
+    assert not alone.failures
+    assert not given.failures
+    assert {c.name for c in given.done} - {c.name for c in alone.done} == {"weights"}
+
+
+def flip(model: Path, offset: int) -> None:
+    with (model.parent / "model.onnx.data").open("r+b") as file:
+        file.seek(offset)
+        byte = file.read(1)[0]
+        file.seek(offset)
+        file.write(bytes([byte ^ 0x40]))
+
+
+def test_a_flipped_bit_is_found_and_named(copy: Path) -> None:
+    flip(copy, 4096 * 17 + 3)
+    checks = checked(copy)
+    failures = checks.failures
+    assert {c.name for c in failures} >= {"files", "weights"}
+    assert "error[changed-weights]" in checks.render()
+    assert [c.stage for c in failures if c.name == "weights"] == ["repeat.layers.0.llama_decoder"]
+
+
+def edit(file: Path, change: Callable[[onnx.ModelProto], None]) -> None:
+    model = onnx.load(str(file), load_external_data=False)
+    change(model)
+    file.write_bytes(model.SerializeToString())
+
+
+def forgive(model: Path) -> None:
+    """Write the hashes of what is there now, as if flowc had built it."""
+    path = model.parent / "model.flowc.json"
+    manifest = json.loads(path.read_text())
+    for record in [*manifest["graphs"].values(), manifest["data"]]:
+        record["sha256"] = manifests.sha256_of(model.parent / record["file"])
+    path.write_text(json.dumps(manifest))
+
+
+def test_names_the_first_wrong_stage_of_a_graph(copy: Path) -> None:
+    def spoil(model: onnx.ModelProto) -> None:
+        for node in model.graph.node:
+            if node.op_type == "RMSNormalization" and "layers/1/" in node.name:
+                next(a for a in node.attribute if a.name == "epsilon").f = 0.01
+                return
+
+    edit(copy.parent / "model.decode.onnx", spoil)
+    forgive(copy)
+    failures = checked(copy).failures
+    placed = [c.location for c in failures if c.location is not None]
+    assert {c.graph for c in failures} == {"decode", "unified"}  # unified is right, and differs from decode
+    assert placed[0].stage == "repeat.layers.1.llama_decoder"
+    assert placed[0].operator == "norm"
+    assert placed[0].source == "tiny-llama.yaml:23:11"
+    assert placed[0].before < placed[0].error
+
+
+def test_swapped_weights_are_found_though_all_hashes_fit(copy: Path) -> None:
+    def spoil(model: onnx.ModelProto) -> None:
+        gains = [t for t in model.graph.initializer if t.name.endswith("layernorm.weight")]
+        first, second = gains[0].external_data, gains[1].external_data
+        a, b = (next(e for e in d if e.key == "offset") for d in (first, second))
+        a.value, b.value = b.value, a.value
+
+    edit(copy, spoil)
+    forgive(copy)
+    checks = checked(copy)
+    failures = checks.failures
+    assert {"places", "numbers"} <= {c.name for c in failures}
+    assert "error[wrong-place]" in checks.render()
+
+
+def test_a_graph_with_other_outputs_is_found(copy: Path) -> None:
+    def spoil(model: onnx.ModelProto) -> None:
+        model.graph.output[0].type.tensor_type.shape.dim[1].dim_value = 2
+
+    edit(copy, spoil)
+    forgive(copy)
+    checks = checked(copy)
+    assert [c.graph for c in checks.failures] == ["unified"]
+    assert "error[wrong-ports]" in checks.render()
+
+
+def test_huggingface_as_a_reference_needs_its_packages(built: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert importlib.util.find_spec("torch") is None, "this environment is meant to have no torch"
+    assert main(["verify", str(built), "--against", str(built.parent)]) == 4
+    assert "error[missing-tool]" in capsys.readouterr().err
+
+
+def test_against_arrays(copy: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    compiled = recompile(manifests.load(copy))
+    assert compiled.checkpoint is not None
+    ids = np.array([[1, 2, 3], [4, 5, 6]], np.int64)
+    feeds: dict[str, Array] = {"input_ids": ids, "attention_mask": np.ones((2, 3), np.int64)}
+    good = {**feeds, **interpret(compiled.expanded["prefill"], feeds, compiled.checkpoint.read)}
+    np.savez(tmp_path / "good.npz", allow_pickle=False, **{f"a/{k}": v for k, v in good.items()})
+    assert main(["verify", str(copy), "--against", str(tmp_path / "good.npz")]) == 0
+    assert "reference" in capsys.readouterr().out
+    np.savez(tmp_path / "bad.npz", allow_pickle=False, **{**good, "logits": good["logits"] + np.float32(2e-4)})
+    assert main(["verify", str(copy), "--against", str(tmp_path / "bad.npz")]) == 1
+    shown = capsys.readouterr().err
+    assert "error[wrong-numbers]" in shown
+    assert "differs from the reference" in shown
+    np.savez(tmp_path / "typo.npz", allow_pickle=False, **feeds, logit=good["logits"])
+    assert main(["verify", str(copy), "--against", str(tmp_path / "typo.npz")]) == 2
+    assert "did you mean 'logits'?" in capsys.readouterr().err
+
+
+def test_the_command_says_what_is_wrong_in_json(copy: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    flip(copy, 0)
+    assert main(["verify", str(copy), "--json"]) == 1
+    report = json.loads(capsys.readouterr().out)
+    assert report["passed"] is False
+    assert {c["name"] for c in report["checks"] if not c["passed"]} >= {"files", "weights"}
+
+
+def test_bisects_the_passes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A pass that breaks what it touches is named, by the check itself and by building again."""
+    from dataclasses import replace
+
+    from flowc.ir.graph import Graph
+    from flowc.passes import pipeline
+
+    sound = pipeline.drop_identities
+
+    def drop_identities(graph: Graph, *rest: Any) -> Graph:
+        graph = sound(graph, *rest)
+        wrong = tuple(replace(n, op=replace(n.op, eps=0.1)) if n.op.name == "norm" else n for n in graph.nodes)
+        return replace(graph, nodes=wrong)
+
+    steps = tuple(drop_identities if p is sound else p for p in pipeline.PIPELINE)
+    monkeypatch.setattr(pipeline, "PIPELINE", steps)
+    monkeypatch.setattr("flowc.verify.bisect.PIPELINE", steps)
+    build(compile_spec(Request(EXAMPLE)), tmp_path / "model.onnx")
+    assert main(["verify", str(tmp_path / "model.onnx"), "--bisect-passes"]) == 1
+    shown = capsys.readouterr()
+    assert "pass drop_identities changes the numbers" in shown.err
+    assert "pass: drop_identities" in shown.out
