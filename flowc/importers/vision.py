@@ -76,17 +76,22 @@ VIT_NAMES = {
 }  # fmt: skip
 
 
-def symbols_of(config: Config, image: Images, ffn: int, names: dict[str, str] = VIT_NAMES) -> dict[str, Any]:
-    """The `model:` block; `names` are the configuration's names of hidden, layers, heads and eps."""
+def symbols_of(
+    config: Config, image: Images, ffn: int, names: dict[str, str] = VIT_NAMES, head_dim: int | None = None
+) -> dict[str, Any]:
+    """The `model:` block; `names` are the configuration's names of hidden, layers, heads and eps.
+
+    `head_dim` where it need not be the width over the heads.
+    """
     hidden, heads = config.int(names["hidden"]), config.int(names["heads"])
-    if heads < 1 or hidden % heads:
+    if heads < 1 or (hidden % heads and not head_dim):
         config.refuse(names["heads"], f"the width {hidden} does not split into {heads} heads")
         heads = 1
     return {
         "hidden": hidden,
         "layers": config.int(names["layers"]),
         "heads": heads,
-        "head_dim": hidden // heads,
+        "head_dim": head_dim or hidden // heads,
         "ffn": ffn,
         "norm_eps": config.float(names["eps"]),
         "channels": image.channels,

@@ -22,6 +22,7 @@ from flowc.importers.vision import (
 )
 
 _SIZES = {"hidden_size": 768, "num_hidden_layers": 12, "num_attention_heads": 12, "image_size": 224, "patch_size": 16}
+"""What the configuration classes say where a file says nothing."""
 
 
 @imports("vit")
@@ -30,7 +31,7 @@ def vit(config: Config, shapes: Shapes) -> Family:
     config.assume({**_SIZES, "intermediate_size": 3072, "layer_norm_eps": 1e-12})
     classifier = class_of(config, "ViTModel", "ViTForImageClassification") == "ViTForImageClassification"
     image, p = images(config), prefix_of(shapes, "vit")
-    symbols = symbols_of(config, image, config.int("intermediate_size"))
+    symbols = symbols_of(config, image, config.int("intermediate_size"), head_dim=config.int("head_dim", None))
     layer, bias = f"{p}encoder.layer.{{i}}", None if config.bool("qkv_bias", True) else False
     flow: Stages = [
         *_embeddings(f"{p}embeddings", "patch_embeddings.projection"),
@@ -74,6 +75,7 @@ def _bert_attention(layer: str, **facts: Any) -> dict[str, Any]:
 @imports("dinov2")
 def dinov2(config: Config, shapes: Shapes) -> Family:
     """Layer scales; GELU or packed SwiGLU; the pooled row is the class token after the last norm."""
+    config.assume({"patch_size": 14})
     class_of(config, "Dinov2Model")
     return _dinov2(config, shapes, prefix_of(shapes, "dinov2"), 0)
 
@@ -110,7 +112,8 @@ def _dinov2(config: Config, shapes: Shapes, p: str, registers: int) -> Family:
         norm(f"{p}layernorm"),
         {"cls_token_pool": {"output": "pooler_output"}},
     ]
-    return vision(symbols_of(config, image, ffn), image, flow, shapes, _SPARE)
+    symbols = symbols_of(config, image, ffn, head_dim=config.int("head_dim", None))
+    return vision(symbols, image, flow, shapes, _SPARE)
 
 
 _SPARE = ("mask_token", "classifier.weight", "classifier.bias")
@@ -132,11 +135,11 @@ def dinov3_vit(config: Config, shapes: Shapes) -> Family:
     sizes = {"hidden_size": 384, "intermediate_size": 1536, "num_attention_heads": 6, "layer_norm_eps": 1e-5}
     config.assume({**_SIZES, **sizes})
     config.skip(*TRAINING, *BACKBONE)
-    image, p = images(config, open=True), prefix_of(shapes, "model")
+    image = images(config, open=True)
     symbols = symbols_of(config, image, config.int("intermediate_size"))
     if symbols["head_dim"] % 4:
         config.refuse("num_attention_heads", f"a head of {symbols['head_dim']} channels has no rope in two dimensions")
-    registers, layer = config.int("num_register_tokens", 0), f"{p}layer.{{i}}"
+    registers, layer = config.int("num_register_tokens", 0), f"{prefix_of(shapes, 'model')}layer.{{i}}"
     bias, query = config.bool("mlp_bias", True), config.bool("query_bias", True)
     biases = {"bias": query, "key_bias": config.bool("key_bias", False), "value_bias": config.bool("value_bias", True)}
     attention = separate_attention(
@@ -150,11 +153,11 @@ def dinov3_vit(config: Config, shapes: Shapes) -> Family:
         mlp = plain_ffn(config, f"{layer}.mlp.up_proj", f"{layer}.mlp.down_proj", bias=bias)
     rope = {"theta": _theta(config), "style": "centred", "leading": 1 + registers}
     flow: Stages = [
-        *_embeddings(f"{p}embeddings", "patch_embeddings"),
-        *_registers(f"{p}embeddings", registers),
+        *_embeddings("embeddings", "patch_embeddings"),
+        *_registers("embeddings", registers),
         {"patch_rope": rope},
         layers([norm(f"{layer}.norm1"), attention, _scale(layer, 1)], [norm(f"{layer}.norm2"), mlp, _scale(layer, 2)]),
-        norm(f"{p}norm"),
+        norm("norm"),
         {"cls_token_pool": {"output": "pooler_output"}},
     ]
     empty = ("register_tokens",) if not registers else ()

@@ -20,13 +20,17 @@ TARGETS = ("ort-cpu", "portable")
 
 
 def graph_of(op: Op, arrays: Sequence[Array | None], symbols: Sequence[str] = ()) -> Graph:
-    """A graph of one operator whose operands are inputs; `symbols` name the first axes of all that have several."""
+    """A graph of one operator whose operands are inputs; `symbols` name the first axes of all that have several.
+
+    An empty symbol leaves the size of its axis known.
+    """
     inputs: list[Value | None] = []
     for index, array in enumerate(arrays):
         if array is None:
             inputs.append(None)
             continue
-        shape = tuple(symbols[i] if array.ndim > 1 and i < len(symbols) else n for i, n in enumerate(array.shape))
+        names = symbols if array.ndim > 1 else ()
+        shape = tuple((names[i] if i < len(names) else "") or n for i, n in enumerate(array.shape))
         inputs.append(Value(f"input{index}", TensorType(array.dtype.name, shape)))
     outputs = tuple(Value(f"result{i}", t) for i, t in enumerate(infer(op, inputs)))
     node = Node(op, tuple(inputs), outputs, Origin("test", "test"))

@@ -21,7 +21,8 @@ def assert_seen(case: str, pattern: str, replacement: str, monkeypatch: pytest.M
         assert count, f"'{pattern}' is not in the spec:\n{text}"
         assert changed != text
         # A tensor that the mistake leaves over would be reported before anything is built.
-        return re.sub(r"weights: \{file: ([^,}]*).*\}", r"weights: {file: \1, allow_unused: ['*']}", changed)
+        block = r"weights:\s+\{?file: ([^,}\n]*)(.|\n)*?\ninputs:"
+        return re.sub(block, r"weights: {file: \1, allow_unused: ['*']}\ninputs:", changed)
 
     assert_spec_seen(case, planted, monkeypatch, target)
 
