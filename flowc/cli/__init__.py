@@ -27,6 +27,7 @@ COMMANDS: Mapping[str, str] = MappingProxyType(
         "inspect": "inspect",
         "explain": "explain",
         "diff": "diff",
+        "report": "report",
         "doctor": "doctor",
         "stages": "stages",
         "schema": "schema",

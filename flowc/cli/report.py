@@ -1,0 +1,47 @@
+"""`flowc report`: a spec or a build as one HTML page."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+
+@click.command()
+@click.argument("model", type=click.Path(path_type=Path))
+@click.option("-o", "--output", type=click.Path(path_type=Path), help="The page.  [MODEL.report.html]")
+@click.option("--verify", type=click.Choice(["quick", "off"]), default="quick", help="Check a build anew.  [quick]")
+@click.option("--sequence", type=click.IntRange(min=1), default=128, help="New tokens of a prefill.  [128]")
+@click.option("--past", type=click.IntRange(min=0), default=128, help="Cached tokens of a decode step.  [128]")
+def report(model: Path, output: Path | None, verify: str, sequence: int, past: int) -> None:
+    r"""Write one HTML page: the flow as a drawing, stages with their costs, passes, checks, inputs and outputs.
+
+    \b
+    flowc report out/model.onnx
+    flowc report model.yaml -o report.html
+
+    The page needs no network, no server and no script.
+    """
+    from flowc.survey.facts import facts
+    from flowc.survey.page import render
+    from flowc.survey.subject import named
+
+    subject = named(model)
+    sizes = {"batch": 1, "sequence": sequence, "past": past}
+    page = render(subject, facts(subject, sizes, placement=False), _checks(subject) if verify == "quick" else [])
+    path = output or model.with_name(f"{model.name.split('.')[0]}.report.html")
+    path.write_text(page, encoding="utf-8")
+    click.echo(path)
+
+
+def _checks(subject: Any) -> list[dict[str, Any]]:
+    from flowc.errors import CheckFailed
+    from flowc.verify.quick import check
+
+    if subject.manifest is None or subject.compiled.checkpoint is None:
+        return []
+    try:
+        return check(subject.manifest.path, subject.compiled)
+    except CheckFailed as failed:
+        return [{"name": d.code, "passed": False, "message": d.message} for d in failed.diagnostics]
