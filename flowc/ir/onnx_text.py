@@ -15,6 +15,7 @@ import re
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+from flowc.ir import onnx_probe
 from flowc.ir.types import Dim, Shape, ShapeError, TensorType
 
 OPSET = 24
@@ -32,6 +33,7 @@ _RANDOM = frozenset({
     "RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike", "Multinomial", "Bernoulli", "Dropout",
 })  # fmt: skip
 _ENDLESS = frozenset({"Loop"})
+_HEADER = f'<ir_version: 10, opset_import: ["" : {OPSET}, "{CONTRIB}" : 1]>'
 _PLACE = re.compile(r"\(line: (\d+) column: (\d+)\)")
 
 
@@ -54,9 +56,14 @@ def parse(text: str) -> Any:
 
     _bounded(text)
     try:
-        graph = parser.parse_graph(text)
-    except (parser.ParseError, RuntimeError) as error:  # RuntimeError: of a number, say
+        whole = parser.parse_model(f"{_HEADER}\n{text}")  # parse_graph does not look at what follows the graph
+    except (
+        Exception
+    ) as error:  # beside ParseError, several kinds come out of its C++: numbers too large, types too deep
         raise _explained(error) from None
+    if whole.functions:
+        raise BadText("a function follows the graph; flowc takes the graph alone")
+    graph = whole.graph
     _allowed(graph)
     for value in (*graph.input, *graph.output):
         declared(value)
@@ -73,8 +80,10 @@ def parse(text: str) -> Any:
 
 
 def _bounded(text: str) -> None:
-    if len(text.encode()) > MAX_BYTES:
+    if len(text.encode(errors="replace")) > MAX_BYTES:
         raise BadText(f"the text is longer than {MAX_BYTES} bytes")
+    if odd := next((c for c in text if not c.isprintable() and c not in "\r\n\t"), None):
+        raise BadText(f"the text holds the character {odd!a}")
     depth = deepest = 0
     for character in text:
         depth += (character in "({[<") - (character in ")}]>")
@@ -88,9 +97,11 @@ def _explained(error: Exception) -> BadText:
     message = error.args[0].decode("utf-8", "replace") if isinstance(error.args[0], bytes) else str(error)
     place = _PLACE.search(message)
     reason = message.strip().splitlines()[-1].removeprefix("Error context: ").strip()
+    if reason == "stoll":  # the C function that gave up
+        reason = "a whole number does not fit into 64 bits"
     if place is None:
         return BadText(reason)
-    return BadText(reason, int(place[1]), int(place[2]))
+    return BadText(reason, max(1, int(place[1]) - 1), int(place[2]))
 
 
 def _allowed(graph: Any) -> None:
@@ -105,6 +116,11 @@ def _allowed(graph: Any) -> None:
                           f" and, on targets that have them, those of {CONTRIB}")  # fmt: skip
         if node.domain != CONTRIB and not defs.has(node.op_type, OPSET, ""):
             raise BadText(f"there is no operator '{node.op_type}' in opset {OPSET} of ONNX")
+        if node.domain != CONTRIB:
+            known = defs.get_schema(node.op_type, OPSET, "").attributes
+            if odd := next((a.name for a in node.attribute if a.name not in known), None):
+                hint = f"it has {', '.join(sorted(known))}" if known else "it has none"
+                raise BadText(f"the operator '{node.op_type}' has no attribute '{odd}'; {hint}")
         if node.op_type in _RANDOM:
             raise BadText(f"the operator '{node.op_type}' is not the same on every run")
         if node.op_type in _ENDLESS:
@@ -151,6 +167,8 @@ def declared(value: Any) -> TensorType:
         raise BadText(f"'{value.name}' is of the type {dtype}; flowc knows {', '.join(_ELEMENTS.values())}")
     dims: list[Dim] = []
     for dim in tensor.shape.dim:
+        if dim.HasField("dim_value") and dim.dim_value < 0:
+            raise BadText(f"a dimension of '{value.name}' is {dim.dim_value}")
         if dim.HasField("dim_value"):
             dims.append(dim.dim_value)
         elif dim.dim_param:
@@ -199,6 +217,16 @@ def results(text: str, types: tuple[TensorType, ...]) -> tuple[TensorType, ...]:
 
     Raises ShapeError where the two differ or the subgraph itself does not fit together.
     """
+    fit(parse(text), types)
+    if not onnx_probe.survives(text, types):
+        raise ShapeError(
+            "onnx itself does not survive its checks of this subgraph: it crashes, runs on, or takes all memory"
+        )
+    return infer(text, types)
+
+
+def infer(text: str, types: tuple[TensorType, ...]) -> tuple[TensorType, ...]:
+    """What `results` gives, by onnx's shape inference here and now."""
     from onnx import shape_inference
 
     graph = parse(text)

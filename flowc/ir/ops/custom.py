@@ -6,6 +6,9 @@ import functools
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
+from flowc.errors import SpecError
 from flowc.ir import onnx_text
 from flowc.ir.op import Array, Op
 from flowc.ir.types import ShapeError, TensorType
@@ -16,7 +19,7 @@ class Custom(Op, name="custom", operands=()):
     """What the subgraph `text` computes from its inputs, in the order in which it declares them.
 
     Its meaning is onnx's reference evaluator; for a text with operators of onnxruntime's own, which onnx does not
-    know, onnxruntime's.
+    know, onnxruntime's. SpecError where it has none for these operands.
     """
 
     text: str
@@ -29,13 +32,20 @@ class Custom(Op, name="custom", operands=()):
 
     def reference(self, *arrays: Array) -> tuple[Array, ...]:
         graph = onnx_text.parse(self.text)
-        results = _evaluator(self.text)({v.name: a for v, a in zip(graph.input, arrays, strict=True)})
+        feeds = {v.name: a for v, a in zip(graph.input, arrays, strict=True)}
+        try:
+            with np.errstate(all="ignore"):
+                results = _evaluator(self.text)(feeds)
+        except Exception as error:  # any kind: what the text asks for is not known before
+            message = f"the subgraph '{graph.name}' has no result: {type(error).__name__}: {error}"
+            raise SpecError.of("bad-custom", message) from error
         for value, array in zip(graph.output, results, strict=True):
             want = onnx_text.declared(value)
             sizes = [n for n, d in zip(array.shape, want.shape, strict=False) if isinstance(d, int) and n != d]
             if array.ndim != want.rank or sizes or array.dtype.name != want.dtype:
                 found = TensorType(array.dtype.name, array.shape)
-                raise ShapeError(f"the subgraph's output '{value.name}' is declared {want}, and is {found}")
+                message = f"the output '{value.name}' of the subgraph '{graph.name}' is declared {want}, and is {found}"
+                raise SpecError.of("bad-custom", message)
         return tuple(results)
 
 
