@@ -15,6 +15,7 @@ from flowc.importers.vision import (
     layers,
     norm,
     plain_ffn,
+    positions,
     residual,
     separate_attention,
     symbols_of,
@@ -37,7 +38,7 @@ def clip_vision(config: Config, shapes: Shapes) -> Family:
     flow: Stages = [
         {"patch_embed": {"weight": f"{p}embeddings.patch_embedding.weight", "bias": False}},
         {"prepend_tokens": {"weight": f"{p}embeddings.class_embedding", "flat": True}},
-        {"add_positions": {"weight": f"{p}embeddings.position_embedding.weight", "flat": True}},
+        positions(f"{p}embeddings.position_embedding.weight", image, 1, flat=True),
         norm(f"{p}pre_layrnorm"),
         _layers(config, p, "quick_gelu"),
         {"output": "last_hidden_state"},
@@ -57,7 +58,7 @@ def siglip_vision(config: Config, shapes: Shapes) -> Family:
     image, p, symbols = _tower(config, shapes)
     flow: Stages = [
         {"patch_embed": {"weight": f"{p}embeddings.patch_embedding.weight"}},
-        {"add_positions": {"weight": f"{p}embeddings.position_embedding.weight", "flat": True}},
+        positions(f"{p}embeddings.position_embedding.weight", image, 0, flat=True),
         _layers(config, p, "gelu_pytorch_tanh"),
         norm(f"{p}post_layernorm"),
     ]

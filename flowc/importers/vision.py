@@ -71,6 +71,11 @@ def pair_of(config: Config, field: str) -> tuple[int, int]:
     return both[0], both[1]
 
 
+def positions(weight: str, image: Images, leading: int, **facts: bool) -> dict[str, Any]:
+    """An `add_positions` stage that says which patches it has vectors for; the images may have another size then."""
+    return {"add_positions": {"weight": weight, "grid": list(image.grid), "leading": leading, **facts}}
+
+
 VIT_NAMES = {
     "hidden": "hidden_size", "layers": "num_hidden_layers", "heads": "num_attention_heads", "eps": "layer_norm_eps",
 }  # fmt: skip

@@ -16,6 +16,7 @@ from flowc.importers.vision import (
     layers,
     norm,
     plain_ffn,
+    positions,
     separate_attention,
     symbols_of,
     vision,
@@ -35,7 +36,7 @@ def vit(config: Config, shapes: Shapes) -> Family:
     layer, bias = f"{p}encoder.layer.{{i}}", None if config.bool("qkv_bias", True) else False
     flow: Stages = [
         *_embeddings(f"{p}embeddings", "patch_embeddings.projection"),
-        {"add_positions": f"{p}embeddings.position_embeddings"},
+        positions(f"{p}embeddings.position_embeddings", image, 1),
         layers(
             [norm(f"{layer}.layernorm_before"), _bert_attention(layer, bias=bias)],
             [
@@ -77,7 +78,7 @@ def dinov2(config: Config, shapes: Shapes) -> Family:
     """Layer scales; GELU or packed SwiGLU; the pooled row is the class token after the last norm."""
     config.assume({"patch_size": 14})
     class_of(config, "Dinov2Model")
-    return _dinov2(config, shapes, prefix_of(shapes, "dinov2"), 0)
+    return _dinov2(config, shapes, prefix_of(shapes, "dinov2"))
 
 
 @imports("dinov2_with_registers")
@@ -88,7 +89,7 @@ def dinov2_with_registers(config: Config, shapes: Shapes) -> Family:
     return _dinov2(config, shapes, prefix, config.int("num_register_tokens", 4))
 
 
-def _dinov2(config: Config, shapes: Shapes, p: str, registers: int) -> Family:
+def _dinov2(config: Config, shapes: Shapes, p: str, registers: int | None = None) -> Family:
     config.assume({**_SIZES, "mlp_ratio": 4, "layer_norm_eps": 1e-6})
     config.skip(*TRAINING, *BACKBONE)
     image, layer = images(config, square=True), f"{p}encoder.layer.{{i}}"
@@ -101,10 +102,11 @@ def _dinov2(config: Config, shapes: Shapes, p: str, registers: int) -> Family:
     else:
         mlp = plain_ffn(config, f"{layer}.mlp.fc1", f"{layer}.mlp.fc2")
     bias = None if config.bool("qkv_bias", True) else False
+    antialias = {"antialias": True} if registers is not None else {}
     flow: Stages = [
         *_embeddings(f"{p}embeddings", "patch_embeddings.projection"),
-        {"add_positions": f"{p}embeddings.position_embeddings"},
-        *_registers(f"{p}embeddings", registers),
+        positions(f"{p}embeddings.position_embeddings", image, 1, **antialias),
+        *_registers(f"{p}embeddings", registers or 0),
         layers(
             [norm(f"{layer}.norm1"), _bert_attention(layer, bias=bias), _scale(layer, 1)],
             [norm(f"{layer}.norm2"), mlp, _scale(layer, 2)],

@@ -9,7 +9,8 @@ from flowc.ir.ops.layout import Concat, Slice
 from flowc.ir.ops.linear import Linear
 from flowc.ir.ops.vision import ExpandBatch, PatchAngles, Patches, grid_of
 from flowc.ir.patch_rope import PatchRopeFacts, PatchRopeStyle
-from flowc.ir.weight import Generated, Reshape
+from flowc.ir.resample import Resampled
+from flowc.ir.weight import Generated, Reshape, Weight
 from flowc.stage import Stage, attr
 
 
@@ -81,19 +82,43 @@ class PrependTokens(Stage, name="prepend_tokens"):
 
 
 class AddPositions(Stage, name="add_positions"):
-    """Adds a learned vector to each token by its place: [batch, tokens, hidden]."""
+    """Adds a learned vector to each token by its place: [batch, tokens, hidden].
 
+    Vectors of another `grid` than the images have are interpolated when compiling, by bicubic convolution as
+    HuggingFace does it.
+    """
+
+    reads = ("active", "tokens")
     weights = ("{weight}: [1, tokens, hidden], or [tokens, hidden] with `flat`",)
-    reference = "the position_embeddings of ViT, CLIP"
+    reference = "the position_embeddings of ViT, CLIP, and their interpolate_pos_encoding"
     example = "add_positions: {weight: embeddings.position_embeddings}"
     weight: str = attr(doc="Name of the vectors.", main=True)
     flat: bool = attr(doc="Whether the tensor has no leading 1 (CLIP, SigLIP).", default=False)
+    grid: tuple[int, ...] | None = attr(
+        doc="Rows and columns of patches that the vectors are for; those of the images by default.", default=None, gt=0
+    )
+    leading: int = attr(doc="grid: vectors in front of those of the patches.", default=0, ge=0)
+    antialias: bool = attr(doc="grid: whether the interpolation is antialiased.", default=False)
+    patch: tuple[int, ...] | None = attr(
+        doc="grid: height and width of a patch, in pixels.", symbol="patch", default=None, gt=0
+    )
 
     def expand(self, f: Expansion, x: Value) -> Value:
         f.require_rank(x, 3)
         _, tokens, hidden = x.shape
-        sizes = (tokens, hidden) if self.flat else (1, tokens, hidden)
-        return add(f, x, f.weight(self.weight, *sizes, at="weight"), name="positioned")
+        first = () if self.flat else (1,)
+        if self.grid is None:
+            return add(f, x, f.weight(self.weight, *first, tokens, hidden, at="weight"), name="positioned")
+        pixels, old = f.tokens(), pair(f, "grid", self.grid)
+        if self.patch is None or pixels.type.rank != 4:
+            raise f.fail("bad-value", "a `grid` of positions needs a flow that starts from images, and their `patch`")
+        new = grid_of(pixels.type, *pair(f, "patch", self.patch))
+        if new is None:
+            raise f.fail("bad-shape", f"positions are interpolated when compiling, but the images are {pixels.type}")
+        table: Weight = f.tensor(self.weight, *first, self.leading + old[0] * old[1], hidden, at="weight")
+        if new != old:
+            table = Resampled(table, self.leading, old, new, self.antialias)
+        return add(f, x, f.constant(table), name="positioned")
 
 
 class PatchRope(Stage, name="patch_rope"):
