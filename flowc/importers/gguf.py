@@ -38,7 +38,10 @@ _ROPE = (
     "rope.dimension_count", "rope.scaling.type", "rope.scaling.factor", "rope.scaling.original_context_length",
     "rope.scaling.attn_factor", "rope.scaling.finetuned", "rope.scaling.yarn_beta_fast", "rope.scaling.yarn_beta_slow",
 )  # fmt: skip
-_ONLY = {"expert_weights_scale": 1.0, "expert_gating_func": 1, "expert_group_count": 1, "attention.causal": True}
+_ONLY = {
+    "expert_weights_scale": 1.0, "expert_gating_func": 1, "expert_group_count": 1, "attention.causal": True,
+    "tensor_data_layout": "Meta AI original pth",
+}  # fmt: skip
 """Keys that change the numbers unless they say what the architecture does anyway (gating 1 is the softmax)."""
 
 MODEL_TYPES = {"llama": "llama", "qwen2": "qwen2", "qwen3": "qwen3", "gemma": "gemma", "gemma2": "gemma2",
@@ -161,6 +164,8 @@ class _Reader:
             self.refuse("rope.scaling.attn_factor", f"is {factor}, which only a longrope's divisors go with")
         if found["rope_type"] == "none":
             return {}
+        if original is not None and self.prefix == "phi3.":
+            data["original_max_position_embeddings"] = original
         if original is not None and found["rope_type"] != "linear":
             found["original_max_position_embeddings"] = original
         return {key: value for key, value in found.items() if value is not None}
