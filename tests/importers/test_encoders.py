@@ -287,8 +287,9 @@ def test_what_a_sentence_transformers_folder_may_not_ask(
 @pytest.mark.golden
 def test_poolers_by_name(tmp_path: Path) -> None:
     folder = changed("bert_base_like", tmp_path)
-    with pytest.raises(SpecError, match="no pooler 'meen'"):
+    with pytest.raises(SpecError, match="no pooler 'meen'") as caught:
         import_checkpoint(folder, ["meen"])
+    assert [d.code for d in caught.value.diagnostics] == ["unknown-pooler"]
     text = import_checkpoint(folder, ["cls", "mean_l2", "cls"]).text(tmp_path)
     assert text.count("- pool:") == 2
     with pytest.raises(SpecError, match="poolers are for text encoders"):
