@@ -9,7 +9,7 @@ import os
 import shutil
 import tempfile
 import threading
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from importlib.metadata import version
@@ -18,9 +18,11 @@ from typing import Any, cast
 
 from flowc import __version__
 from flowc.compile import Compiled, metadata
-from flowc.errors import InternalError, MissingTool, SpecError, WeightsError, cannot_write
+from flowc.errors import InternalError, MissingTool, SpecError, cannot_write
+from flowc.in_place import locator, records_of
 from flowc.ir.weight import Weight
-from flowc.lowering.data import InPlace, Layout, in_place_reader, plan, write
+from flowc.lock import hold_to
+from flowc.lowering.data import Layout, plan, write
 from flowc.lowering.targets import target
 from flowc.sources import Sources
 from flowc.spec import Phase
@@ -55,11 +57,12 @@ def build(
     check: Callable[[Path, Compiled], list[dict[str, Any]]] | None = None,
     verify: str = "quick",
     progress: Progress | None = None,
+    lock: Mapping[str, Any] | None = None,
 ) -> Built:
     """Write all files of a build beside `out`.
 
     Everything is made in a folder of its own inside the output folder, handed to `check`, and then renamed; a build
-    that fails leaves nothing behind.
+    that fails leaves nothing behind. With a `lock`, the manifest of an earlier build, any difference is refused.
     """
     if out.suffix != ".onnx":
         raise SpecError.of("bad-output", f"the output must be named *.onnx, not '{out.name}'")
@@ -68,9 +71,11 @@ def build(
     checkpoint, folder = compiled.checkpoint, out.absolute().parent
     data_name = f"{out.name}.data"
     weights = (w for graph in compiled.graphs.values() for w in graph.weights())
-    layout = plan(weights, data_name, _in_place(checkpoint, folder) if in_place else None)
+    layout = plan(weights, data_name, locator(checkpoint, folder) if in_place else None)
     with _workshop(folder, layout.size) as work:
         manifest = _manifest(compiled, out, verify)
+        if lock is not None:
+            hold_to(lock, manifest, whole=False)
         with _writing(Sources(checkpoint, compiled.names), layout, work / data_name, progress) as digest:
             # While the data streams to its file, the graphs are emitted: neither waits for the other.
             for phase, content in _emit(compiled, layout).items():
@@ -80,11 +85,13 @@ def build(
         if layout.stored:
             manifest["data"] = {"file": data_name, "sha256": digest.result(), "bytes": layout.size}
         if in_place:
-            manifest["in_place"] = _sources(checkpoint)
+            manifest["in_place"] = records_of(checkpoint)
         manifest["tokenizer"] = [
             {"file": f.name, "sha256": hashlib.sha256(f.read_bytes()).hexdigest()}
             for f in _copy_tokenizer(checkpoint, work)
         ]
+        if lock is not None:
+            hold_to(lock, manifest, whole=True)
         manifest_path = work / f"{out.name.removesuffix('.onnx')}.flowc.json"
         built = Built(folder, manifest)
 
@@ -180,10 +187,29 @@ def _publish(work: Path, folder: Path, last: str) -> list[Path]:
             raise SpecError.of("bad-output", f"cannot write {folder / name}: it is a folder")
     umask = os.umask(0)
     os.umask(umask)
-    for name in names:
-        os.chmod(work / name, 0o666 & ~umask)
-        os.replace(work / name, folder / name)
+    with _alone_in(folder):
+        # Until the new manifest is there, the folder has none: a set cut short by a kill is not taken for a model.
+        (folder / last).unlink(missing_ok=True)
+        for name in names:
+            os.chmod(work / name, 0o666 & ~umask)
+            os.replace(work / name, folder / name)
     return [folder / name for name in names]
+
+
+@contextlib.contextmanager
+def _alone_in(folder: Path) -> Generator[None]:
+    """Two builds into one folder name their files one after the other, so that the set is one build's."""
+    try:
+        import fcntl
+    except ImportError:  # not on this system: the last one to rename wins, file by file
+        yield
+        return
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(handle)
 
 
 def _manifest(compiled: Compiled, out: Path, verify: str) -> dict[str, Any]:
@@ -198,6 +224,7 @@ def _manifest(compiled: Compiled, out: Path, verify: str) -> dict[str, Any]:
         "logits": request.options.logits,
         "context": request.options.context,
         "skip_passes": list(request.skip_passes),
+        "passes": sorted({name for audits in compiled.audits.values() for name in audits}),
         "verify": verify,
         "spec_sha256": spec.sha256(),
         "spec": spec.resolved(),
@@ -223,49 +250,3 @@ def _copy_tokenizer(checkpoint: Checkpoint, work: Path) -> list[Path]:
     files = checkpoint.files()
     found = find_tokenizer_files(files[0]) if files else []
     return [Path(shutil.copyfile(f, work / f.name)) for f in found]
-
-
-# In place
-
-
-def _in_place(checkpoint: Checkpoint, folder: Path) -> InPlace:
-    """Locates plain float32 tensors in checkpoint files that lie in the output folder; refuses what runtimes refuse."""
-    files = checkpoint.files()
-    if not files or any(f.suffix != ".safetensors" for f in files):
-        raise WeightsError.of("in-place", "--in-place needs weights in safetensors files")
-    for file in files:
-        if file.parent.resolve() != folder.resolve():
-            reason = "does not lie in the output folder"
-        elif file.is_symlink():
-            reason = "is a symbolic link, which onnx and onnxruntime refuse"
-        elif file.stat().st_nlink != 1:
-            reason = "has more than one hard link, which onnx and onnxruntime refuse"
-        else:
-            continue
-        raise WeightsError.of("in-place", f"--in-place cannot use '{file.name}': it {reason}")
-    infos = checkpoint.tensors()
-    if not any(i.plain and i.storage == "f32" for i in infos.values()):
-        raise WeightsError.of("in-place", "--in-place needs weights in the graph's element type, float32")
-
-    def locate(name: str) -> tuple[str, int, int] | None:
-        info = infos.get(name)
-        if info is None or info.path is None or not info.plain or info.storage != "f32" or not info.shape:
-            return None
-        return info.path.name, info.offset, info.nbytes // info.shape[0]
-
-    return in_place_reader(locate)
-
-
-def _sources(checkpoint: Checkpoint) -> list[dict[str, Any]]:
-    """What the manifest says of files that are used where they lie: no hash of the whole, which would read it all."""
-    records: list[dict[str, Any]] = []
-    for file in checkpoint.files():
-        with file.open("rb") as stream:
-            length = int.from_bytes(stream.read(8), "little")
-            header = stream.read(length)
-        stat = file.stat()
-        records.append({
-            "file": file.name, "header_sha256": hashlib.sha256(header).hexdigest(),
-            "bytes": stat.st_size, "modified_ns": stat.st_mtime_ns,
-        })  # fmt: skip
-    return records

@@ -40,6 +40,7 @@ CODES: dict[str, str] = {
     "io-failed": "The machine refused to read or write, outside of what flowc can explain better.",
     "json": "A file is not valid JSON (RFC 8259).",
     "load-failed": "The onnxruntime on this machine does not load a graph.",
+    "locked": "A build differs from the manifest that it was to repeat.",
     "merge-key": "A map uses the merge key '<<', which YAML 1.2 does not have.",
     "missed-expectation": "A pass that the spec expects (`expect:`) did not fire as often as it says.",
     "misshapen-weight": "A tensor of the weights has another shape than a stage needs.",

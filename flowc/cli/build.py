@@ -34,12 +34,16 @@ class _Build(click.Command):
 @click.option(
     "--verify", type=click.Choice(["quick", "full", "off"]), default="quick", help="Checks of the result.  [quick]"
 )
+@click.option(
+    "--locked", type=click.Path(path_type=Path), help="The manifest of an earlier build: refuse any difference from it."
+)
 @click.option("--dump-ir", metavar="[=PASS]", help="Show the graphs at the end, or as they are after a pass.")
 @click.option("--dump-dir", type=click.Path(path_type=Path), help="Write each change of the graphs as a file.")
 def build(
     output: Path,
     in_place: bool,
     verify: str,
+    locked: Path | None,
     dump_ir: str | None,
     dump_dir: Path | None,
     as_json: bool,
@@ -63,9 +67,18 @@ def build(
     dumps = Dumps(dump_ir, dump_dir)
     compiled = compile_spec(replace(request_of(**options), in_place=in_place), dumps.see)
     dumps.show()
+    lock = _lock(locked) if locked is not None else None
     with progress("writing") as report:
-        built = build_files(compiled, output, in_place=in_place, check=_check(verify), verify=verify, progress=report)
+        built = build_files(
+            compiled, output, in_place=in_place, check=_check(verify), verify=verify, progress=report, lock=lock
+        )
     _tell(built, compiled, output, as_json)
+
+
+def _lock(path: Path) -> dict[str, Any]:
+    from flowc.runtime import manifest
+
+    return dict(manifest.load(path).raw)
 
 
 def _check(verify: str) -> Callable[[Path, Compiled], list[dict[str, Any]]] | None:

@@ -11,6 +11,7 @@ import numpy as np
 
 from flowc.ir.canonical import canonical
 from flowc.ir.graph import Graph, Node
+from flowc.lock import leaves
 from flowc.spec import Phase
 from flowc.survey.subject import Named
 from flowc.verify.quick import calls
@@ -46,25 +47,14 @@ def differences(a: Named, b: Named, *, numbers: bool = True) -> list[Difference]
 
 def _specs(a: Named, b: Named) -> Iterator[Difference]:
     x, y = a.compiled.spec.resolved(), b.compiled.spec.resolved()
-    for at in sorted({*_leaves(x), *_leaves(y)}):
-        mine, theirs = _leaves(x).get(at), _leaves(y).get(at)
+    for at in sorted({*leaves(x), *leaves(y)}):
+        mine, theirs = leaves(x).get(at), leaves(y).get(at)
         if mine != theirs:
             yield Difference("spec", at, "–" if mine is None else mine, "–" if theirs is None else theirs)
     for name in ("target", "options", "skip_passes"):
         mine, theirs = (repr(getattr(s.compiled.request, name)) for s in (a, b))
         if mine != theirs:
             yield Difference("spec", f"({name})", mine, theirs)
-
-
-def _leaves(value: object, at: str = "") -> dict[str, str]:
-    """Values of a nested structure by their path."""
-    if isinstance(value, dict):
-        entries = [(f"{at}.{k}" if at else str(k), v) for k, v in cast("dict[str, object]", value).items()]
-    elif isinstance(value, list):
-        entries = [(f"{at}[{i}]", v) for i, v in enumerate(cast("list[object]", value))]
-    else:
-        return {at: repr(value)}
-    return {path: text for key, inner in entries for path, text in _leaves(inner, key).items()}
 
 
 def _graphs(a: Named, b: Named) -> Iterator[Difference]:
