@@ -108,7 +108,7 @@ def _tensors(raw: dict[str, Array], kind: str, config: dict[str, Any]) -> dict[s
         if kind in ("llama", "smollm3") and parts[-2] in ("q_proj", "k_proj"):
             value = interleave(value, heads if parts[-2] == "q_proj" else kv_heads)
         if kind.startswith("gemma") and name.endswith("norm.weight"):
-            value = value + np.float32(1)
+            value = plus_one(value)
         found[_name(names, name)] = np.ascontiguousarray(value)
     for name, experts in stacks.items():
         found[_name(names, name)] = np.stack([experts[i] for i in range(len(experts))]).astype(np.float32)
@@ -125,6 +125,11 @@ def interleave(value: Array, heads: int) -> Array:
     """Rows i and i + half of each head become neighbours, as llama.cpp's rope of Llama models wants them."""
     halves = value.reshape(heads, 2, value.shape[0] // heads // 2, *value.shape[1:])
     return halves.swapaxes(1, 2).reshape(value.shape)
+
+
+def plus_one(value: Array) -> Array:
+    """Gemma's norms as llama.cpp multiplies by them."""
+    return value + np.float32(1)
 
 
 def _divisors(kind: str, config: dict[str, Any]) -> dict[str, Array]:

@@ -12,9 +12,10 @@ import pytest
 
 from flowc.errors import SpecError
 from flowc.importers import import_checkpoint
+from tests.importers import making_gguf
 from tests.importers.making_gguf import convert
 from tests.importers.refusals import changed
-from tests.oracle_io import Oracle, case_folders
+from tests.oracle_io import Array, Oracle, case_folders
 from tests.parity.harness import check_case, make
 
 CASES = [
@@ -60,6 +61,20 @@ def test_the_scale_of_the_scores_is_the_architectures(case: str, tmp_path: Path)
     )
     assert np.ptp(one["logits"]) > 1
     np.testing.assert_allclose(one["logits"], other["logits"], atol=2e-5)
+
+
+@pytest.mark.golden
+@pytest.mark.parametrize(("case", "rewrite"), [("llama_mha", "interleave"), ("gemma1_mqa", "plus_one")])
+def test_parity_sees_a_rewrite_that_is_not_undone(
+    case: str, rewrite: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def left_out(value: Array, *_: int) -> Array:
+        return value
+
+    monkeypatch.setattr(making_gguf, rewrite, left_out)
+    oracle = Oracle(_folder(case))
+    oracle.folder = convert(oracle.folder, tmp_path / "model.gguf")
+    assert any("prefill logits" in c.what for c in check_case(oracle, "ort-cpu") if not c.good)
 
 
 REFUSED: list[tuple[str, str, dict[str, Any]]] = [

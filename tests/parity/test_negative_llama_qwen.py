@@ -1,10 +1,24 @@
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
-from tests.parity.negative import assert_seen
+from flowc import blocks
+from flowc.blocks import Heads
+from flowc.expand import Expansion
+from flowc.ir.graph import Value
+from flowc.ir.types import BATCH, TOTAL, TensorType
+from tests.parity.negative import assert_seen, assert_spec_seen
 
 MISTAKES = [
+    ("llama_mha", r"theta: [\d.]+", "theta: 20000.0", "another theta"),
+    ("llama_mqa_fp16", r"norm_eps: [\d.e-]+", "norm_eps: 1.0e-6", "a small epsilon for a large one"),
+    ("llama_mqa_fp16", "activation: gelu", "activation: gelu_tanh", "GELU's tanh form"),
+    ("llama_gqa4_bias", r"rope_tables: \{", "rope_tables: {rotary_dim: 4, ", "a part of the head rotates"),
+    ("llama3_rope_a", r"low_freq_factor: [\d.]+", "low_freq_factor: 1.5", "another bound of long wavelengths"),
+    ("llama_rope_linear", r"factor: [\d.]+", "factor: 1.0", "no scaling"),
+    ("llama_rope_yarn_b", "truncate: false", "truncate: true", "yarn's ramp on whole channels"),
     ("mistral_swa", "window: 5", "window: 4", "a window one too short"),
     ("mistral_swa", "window: 5", "window: 6", "a window one too long, as the seed has it"),
     ("mistral_swa", ", window: 5", "", "no window"),
@@ -24,3 +38,22 @@ MISTAKES = [
 @pytest.mark.parametrize(("case", "pattern", "replacement", "what"), MISTAKES, ids=[m[3] for m in MISTAKES])
 def test_parity_sees(case: str, pattern: str, replacement: str, what: str, monkeypatch: pytest.MonkeyPatch) -> None:
     assert_seen(case, pattern, replacement, monkeypatch, "ort-cpu")
+
+
+@pytest.mark.golden
+def test_parity_sees_a_mask_that_is_ignored(monkeypatch: pytest.MonkeyPatch) -> None:
+    def unmasked(self: Expansion, *_: Any) -> None:
+        self.input("attention_mask", TensorType("int64", (BATCH, TOTAL)))
+
+    monkeypatch.setattr(Expansion, "attention_mask", unmasked)
+    assert_spec_seen("qwen3_tied", lambda text: text, monkeypatch, "ort-cpu")
+
+
+@pytest.mark.golden
+def test_parity_sees_keys_that_are_cached_before_their_rope(monkeypatch: pytest.MonkeyPatch) -> None:
+    def unrotated(f: Expansion, x: Value, heads: int, facts: Heads, name: str) -> Value:
+        return x if name == "k_rope" else blocks_rotate(f, x, heads, facts, name)
+
+    blocks_rotate = blocks.rotate
+    monkeypatch.setattr(blocks, "rotate", unrotated)
+    assert_spec_seen("llama_mha", lambda text: text, monkeypatch, "portable")
