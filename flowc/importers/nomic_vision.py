@@ -15,6 +15,13 @@ _MULTIPLE = 256
 """The width of a gated MLP is rounded up to a multiple of this."""
 
 
+_EMBEDDING: Stages = [
+    {"load_stream": "selected"}, "cls_token_pool", {"store_stream": "selected"},
+    {"load_stream": "trunk"}, "cls_token_pool", {"add_stream": "selected"}, {"output": "image_embedding"},
+]  # fmt: skip
+"""The class token and the selector's MLP: the published code adds the MLP to the tokens, not to the pooled row."""
+
+
 def is_nomic_vision(config: Config) -> bool:
     """Whether a configuration of model type nomic_bert is that of the vision model."""
     return config.architecture == "NomicVisionModel" or (not config.architecture and "img_size" in config.data)
@@ -56,9 +63,11 @@ def nomic_vision(config: Config, shapes: Shapes) -> Family:
         ),
         {"output": "trunk_hidden_state"},
         {"cls_token_pool": {"output": "cls_pooled"}},
+        {"store_stream": "trunk"},
         {"attention_pool": {**pool, "bias": bias, "out_bias": bias}},
-        *residual(norm("selector.norm1"), _mlp("selector.mlp", gated, function, biases)),
+        *residual(norm("selector.norm1"), _mlp("selector.mlp", gated, function, biases), {"store_stream": "selected"}),
         {"output": "last_hidden_state"},
+        *_EMBEDDING,
     ]
     return vision(symbols, image, flow, shapes, ("mask_token",))
 

@@ -142,7 +142,14 @@ def plain_ffn(config: Config, up: str, down: str, *, bias: bool = True, default:
     return {"gelu_ffn": stage if bias else {**stage, "bias": False}}
 
 
-def vision(symbols: dict[str, Any], image: Images, flow: Stages, shapes: Shapes, spare: tuple[str, ...]) -> Family:
+def vision(
+    symbols: dict[str, Any],
+    image: Images,
+    flow: Stages,
+    shapes: Shapes,
+    spare: tuple[str, ...],
+    output: str | None = None,
+) -> Family:
     """The family of a flow; tensors whose names end in one of `spare` may be left over."""
     unused = [name for name in shapes if name.endswith(spare)]
-    return Family(symbols, flow, image.inputs, unused)
+    return Family(symbols, flow, image.inputs, unused, output)

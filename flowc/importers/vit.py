@@ -52,13 +52,13 @@ def vit(config: Config, shapes: Shapes) -> Family:
     config.skip("pooler_output_size")
     if classifier:
         head = {"linear": {"weight": "classifier.weight", "bias": True}}
-        flow += [{"output": "last_hidden_state"}, "cls_token_pool", head, {"output": "logits"}]
+        flow += [{"output": "last_hidden_state"}, "cls_token_pool", head]
         spare += ("pooler.dense.weight", "pooler.dense.bias")
     else:
         if pooler in shapes:
             flow.append({"pooler": {"weight": pooler, "activation": pooled, "output": "pooler_output"}})
         spare += ("classifier.weight", "classifier.bias")
-    return vision(symbols, image, flow, shapes, spare)
+    return vision(symbols, image, flow, shapes, spare, "logits" if classifier else None)
 
 
 def _embeddings(prefix: str, projection: str) -> Stages:

@@ -229,8 +229,11 @@ def test_nomic_with_a_plain_mlp_and_registers(tmp_path: Path) -> None:
     k, v = np.split(x @ t["selector.attn.Wkv.weight"].T, 2, axis=-1)
     probe = np.repeat(t["selector.attn.latent"], 2, axis=0) @ t["selector.attn.Wq.weight"].T
     pooled = attend(probe, k, v, "selector")
-    pooled = pooled + mlp(norm(pooled, "selector.norm1"), "selector")
-    want = {"trunk_hidden_state": x, "cls_pooled": x[:, 0], "last_hidden_state": pooled}
+    selected = mlp(norm(pooled, "selector.norm1"), "selector")
+    want = {
+        "trunk_hidden_state": x, "cls_pooled": x[:, 0], "last_hidden_state": pooled + selected,
+        "image_embedding": (x + selected)[:, 0],
+    }  # fmt: skip
     assert list(got) == list(want)
     for name, array in want.items():
         np.testing.assert_allclose(got[name], array, atol=2e-5, err_msg=name)
