@@ -105,6 +105,8 @@ def plain_decoder(
     the family's class turns whole heads. `gemma` scales the embedding and has 1 + weight in the norm; `root` stands
     before the names of all tensors but the head's.
     """
+    if config.architecture and not config.architecture.endswith("ForCausalLM"):
+        config.refuse("architectures", "flowc imports the *ForCausalLM class of a decoder")
     unused = spare_tensors(shapes)
     ropes = ropes or (rope_stage(config, symbols["head_dim"]),)
     if not partial and any("rotary_dim" in rope for rope in ropes):

@@ -79,6 +79,7 @@ def gemma3_text(config: Config, shapes: Shapes) -> Family:
 def gemma3(config: Config, shapes: Shapes) -> Family:
     """The language model inside a multimodal checkpoint; its vision tower is left out."""
     config.skip("text_config", *_IMAGES)
+    config.only("architectures", ["Gemma3ForConditionalGeneration"])
     config.only("tie_word_embeddings", True)
     text = config.part("text_config")
     text.only("model_type", "gemma3_text")

@@ -38,6 +38,8 @@ REFUSED: list[tuple[str, dict[str, Any]]] = [
     ("llama_mha", {"rope_parameters": {"rope_type": "linear", "factor": 2.0, "rope_theta": 1e4, "surprise": 1}}),
     ("llama_mha", {"attention_multiplier": 0.5}),
     ("llama_mha", {"partial_rotary_factor": 0.5}),
+    ("llama_mha", {"architectures": ["LlamaForSequenceClassification"]}),
+    ("gemma1_mqa", {"architectures": ["GemmaModel"]}),
     ("mistral_swa", {"attention_bias": True}),
     ("mistral_swa", {"attention_sinks": True}),
     ("qwen2_swa_yarn", {"layer_types": ["full_attention", "chunked_attention", "full_attention"]}),
