@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from flowc.ir.op import Array, Op
+from flowc.ir.rope import MAX_DIM
 from flowc.ir.types import TensorType, require
 
 
@@ -25,6 +26,7 @@ class Sinusoid(Op, name="sinusoid", operands=("x",)):
     def infer(self, x: TensorType) -> tuple[TensorType, ...]:
         require(x.rank == 1 and x.dtype == "float32", f"expected float32[batch], not {x}")
         require(self.dim > 0 and self.dim % 2 == 0, f"{self.dim} channels are not cosines and sines")
+        require(self.dim <= MAX_DIM, f"a sinusoid has at most {MAX_DIM} channels, not {self.dim}")
         return (x.with_shape(*x.shape, self.dim),)
 
     def frequencies(self) -> Array:
@@ -54,6 +56,8 @@ class AxialAngles(Op, name="axial_angles", operands=("ids",)):
         require(ids.rank == 2 and ids.shape[1] == axes, f"positions along {axes} axes are [tokens, {axes}], not {ids}")
         require(ids.dtype == "float32", f"positions must be float32, not {ids}")
         require(all(d > 0 and d % 2 == 0 for d in self.dims), f"{list(self.dims)} channels do not turn in pairs")
+        require(sum(self.dims) <= MAX_DIM, f"a rope turns at most {MAX_DIM} channels, not {sum(self.dims)}")
+        require(self.theta >= 1e-30, f"the base {self.theta} gives no finite frequencies")
         table = TensorType("float32", (1, ids.shape[0], sum(self.dims) // 2))
         return (table, table)
 
