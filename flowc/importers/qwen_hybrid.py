@@ -10,11 +10,14 @@ from flowc.importers.family import Family, Shapes, imports
 from flowc.importers.rope import parameters, rope_stage
 
 LINEAR = "linear_attention"
-LAYER = "model.layers.{i}"
 _COMMON = {
     "num_key_value_heads": 2, "head_dim": 256, "hidden_act": "silu", "rms_norm_eps": 1e-6, "linear_conv_kernel_dim": 4,
     "linear_key_head_dim": 128, "linear_value_head_dim": 128, "linear_num_key_heads": 16, "linear_num_value_heads": 32,
 }  # fmt: skip
+_EXPERTS_3_5 = {
+    "num_experts": 256, "num_experts_per_tok": 8, "moe_intermediate_size": 512, "shared_expert_intermediate_size": 512,
+}  # fmt: skip
+_IMAGES = ("vision_config", "image_token_id", "video_token_id", "vision_start_token_id", "vision_end_token_id")
 
 
 @imports("qwen3_next")
@@ -28,28 +31,54 @@ def qwen3_next(config: Config, shapes: Shapes) -> Family:
     dense = config.list("mlp_only_layers", [])
     experts = config.int("num_experts")
     sparse = [experts > 0 and i not in dense and (i + 1) % step == 0 for i in range(layers)]
-    return _hybrid(config, shapes, sparse, normalise=config.bool("norm_topk_prob"), grouped=True)
+    config.only("use_sliding_window", False)
+    config.skip("max_window_layers", "sliding_window")
+    return _hybrid(config, shapes, sparse, top=config, normalise=config.bool("norm_topk_prob"), grouped=True)
 
 
 @imports("qwen3_5_text")
 def qwen3_5(config: Config, shapes: Shapes) -> Family:
     """Dense layers, projections one by one."""
-    config.assume({**_COMMON, "num_key_value_heads": 4})
-    return _hybrid(config, shapes, [False] * config.int("num_hidden_layers"))
+    return _qwen3_5(config, shapes, config, "model.", moe=False)
 
 
 @imports("qwen3_5_moe_text")
 def qwen3_5_moe(config: Config, shapes: Shapes) -> Family:
     """Experts in every layer, the weights of the chosen ones always brought to a sum of one."""
-    config.assume({**_COMMON, "num_experts": 256, "num_experts_per_tok": 8, "moe_intermediate_size": 512,
-                   "shared_expert_intermediate_size": 512})  # fmt: skip
-    return _hybrid(config, shapes, [True] * config.int("num_hidden_layers"))
+    return _qwen3_5(config, shapes, config, "model.", moe=True)
+
+
+@imports("qwen3_5", "qwen3_5_moe")
+def qwen3_5_text_of(config: Config, shapes: Shapes) -> Family:
+    """The language model inside a checkpoint for images too; what is for images alone is left out."""
+    moe = config.text("model_type") == "qwen3_5_moe"
+    config.skip("text_config", *_IMAGES)
+    text = config.part("text_config")
+    text.only("model_type", "qwen3_5_moe_text" if moe else "qwen3_5_text")
+    text.skip("tie_word_embeddings")  # the whole model's field decides
+    family = _qwen3_5(text, shapes, config, "model.language_model.", moe=moe)
+    text.finish()
+    family.allow_unused.extend(["model.visual.*"] if any(n.startswith("model.visual.") for n in shapes) else [])
+    return family
+
+
+def _qwen3_5(config: Config, shapes: Shapes, top: Config, root: str, *, moe: bool) -> Family:
+    config.assume({**_COMMON, **(_EXPERTS_3_5 if moe else {"num_key_value_heads": 4})})
+    config.only("attn_output_gate", True)
+    config.only("mamba_ssm_dtype", "float32")
+    config.skip("mtp_num_hidden_layers", "mtp_use_dedicated_embeddings")
+    return _hybrid(config, shapes, [moe] * config.int("num_hidden_layers"), top=top, root=root)
 
 
 def _hybrid(
-    config: Config, shapes: Shapes, sparse: list[bool], *, normalise: bool = True, grouped: bool = False
-) -> Family:
-    """Layers of two mixers and two kinds of MLP, each around pre-norms whose gain is 1 + weight."""
+    config: Config, shapes: Shapes, sparse: list[bool], *, top: Config, root: str = "model.",
+    normalise: bool = True, grouped: bool = False,
+) -> Family:  # fmt: skip
+    """Layers of two mixers and two kinds of MLP, each around pre-norms whose gain is 1 + weight.
+
+    `top` says whether the head is tied; `root` stands before the names of all tensors but the head's.
+    """
+    layer = f"{root}layers.{{i}}"
     types = _layer_types(config, len(sparse))
     activation = config.choice("hidden_act", ACTIVATIONS, "silu")
     symbols: dict[str, Any] = {
@@ -60,27 +89,27 @@ def _hybrid(
         "context_length": config.int("max_position_embeddings"),
     }
     special_tokens(config, symbols)
-    body: list[Any] = ["residual_save", {"gemma_rms_norm": {"weight": f"{LAYER}.input_layernorm.weight"}}]
+    body: list[Any] = ["residual_save", {"gemma_rms_norm": {"weight": f"{layer}.input_layernorm.weight"}}]
     body += _by_layer(symbols, "layer_types", types, {
-        LINEAR: {"gated_delta_net": _delta_net(config, symbols, LINEAR in types, activation, grouped)},
-        FULL: {"gated_attention": _attention(config, symbols, FULL in types)},
+        LINEAR: {"gated_delta_net": _delta_net(config, symbols, layer, LINEAR in types, activation, grouped)},
+        FULL: {"gated_attention": _attention(config, symbols, layer, FULL in types)},
     })  # fmt: skip
     body += ["residual_add", "residual_save"]
-    body.append({"gemma_rms_norm": {"weight": f"{LAYER}.post_attention_layernorm.weight"}})
+    body.append({"gemma_rms_norm": {"weight": f"{layer}.post_attention_layernorm.weight"}})
     body += _by_layer(symbols, "mlp_types", ["experts" if s else "dense" for s in sparse], {
-        "experts": {"moe": _experts(config, shapes, any(sparse), activation, normalise)},
-        "dense": {"swiglu": _mlp(config, symbols, not all(sparse), activation)},
+        "experts": {"moe": _experts(config, shapes, layer, any(sparse), activation, normalise)},
+        "dense": {"swiglu": _mlp(config, symbols, layer, not all(sparse), activation)},
     })  # fmt: skip
     body.append("residual_add")
     unused = [*spare_tensors(shapes), *(["mtp.*"] if any(n.startswith("mtp.") for n in shapes) else [])]
     rope = _rope(config)
     flow: list[Any] = [
-        embedding(),
+        embedding(root),
         *([{"rope_tables": rope}] if FULL in types else []),
         repeat(*body),
-        {"gemma_rms_norm": {"weight": "model.norm.weight"}},
+        {"gemma_rms_norm": {"weight": f"{root}norm.weight"}},
         "gather_last_token",
-        head(config, shapes, tied=False, allow_unused=unused),
+        head(top, shapes, tied=False, allow_unused=unused),
     ]
     return Family(symbols, flow, allow_unused=unused)
 
@@ -106,7 +135,9 @@ def _by_layer(symbols: dict[str, Any], name: str, kinds: list[str], stages: dict
     return [{"when": choice}]
 
 
-def _delta_net(config: Config, symbols: dict[str, Any], used: bool, activation: str, grouped: bool) -> dict[str, Any]:
+def _delta_net(
+    config: Config, symbols: dict[str, Any], layer: str, used: bool, activation: str, grouped: bool
+) -> dict[str, Any]:
     sizes = {"key_heads": "linear_num_key_heads", "value_heads": "linear_num_value_heads",
              "key_dim": "linear_key_head_dim", "value_dim": "linear_value_head_dim",
              "conv_kernel": "linear_conv_kernel_dim"}  # fmt: skip
@@ -115,16 +146,16 @@ def _delta_net(config: Config, symbols: dict[str, Any], used: bool, activation: 
         config.refuse("linear_conv_kernel_dim", "the convolution needs two taps or more")
     if used:
         symbols.update(numbers)
-    stage: dict[str, Any] = {"prefix": f"{LAYER}.linear_attn", "qk_norm_eps": 1e-6, "activation": activation}
+    stage: dict[str, Any] = {"prefix": f"{layer}.linear_attn", "qk_norm_eps": 1e-6, "activation": activation}
     return {**stage, "grouped": True} if grouped else stage
 
 
-def _attention(config: Config, symbols: dict[str, Any], used: bool) -> dict[str, Any]:
+def _attention(config: Config, symbols: dict[str, Any], layer: str, used: bool) -> dict[str, Any]:
     sizes = {"heads": "num_attention_heads", "kv_heads": "num_key_value_heads", "head_dim": "head_dim"}
     numbers = {name: config.int(field) for name, field in sizes.items()}
     if used:
         symbols.update(numbers)
-    stage = {"prefix": f"{LAYER}.self_attn"}
+    stage = {"prefix": f"{layer}.self_attn"}
     return {**stage, "attention_bias": True} if config.bool("attention_bias", False) else stage
 
 
@@ -134,19 +165,21 @@ def _rope(config: Config) -> dict[str, Any]:
     return rope_stage(config, config.int("head_dim"), found=found, partial=0.25)
 
 
-def _mlp(config: Config, symbols: dict[str, Any], used: bool, activation: str) -> dict[str, Any]:
+def _mlp(config: Config, symbols: dict[str, Any], layer: str, used: bool, activation: str) -> dict[str, Any]:
     if used:
         symbols["ffn"] = config.int("intermediate_size")
     config.skip("intermediate_size")
-    return {"prefix": f"{LAYER}.mlp", "activation": activation}
+    return {"prefix": f"{layer}.mlp", "activation": activation}
 
 
-def _experts(config: Config, shapes: Shapes, used: bool, activation: str, normalise: bool) -> dict[str, Any]:
+def _experts(
+    config: Config, shapes: Shapes, layer: str, used: bool, activation: str, normalise: bool
+) -> dict[str, Any]:
     if not used:
         config.skip("num_experts", "num_experts_per_tok", "moe_intermediate_size", "shared_expert_intermediate_size")
         return {}
     stage: dict[str, Any] = {
-        "prefix": f"{LAYER}.mlp", "experts": config.int("num_experts"), "top": config.int("num_experts_per_tok"),
+        "prefix": f"{layer}.mlp", "experts": config.int("num_experts"), "top": config.int("num_experts_per_tok"),
         "moe_ffn": config.int("moe_intermediate_size"), "renormalise": normalise,
         "shared_ffn": config.int("shared_expert_intermediate_size"), "activation": activation,
     }  # fmt: skip
