@@ -24,7 +24,7 @@ from flowc.ir.types import BATCH, PAST, SEQUENCE, TOTAL, Dim, ShapeError, Tensor
 from flowc.ir.weight import Tensor, Weight
 from flowc.source import ListNode, MapNode, Scalar
 from flowc.source import Node as SpecNode
-from flowc.spec import DECODER_PHASES, Phase, Spec
+from flowc.spec import DECODER_PHASES, PORT_NAME, Phase, Spec
 from flowc.stage import REGISTRY, Stage, Stages
 
 Assume = Literal["none", "right-padding", "no-padding"]
@@ -168,6 +168,8 @@ class Expansion:
 
     def tensor(self, name: str, *sizes: Dim | None, at: str = "") -> Tensor:
         """A tensor of the checkpoint as an expression; see `weight`."""
+        if not name:
+            raise self.fail("bad-value", f"{self._what()}: the name of a weight is empty", self.place(at))
         if any(isinstance(s, str) for s in sizes):
             raise self.fail("bad-shape", f"{self._what()}: weight '{name}' would need the symbolic shape {list(sizes)}")
         shape = self._shape(name, tuple(s if isinstance(s, int) else None for s in sizes), self.place(at))
@@ -252,6 +254,8 @@ class Expansion:
 
     def output(self, name: str, value: Value) -> None:
         """Make a value a graph output."""
+        if not PORT_NAME.fullmatch(name):
+            raise self.fail("bad-value", f"{self._what()}: '{name}' cannot be the name of an output")
         if name in self.outputs:
             raise self.fail("duplicate-output", f"{self._what()} makes the output '{name}' a second time")
         self.outputs[name] = value

@@ -28,6 +28,9 @@ Phase = Literal["prefill", "decode", "unified", "encode"]
 DECODER_PHASES: tuple[Phase, ...] = ("unified", "prefill", "decode")
 PHASES: tuple[Phase, ...] = (*DECODER_PHASES, "encode")
 
+PORT_NAME = re.compile(r"[A-Za-z_][\w.-]*")
+"""Names that graph inputs and outputs can have."""
+
 TOP_LEVEL: dict[str, str] = {
     "flowc": "Version of the spec language: 1.",
     "name": "Name of the model, for people and for the manifest.",
@@ -45,6 +48,9 @@ TOP_LEVEL: dict[str, str] = {
 
 METADATA_SYMBOLS = frozenset({"context_length", "eos", "bos", "pad", "vocab", "layers", "architecture"})
 """Entries of `model:` that describe the model and need no stage that reads them."""
+
+_SIZES = ("context_length", "vocab", "layers")
+_TOKENS = ("eos", "bos", "pad")
 
 
 @dataclass(frozen=True, slots=True)
@@ -211,7 +217,7 @@ class _Reader:
 
     def name(self, text: str, what: str, span: Span) -> bool:
         """Whether a text can be the name of a graph input or output."""
-        if re.fullmatch(r"[A-Za-z_][\w.-]*", text):
+        if PORT_NAME.fullmatch(text):
             return True
         self.problems.error("bad-value", f"'{text}' cannot be the name of {what}", span,
                             "letters, digits, '_', '.' and '-', a letter first")  # fmt: skip
@@ -241,7 +247,20 @@ class _Reader:
                 )
                 continue
             symbols[name] = Symbol(plain(entry.value), entry.value.span)
+            self._metadata(name, symbols[name])
         return symbols
+
+    def _metadata(self, name: str, symbol: Symbol) -> None:
+        """Check the entries that flowc itself reads: sizes, and token ids; null says that there is none."""
+        first, what = (1, "a whole number") if name in _SIZES else (0, "a token id, or a list of them")
+        values: list[object] = [symbol.value]
+        if isinstance(symbol.value, list) and name in _TOKENS:
+            values = cast("list[object]", symbol.value)
+        for value in values:
+            sound = type(value) is int and first <= value < 2**31
+            if name in (*_SIZES, *_TOKENS) and value is not None and not sound:
+                message = f"model symbol '{name}' must be {what}, from {first} to 2147483647"
+                self.problems.error("bad-value", message, symbol.span)
 
     def strings(self, key: str) -> dict[str, str]:
         node = self.root.get(key)

@@ -70,10 +70,11 @@ class RopeFacts:
         wavelength = f32(2 * math.pi) / inverse
         low, high = self.original_length / self.low_freq_factor, self.original_length / self.high_freq_factor
         scaled = np.where(wavelength > f32(low), inverse / f32(self.factor), inverse)
-        smooth = (f32(self.original_length) / wavelength - f32(self.low_freq_factor)) / f32(
-            self.high_freq_factor - self.low_freq_factor
-        )
-        smoothed = (f32(1) - smooth) * scaled / f32(self.factor) + smooth * scaled
+        with np.errstate(divide="ignore", invalid="ignore"):  # equal factors: no wavelength is medium then
+            smooth = (f32(self.original_length) / wavelength - f32(self.low_freq_factor)) / f32(
+                self.high_freq_factor - self.low_freq_factor
+            )
+            smoothed = (f32(1) - smooth) * scaled / f32(self.factor) + smooth * scaled
         medium = ~(wavelength < f32(high)) & ~(wavelength > f32(low))
         return np.where(medium, smoothed, scaled).astype(f32)
 

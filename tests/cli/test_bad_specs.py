@@ -36,6 +36,11 @@ CASES = [
     ("bad-type", "norm_eps: 1e-5", "norm_eps: «{a: 1}»", "model symbol 'norm_eps'"),
     ("bad-value", "norm_eps: 1e-5", "norm_eps: 1e-5, «x-y»: 1", "cannot be the name of a model symbol"),
     ("bad-value", "flowc: 1", "flowc: 1\noutput: «a b»", "cannot be the name of an output"),
+    ("bad-value", "context_length: 64", "context_length: «-1»", "'context_length' must be a whole number, from 1"),
+    ("bad-value", "context_length: 64", "context_length: «9007199254740991»", "to 2147483647"),
+    ("bad-value", "context_length: 64", "context_length: «[64]»", "must be a whole number"),
+    ("bad-value", "context_length: 64", "eos: «end»", "'eos' must be a token id, or a list of them"),
+    ("bad-value", "context_length: 64", "eos: «[1, -2]»", "'eos' must be a token id"),
     # inputs, names, expectations
     ("bad-value", "flowc: 1", "flowc: 1\ninputs: {ids: «'int63[a]'»}", "must be a type such as int64["),
     ("bad-value", "flowc: 1", "flowc: 1\ninputs: {ids: «\"int64[a, $hiden]\"»}", "must be a type such as"),
@@ -92,6 +97,8 @@ CASES = [
     ("bad-value", "norm.weight", "«'norm.{norm_eps}'»", "neither a whole number nor a text"),
     ("bad-value", "count: 2", "count: «'$heads[0]'»", "which is not a list"),
     ("bad-value", "hidden: 8,", "n: [1, 2], hidden: 8,", "takes entry 9 of '$n', which has 2 entries"),
+    ("bad-value", "norm.weight", "«''»", "the name of a weight is empty"),
+    ("bad-value", "  - gather_last_token", "  - «output»: a b", "cannot be the name of an output"),
     # what a flow leaves and reads
     ("undefined-rope", 'llama_decoder: "layers.{i}"', 'llama_decoder: {prefix: "layers.{i}", rope: «rop»}', "'rope'?"),
     ("undefined-rope", "  - rope_tables: {theta: 10000}\n", "", "a `rope_tables` stage must come first"),
@@ -135,7 +142,7 @@ CASES = [
     # limits
     ("too-many-stages", "count: 2", "count: 1000000000", f"more than {MAX_STAGES} stages"),
     ("too-many-stages", 'count: 2, body: [llama_decoder: "layers.{i}"]', "count: 1000000000, body: []", "stages"),
-    ("too-large", "vocab: 32", "vocab: 1000000000000000", "larger than 1 TiB"),
+    ("too-large", "ffn: 16", "ffn: 1000000000000000", "larger than 1 TiB"),
     ("too-deep", "  - gather_last_token", "  - " + "{sequence: [" * 70 + "output" + "]}" * 70, "nested"),
 ]  # fmt: skip
 

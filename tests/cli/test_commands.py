@@ -34,7 +34,8 @@ def test_help_lists_every_command_with_one_line() -> None:
 def test_every_command_explains_itself_by_example(command: str) -> None:
     shown = done(command, "--help").stdout
     assert "\\b" not in shown
-    assert re.search(rf"^  flowc {command}\b", shown, re.MULTILINE)
+    takes_nothing = f"flowc {command} [OPTIONS]\n" in shown
+    assert takes_nothing or re.search(rf"^  flowc {command}\b", shown, re.MULTILINE)
 
 
 def test_every_module_with_a_command_is_listed() -> None:
