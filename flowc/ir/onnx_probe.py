@@ -17,7 +17,7 @@ from collections.abc import Sequence
 
 from flowc.ir.types import TensorType
 
-TIME_LIMIT = 20.0
+TIME_LIMIT = 60.0
 """Seconds that a trial may take, the start of the process included."""
 
 MEMORY_LIMIT = 4 << 30
@@ -57,9 +57,10 @@ def _ask(request: str) -> bool:
 
 
 def _start() -> subprocess.Popen[str]:
-    found = os.pathsep.join(sys.path)
+    # Modules come from where ours do, and never from the folder we happen to be in (-P): it may be a stranger's.
+    found = os.pathsep.join(p for p in sys.path if p)
     return subprocess.Popen(
-        [sys.executable, "-m", "flowc.ir.onnx_probe"], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+        [sys.executable, "-P", "-m", "flowc.ir.onnx_probe"], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL, text=True, encoding="utf-8", env={**os.environ, "PYTHONPATH": found},
     )  # fmt: skip
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +18,7 @@ from flowc.errors import FlowError
 from flowc.ir import onnx_probe, onnx_text
 from flowc.ir.interpret import interpret
 from flowc.ir.types import ShapeError, TensorType
+from tests.oracle_io import ROOT
 
 HEAD = "g (float[b, s, 8] x) => (float[b, s, 8] y) "
 
@@ -118,12 +121,6 @@ def test_the_seeds_themselves(folder: Path) -> None:
     assert [runs(text, folder) for text in SEEDS] == [True, True, True, True, False, False]
 
 
-@pytest.fixture
-def soon(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Give up on a text sooner than for users."""
-    monkeypatch.setattr(onnx_probe, "TIME_LIMIT", 4.0)
-
-
 @settings(max_examples=150)
 @given(text=mutated())
 def test_a_mutated_text_is_explained(text: str, folder: Path) -> None:
@@ -150,7 +147,6 @@ FATAL = {
 
 
 @pytest.mark.parametrize("text", FATAL.values(), ids=FATAL)
-@pytest.mark.usefixtures("soon")
 def test_what_onnx_does_not_survive_is_refused(text: str, folder: Path) -> None:
     types = (TensorType("float32", ("b", "s", 8)),)
     assert not onnx_probe.survives(text, types)
@@ -158,3 +154,17 @@ def test_what_onnx_does_not_survive_is_refused(text: str, folder: Path) -> None:
     with pytest.raises(ShapeError, match="onnx itself"):
         onnx_text.results(text, types)
     assert not runs(text, folder)
+
+
+@pytest.mark.parametrize("module", ["onnx", "json", "flowc"])
+def test_nothing_is_imported_from_the_folder_of_a_spec(module: str, tmp_path: Path) -> None:
+    """A Python file beside a spec stays a file, whatever its name and whoever stands in its folder."""
+    (tmp_path / f"{module}.py").write_text("import pathlib\npathlib.Path('imported').touch()\n")
+    stage = {"custom": {"onnx": SEEDS[0]}}
+    whole = {"flowc": 1, "weights": {"random": 0}, "inputs": {"x": "float32[b, s, 8]"}, "output": "y", "flow": [stage]}
+    (tmp_path / "model.json").write_text(json.dumps(whole))
+    call = f"import sys; sys.path[:] = [p for p in sys.path if p] + [{str(ROOT)!r}]; from flowc.cli import main; main()"
+    command = [sys.executable, "-P", "-c", call, "check", "model.json"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert not (tmp_path / "imported").exists()
