@@ -31,6 +31,7 @@ def qwen3_next(config: Config, shapes: Shapes) -> Family:
     dense = config.list("mlp_only_layers", [])
     experts = config.int("num_experts")
     sparse = [experts > 0 and i not in dense and (i + 1) % step == 0 for i in range(layers)]
+    config.only("architectures", ["Qwen3NextForCausalLM"])
     config.only("use_sliding_window", False)
     config.skip("max_window_layers", "sliding_window")
     return _hybrid(config, shapes, sparse, top=config, normalise=config.bool("norm_topk_prob"), grouped=True)
@@ -39,12 +40,14 @@ def qwen3_next(config: Config, shapes: Shapes) -> Family:
 @imports("qwen3_5_text")
 def qwen3_5(config: Config, shapes: Shapes) -> Family:
     """Dense layers, projections one by one."""
+    config.only("architectures", ["Qwen3_5ForCausalLM"])
     return _qwen3_5(config, shapes, config, "model.", moe=False)
 
 
 @imports("qwen3_5_moe_text")
 def qwen3_5_moe(config: Config, shapes: Shapes) -> Family:
     """Experts in every layer, the weights of the chosen ones always brought to a sum of one."""
+    config.only("architectures", ["Qwen3_5MoeForCausalLM"])
     return _qwen3_5(config, shapes, config, "model.", moe=True)
 
 
@@ -52,6 +55,7 @@ def qwen3_5_moe(config: Config, shapes: Shapes) -> Family:
 def qwen3_5_text_of(config: Config, shapes: Shapes) -> Family:
     """The language model inside a checkpoint for images too; what is for images alone is left out."""
     moe = config.text("model_type") == "qwen3_5_moe"
+    config.only("architectures", [f"Qwen3_5{'Moe' if moe else ''}ForConditionalGeneration"])
     config.skip("text_config", *_IMAGES)
     text = config.part("text_config")
     text.only("model_type", "qwen3_5_moe_text" if moe else "qwen3_5_text")

@@ -9,7 +9,9 @@ from flowc.importers import import_checkpoint
 from tests.importers.refusals import assert_refused, changed
 
 REFUSED: list[tuple[str, dict[str, Any]]] = [
+    ("qwen3_next_dense", {"architectures": ["Qwen3NextForSequenceClassification"]}),
     ("qwen3_next_dense", {"hidden_act": "mish"}),
+    ("qwen3_next_dense", {"use_sliding_window": True}),
     ("qwen3_next_dense", {"layer_types": ["linear_attention", "sliding_attention", "linear_attention"]}),
     ("qwen3_next_dense", {"layer_types": ["linear_attention"]}),
     ("qwen3_next_dense", {"rope_parameters": {"rope_type": "ntk", "rope_theta": 1e4}}),
