@@ -336,13 +336,15 @@ class Expansion:
         outer, outer_bound = dict(self._indices), self._bound
         self._indices.update(indices)
         depth = len(self._path)
-        self._counted()
+        self._count += 1
+        self.expect_stages(0)
         if label:
             self._path.append(label)
         counts: dict[str, int] = {}
         failed = False
         for node in stages.items if isinstance(stages, Stages) else stages:
-            self._counted()
+            self._count += 1
+        self.expect_stages(0)
             bound = bind(node, self.spec, self._indices, self.problems)
             if bound is None:
                 failed = self._failed = True
@@ -362,10 +364,9 @@ class Expansion:
             raise Failed
         return x
 
-    def _counted(self) -> None:
-        """End the expansion of a flow that would go on for too long."""
-        self._count += 1
-        if self._count > MAX_STAGES:
+    def expect_stages(self, count: int) -> None:
+        """End the expansion of a flow that is about to run too many stages more."""
+        if self._count + count > MAX_STAGES:
             message = f"the flow has more than {MAX_STAGES} stages when its repeats are written out"
             self.problems.error("too-many-stages", message, self._bound.span if self._bound else None)
             self.problems.raise_all()

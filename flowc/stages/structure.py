@@ -16,6 +16,7 @@ class Repeat(Stage, name="repeat"):
     name: str = attr(doc="Label of the repeated part in dumps and reports.", default="layers")
 
     def expand(self, f: Expansion, x: Value) -> Value:
+        f.expect_stages(self.count * (1 + len(self.body.items)))
         for i in range(self.count):
             x = f.run(self.body, x, f"{self.name}.{i}", **{self.index: i})
         return x
