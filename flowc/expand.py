@@ -344,7 +344,7 @@ class Expansion:
         failed = False
         for node in stages.items if isinstance(stages, Stages) else stages:
             self._count += 1
-        self.expect_stages(0)
+            self.expect_stages(0)
             bound = bind(node, self.spec, self._indices, self.problems)
             if bound is None:
                 failed = self._failed = True
