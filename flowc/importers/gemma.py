@@ -110,6 +110,8 @@ def _scale(config: Config) -> float:
 def _gemma3(config: Config, shapes: Shapes, root: str) -> Family:
     config.assume(_GEMMA3)
     config.skip("attn_logit_softcapping")  # Gemma3Attention keeps it and does not use it
+    # A model without local or without global layers has no use for the other rope.
+    config.skip("rope_parameters", "rope_theta", "rope_scaling", "rope_local_base_freq")
     symbols = decoder_symbols(config)
     layer = _layer(config, "gemma3", config.choice("hidden_activation", ACTIVATIONS), root)
     layer["scale"] = _scale(config)

@@ -33,6 +33,8 @@ def _layer(config: Config) -> dict[str, Any]:
 @imports("llama")
 def llama(config: Config, shapes: Shapes) -> Family:
     """A spec of whole `llama_decoder` layers."""
+    config.only("rope_interleaved", False)  # SmolLM2's files say so; the class always turns halves
+    config.skip("is_llama_config", "max_sequence_length")
     symbols = decoder_symbols(config)
     return plain_decoder(config, shapes, symbols, repeat({"llama_decoder": _layer(config)}), tied=False)
 
@@ -55,6 +57,7 @@ def smollm3(config: Config, shapes: Shapes) -> Family:
     """`llama_decoder` layers, some without rope; a window, where it is in use, is on those."""
     config.assume({"num_key_value_heads": 4, "rope_theta": 2000000.0, "use_sliding_window": False})
     symbols, layer = decoder_symbols(config), _layer(config)
+    config.skip("max_window_layers")
     count = symbols["layers"]
     interval = config.int("no_rope_layer_interval", 4)
     turns = config.list("no_rope_layers", [int((i + 1) % interval != 0) for i in range(count)])

@@ -42,6 +42,7 @@ def qwen3(config: Config, shapes: Shapes) -> Family:
 
 def qwen_layer(config: Config, symbols: dict[str, Any], facts: dict[str, Any]) -> dict[str, Any]:
     """The fields of a layer: the window is on the layers from `max_window_layers` on, where it is in use at all."""
+    config.only("use_mrope", False)
     layer = {
         "prefix": "model.layers.{i}",
         "activation": config.choice("hidden_act", ACTIVATIONS, "silu"),

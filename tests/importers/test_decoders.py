@@ -38,6 +38,8 @@ REFUSED: list[tuple[str, dict[str, Any]]] = [
     ("llama_mha", {"rope_parameters": {"rope_type": "linear", "factor": 2.0, "rope_theta": 1e4, "surprise": 1}}),
     ("llama_mha", {"attention_multiplier": 0.5}),
     ("llama_mha", {"partial_rotary_factor": 0.5}),
+    ("llama_mha", {"rope_interleaved": True}),
+    ("qwen2_bias", {"use_mrope": True}),
     ("llama_mha", {"architectures": ["LlamaForSequenceClassification"]}),
     ("gemma1_mqa", {"architectures": ["GemmaModel"]}),
     ("mistral_swa", {"attention_bias": True}),
@@ -76,6 +78,20 @@ REFUSED: list[tuple[str, dict[str, Any]]] = [
 @pytest.mark.parametrize(("case", "fields"), REFUSED)
 def test_a_field_that_is_not_understood_is_refused_by_name(case: str, fields: dict[str, Any], tmp_path: Path) -> None:
     assert_refused(case, tmp_path, **fields)
+
+
+@pytest.mark.golden
+@pytest.mark.parametrize(("case", "fields"), [
+    ("llama_mha", {"is_llama_config": True, "rope_interleaved": False, "transformers.js_config": {"dtype": "q4"}}),
+    ("qwen2_bias", {"use_mrope": False}),
+    ("smollm3_nope", {"max_window_layers": 28, "pretraining_tp": 2}),
+    ("gemma1_mqa", {"hidden_act": "gelu", "hidden_activation": "gelu_pytorch_tanh"}),
+    ("gemma2_softcaps", {"hidden_act": "gelu_pytorch_tanh", "cache_implementation": "hybrid", "sliding_window_size": 5}),
+    ("phi3_full_rotary", {"full_attn_mod": 1, "interpolate_factor": 1, "lm_head_bias": False, "mlp_bias": False}),
+])  # fmt: skip
+def test_fields_of_published_files_that_change_nothing(case: str, fields: dict[str, Any], tmp_path: Path) -> None:
+    plain = import_checkpoint(changed(case, tmp_path)).text(tmp_path)
+    assert import_checkpoint(changed(case, tmp_path, **fields)).text(tmp_path) == plain
 
 
 @pytest.mark.golden
