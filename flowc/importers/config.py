@@ -21,7 +21,8 @@ NEUTRAL = frozenset({
     "unk_token_id", "decoder_start_token_id", "cache_implementation", "chunk_size_feed_forward", "is_encoder_decoder",
     "_attn_implementation", "_attn_implementation_autoset", "attn_implementation", "tokenizer_class", "prefix",
     "auto_map", "language", "license", "router_aux_loss_coef", "output_router_logits", "router_jitter_noise",
-    "layerdrop", "transformers.js_config", "feature_extractor_type", "image_processor_type", "encoder_stride", "model_name", "_commit_hash",
+    "layerdrop", "feature_extractor_type", "image_processor_type", "encoder_stride", "model_name", "_commit_hash",
+    "transformers.js_config",
 })  # fmt: skip
 """Fields that cannot change the numbers of one forward pass in evaluation mode."""
 
