@@ -46,7 +46,7 @@ class GdnScan(Stage, name="gdn_scan"):
 
     def expand(self, f: Expansion, x: Value) -> Value:
         q, k, v, g, beta = (stream(f, name) for name in GDN_SLOTS)
-        split = v.type.rank == 4
+        split, shape = v.type.rank == 4, v.shape
         if split:
             q, k, v = (f.op(Reshape((*t.shape[:2], _width(f, t))), t, name="packed") for t in (q, k, v))
         if self.qk_norm_eps is not None:
@@ -58,7 +58,7 @@ class GdnScan(Stage, name="gdn_scan"):
             raise f.fail("missing-field", "stage 'gdn_scan' with `carry` needs `layer`, the index of its state")
         y = delta_scan(f, q, k, v, g, beta, self.key_heads, self.value_heads, self.scale,
                        self.layer if self.carry else None)  # fmt: skip
-        return f.op(Reshape((*y.shape[:2], self.value_heads, -(-_width(f, y) // self.value_heads))), y) if split else y
+        return f.op(Reshape(shape), y) if split else y
 
 
 def _width(f: Expansion, x: Value) -> int:
@@ -69,12 +69,17 @@ def _width(f: Expansion, x: Value) -> int:
     return int(np.prod(sizes))
 
 
+def _per_head(f: Expansion, x: Value, heads: int) -> int:
+    """Channels of each head."""
+    width = _width(f, x)
+    if width % heads:
+        raise f.fail("bad-shape", f"the {width} channels of {x.type} do not split into {heads} heads")
+    return width // heads
+
+
 def l2_norm(f: Expansion, x: Value, heads: int, eps: float, name: str) -> Value:
     """Each head of x / sqrt(sum(x^2) + eps): an RMSNorm whose epsilon and gain take the head's width into account."""
-    width = x.shape[-1]
-    if not isinstance(width, int) or width % heads:
-        raise f.fail("bad-shape", f"{x.type} does not split into {heads} heads")
-    size = width // heads
+    size = _per_head(f, x, heads)
     gain = f.constant(Constant(np.full(size, size**-0.5, np.float32), "l2_gain"))
     return f.op(Norm("rms", eps / size, 0.0, heads), x, gain, name=name)
 
@@ -84,7 +89,7 @@ def delta_scan(
     scale: float | None, layer: int | None,
 ) -> Value:  # fmt: skip
     """The gated delta rule; with a layer, its state continues from the past and is handed on."""
-    key_dim, value_dim = _width(f, k) // key_heads, _width(f, v) // value_heads
+    key_dim, value_dim = _per_head(f, k, key_heads), _per_head(f, v, value_heads)
     op = DeltaScan(key_heads, value_heads, key_dim**-0.5 if scale is None else scale)
     state = None
     if layer is not None:

@@ -102,6 +102,12 @@ def test_heads_that_do_not_fit_are_an_error(tmp_path: Path) -> None:
     assert refused(tmp_path, small().replace("value_heads: 2, carry", "value_heads: 4, carry")) == {"bad-shape"}
 
 
+@pytest.mark.parametrize("more", ["", ", qk_norm_eps: 1e-6"])
+def test_more_heads_than_channels_is_an_error(tmp_path: Path, more: str) -> None:
+    text = small().replace("key_heads: 2, value_heads: 2, carry", f"key_heads: 40, value_heads: 40{more}, carry")
+    assert refused(tmp_path, text) == {"bad-shape"}
+
+
 def test_without_carry_no_state_leaves_the_call(tmp_path: Path) -> None:
     compiled = compile_text(tmp_path, "", small().replace("carry: true, layer: 0", "carry: false"))
     assert all([o.name for o in graph.outputs] == ["out"] for graph in compiled.graphs.values())
