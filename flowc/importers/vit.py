@@ -46,17 +46,21 @@ def vit(config: Config, shapes: Shapes) -> Family:
         ),
         norm(f"{p}layernorm"),
     ]
-    pooler = f"{p}pooler.dense.weight"
     spare = ("mask_token",)
-    pooled = activation(config, "pooler_act", "tanh")
-    config.skip("pooler_output_size")
+    pooler: dict[str, Any] = {
+        "weight": f"{p}pooler.dense.weight",
+        "activation": activation(config, "pooler_act", "tanh"),
+    }
+    size = config.int("pooler_output_size", symbols["hidden"])
+    if size != symbols["hidden"]:
+        pooler["size"] = size
     if classifier:
         head = {"linear": {"weight": "classifier.weight", "bias": True}}
         flow += [{"output": "last_hidden_state"}, "cls_token_pool", head]
         spare += ("pooler.dense.weight", "pooler.dense.bias")
     else:
-        if pooler in shapes:
-            flow.append({"pooler": {"weight": pooler, "activation": pooled, "output": "pooler_output"}})
+        if pooler["weight"] in shapes:
+            flow.append({"pooler": {**pooler, "output": "pooler_output"}})
         spare += ("classifier.weight", "classifier.bias")
     return vision(symbols, image, flow, shapes, spare, "logits" if classifier else None)
 
@@ -115,10 +119,12 @@ def _dinov2(config: Config, shapes: Shapes, p: str, registers: int | None = None
         {"cls_token_pool": {"output": "pooler_output"}},
     ]
     symbols = symbols_of(config, image, ffn, head_dim=config.int("head_dim", None))
-    return vision(symbols, image, flow, shapes, _SPARE)
+    return vision(symbols, image, flow, shapes, _spare(registers))
 
 
-_SPARE = ("mask_token", "classifier.weight", "classifier.bias")
+def _spare(registers: int | None) -> tuple[str, ...]:
+    """What HuggingFace leaves aside too; a tensor of no registers is in its files all the same."""
+    return ("mask_token", "classifier.weight", "classifier.bias", *(() if registers else ("register_tokens",)))
 
 
 def _registers(prefix: str, count: int) -> Stages:
@@ -162,8 +168,7 @@ def dinov3_vit(config: Config, shapes: Shapes) -> Family:
         norm("norm"),
         {"cls_token_pool": {"output": "pooler_output"}},
     ]
-    empty = ("register_tokens",) if not registers else ()
-    return vision(symbols, image, flow, shapes, (*_SPARE, *empty))
+    return vision(symbols, image, flow, shapes, _spare(registers))
 
 
 def _theta(config: Config) -> float:

@@ -52,20 +52,21 @@ class ClsTokenPool(Stage, name="cls_token_pool"):
 
 
 class Pooler(Stage, name="pooler"):
-    """activation(W x0 + b) of the first token that is not padding, x0: [batch, sequence, hidden] -> [batch, hidden]."""
+    """activation(W x0 + b) of the first token that is not padding, x0: [batch, sequence, hidden] -> [batch, size]."""
 
     reads = ("active", "attn_mask", "attention_mask")
     writes = ("active", "output")
-    weights = ("{weight}: [hidden, hidden]", "{weight} with `.bias` for `.weight`: [hidden]")
-    reference = "BertPooler, RobertaPooler, MPNetPooler"
+    weights = ("{weight}: [size, hidden]", "{weight} with `.bias` for `.weight`: [size]")
+    reference = "BertPooler, RobertaPooler, MPNetPooler, ViTPooler"
     example = "pooler: {weight: pooler.dense.weight, output: pooler_output}"
     weight: str = attr(doc="Name of the weight.", main=True)
+    size: int | None = attr(doc="Rows of the weight; the width of the tokens by default.", default=None, gt=0)
     activation: Function = attr(doc="Function of the result.", default="tanh")
     output: str | None = attr(doc=_OUTPUT, default=None)
 
     def expand(self, f: Expansion, x: Value) -> Value:
         first = f.op(Pool("cls"), x, token_mask(f), name="first")
-        dense = linear(f, first, self.weight, x.shape[-1], bias=True, at="weight")
+        dense = linear(f, first, self.weight, self.size or x.shape[-1], bias=True, at="weight")
         return _hand_out(f, x, f.op(Unary(self.activation), dense, name="activation"), self.output)
 
 

@@ -157,6 +157,38 @@ def test_a_vit_without_a_pooler_has_no_pooled_output(tmp_path: Path) -> None:
 
 
 @pytest.mark.golden
+def test_a_pooler_may_have_another_width(tmp_path: Path) -> None:
+    folder = changed("vit_pooler", tmp_path, pooler_output_size=20)
+    tensors = st.load_file(folder / "model.safetensors")
+    tensors |= {f"pooler.dense.{part}": tensors[f"pooler.dense.{part}"][:20] for part in ("weight", "bias")}
+    st.save_file(tensors, folder / "model.safetensors")
+    oracle = Oracle(folder_of("vit_pooler", folder))
+    got = make(folder, "ort-cpu", tmp_path).run("encode", oracle.inputs("b2"))
+    np.testing.assert_allclose(got["pooler_output"], oracle.expected("b2")["pooler_output"][:, :20], atol=1e-4)
+
+
+@pytest.mark.golden
+def test_no_registers_at_all(tmp_path: Path) -> None:
+    """HuggingFace saves a tensor of no rows then."""
+    folder = changed("dinov2_reg_gelu", tmp_path, num_register_tokens=0)
+    tensors = st.load_file(folder / "model.safetensors")
+    st.save_file(
+        tensors | {"embeddings.register_tokens": np.zeros((1, 0, 36), np.float32)}, folder / "model.safetensors"
+    )
+    feeds = Oracle(folder_of("dinov2_reg_gelu", folder)).inputs("b2")
+    with_none = make(folder, "ort-cpu", tmp_path).run("encode", feeds)
+    assert with_none["last_hidden_state"].shape == (2, 10, 36)
+    (tmp_path / "plain").mkdir()
+    fields = {"model_type": "dinov2", "architectures": ["Dinov2Model"], "num_register_tokens": ...}
+    config = {k: v for k, v in (json.loads((folder / "config.json").read_text()) | fields).items() if v is not ...}
+    (folder / "config.json").write_text(json.dumps(config))
+    st.save_file({n: a for n, a in tensors.items() if "register" not in n}, folder / "model.safetensors")
+    without = make(folder, "ort-cpu", tmp_path / "plain").run("encode", feeds)
+    for name, array in without.items():
+        np.testing.assert_array_equal(with_none[name], array)
+
+
+@pytest.mark.golden
 def test_siglip_without_its_head(tmp_path: Path) -> None:
     folder = changed("siglip_vision", tmp_path, vision_use_head=False)
     model = make(folder, "ort-cpu", tmp_path)
