@@ -7,9 +7,11 @@ from typing import Any
 
 import numpy as np
 
+from flowc.errors import CheckFailed
 from flowc.ir.graph import Graph, Origin
 from flowc.ir.weight import Weight
 from flowc.lowering.emitter import weight_name
+from flowc.runtime.session import one_line
 from flowc.verify.rebuild import Stored, layout_of
 from flowc.verify.results import Checks
 
@@ -27,8 +29,13 @@ def check_weights(checks: Checks, folder: Path, data: str) -> None:
     count = 0
     for offset, weight in layout.stored:
         expected = weight.evaluate(checks.subject.read)
-        found = Stored(weight, folder / data, offset).evaluate(checks.subject.read)
         count += 1
+        try:
+            found = Stored(weight, folder / data, offset).evaluate(checks.subject.read)
+        except CheckFailed as error:
+            stage = users[weight.key].stage if weight.key in users else ""
+            checks.fail("changed-file", "weights", "", error.diagnostics[0].message, stage=stage)
+            continue
         if not np.array_equal(found.view(np.uint8), expected.reshape(found.shape).view(np.uint8)):
             _tell(checks, weight, found, expected, users)
     if all(check.passed for check in checks.done if check.name == "weights"):
@@ -65,7 +72,12 @@ def check_places(checks: Checks, data: str) -> None:
         file = checks.subject.files[phase]
         wanted = {weight_name(w): w for w in graph.weights()}
         count = 0
-        for tensor in onnx.load(str(file), load_external_data=False).graph.initializer:
+        try:
+            initializers = onnx.load(str(file), load_external_data=False).graph.initializer
+        except Exception as error:  # protobuf has no error of its own for a damaged file
+            checks.fail("load-failed", "places", phase, f"{file.name} is not an ONNX file: {one_line(error)}")
+            continue
+        for tensor in initializers:
             if tensor.data_location != onnx.TensorProto.EXTERNAL:
                 continue
             entries = {e.key: e.value for e in tensor.external_data}
