@@ -10,10 +10,11 @@ from pathlib import Path
 
 from flowc import __version__
 from flowc.errors import CheckFailed, Diagnostics, FlowError, WeightsError, nearest
-from flowc.expand import Names, Options, expand, is_decoder, phases_of
 from flowc.ir.graph import Graph
 from flowc.ir.verify import verify
 from flowc.passes.pipeline import PIPELINE, Audit, Context, run
+from flowc.phases import expand, is_decoder, phases_of
+from flowc.slots import Names, Options
 from flowc.source import MapNode
 from flowc.spec import METADATA_SYMBOLS, Phase, Spec, load
 from flowc.stage import load_all

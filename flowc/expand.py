@@ -7,27 +7,22 @@ leaves as plain SSA values. Everything that a stage may do to the graph under co
 from __future__ import annotations
 
 import re
-from collections import Counter
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
 from math import prod
-from typing import Any, Literal
+from typing import Any
 
 from flowc.bind import Bound, bind
 from flowc.errors import Diagnostics, InternalError, Span, WeightsError, nearest
-from flowc.ir.graph import Graph, Node, Origin, Output, Value, constant, infer
+from flowc.ir.graph import Node, Origin, Value, constant, infer
 from flowc.ir.op import Op
 from flowc.ir.ops.positions import Positions
 from flowc.ir.ops.rope import RopeAngles
-from flowc.ir.rope import RopeFacts
 from flowc.ir.types import BATCH, PAST, SEQUENCE, TOTAL, Dim, ShapeError, TensorType
 from flowc.ir.weight import Tensor, Weight
-from flowc.source import ListNode, MapNode, Scalar
+from flowc.slots import Failed, Names, Options, Slots
 from flowc.source import Node as SpecNode
-from flowc.spec import DECODER_PHASES, PORT_NAME, Phase, Spec
-from flowc.stage import REGISTRY, Stage, Stages
-
-Assume = Literal["none", "right-padding", "no-padding"]
+from flowc.spec import PORT_NAME, Phase, Spec
+from flowc.stage import Stage, Stages
 
 MAX_STAGES = 20_000
 """Stages of a phase, repeats written out: ten times what the deepest models need in the smallest parts."""
@@ -42,63 +37,6 @@ _CONSEQUENCES = frozenset(
 
 MAX_PORTS = 10_000
 MAX_TENSOR_BYTES = 2**40
-
-
-@dataclass(frozen=True, slots=True)
-class Options:
-    """What a build asks of the graphs, beyond the spec."""
-
-    assume: Assume = "none"
-    logits: Literal["last", "all"] = "last"
-    context: int | None = None
-
-
-class Names:
-    """Shapes of the checkpoint's tensors, and which stage used which. Shared by all phases of a build."""
-
-    def __init__(self, shapes: Mapping[str, tuple[int, ...]] | None) -> None:
-        self.shapes = shapes
-        """None when there is no checkpoint: every tensor is believed to exist as declared."""
-        self.hints: Mapping[str, tuple[int, ...]] = {}
-        """Shapes from elsewhere, for where neither a checkpoint nor the spec gives them."""
-        self.unreadable = False
-        """Whether there should be a checkpoint: what it would tell is then not asked of the spec."""
-        self.used: dict[str, tuple[tuple[int, ...], Origin]] = {}
-        self.ports: set[str] = set()
-        """Inputs and outputs of all graphs, before the spec renames them."""
-
-    def unused(self, patterns: Sequence[str]) -> list[str]:
-        """Tensors of the checkpoint that no stage used and no pattern (`*` for any text) allows."""
-        allowed = [re.compile(".*".join(map(re.escape, p.split("*")))) for p in patterns]
-        spare = [name for name in self.shapes or () if name not in self.used]
-        return [name for name in spare if not any(a.fullmatch(name) for a in allowed)]
-
-
-class Failed(Exception):
-    """A stage could not go on; what is wrong has been collected."""
-
-
-@dataclass(slots=True)
-class Rope:
-    """A named rope: its facts, and its angles once a stage of this graph has asked for them.
-
-    A rope of places that are no token positions (patches of an image) has angles from the start, and no facts.
-    """
-
-    facts: RopeFacts | None
-    angles: tuple[Value, Value] | None = None
-    interleaved: bool = False
-
-
-@dataclass(slots=True)
-class Slots:
-    """The hidden state of a flow."""
-
-    residual: Value | None = None
-    streams: dict[str, Value] = field(default_factory=dict[str, Value])
-    ropes: dict[str, Rope] = field(default_factory=dict[str, Rope])
-    named: dict[str, Any] = field(default_factory=dict[str, Any])
-    """Everything else that one stage leaves for another, by name."""
 
 
 class Expansion:
@@ -410,68 +348,3 @@ def _fits(shape: Sequence[int], sizes: Sequence[int | None]) -> bool:
 
 def _shape_text(sizes: Sequence[int | None]) -> str:
     return f"[{', '.join('?' if s is None else str(s) for s in sizes)}]"
-
-
-def expand(spec: Spec, phase: Phase, names: Names, options: Options, problems: Diagnostics) -> Graph | None:
-    """The graph of a phase, or None when something was wrong (and collected in `problems`)."""
-    flow = spec.flow(phase)
-    assert flow is not None, f"{phase} is none of phases_of(spec)"
-    f = Expansion(spec, phase, names, options, problems)
-    try:
-        x = f.run(flow.items, f.tokens())
-    except Failed:
-        return None
-    if x not in f.outputs.values():
-        default = "logits" if phase != "encode" else "last_hidden_state"
-        f.outputs = {spec.output or default: x, **f.outputs}
-    names.ports.update(f.outputs)
-    outputs = tuple(Output(spec.rename.get(n, n), v) for n, v in f.outputs.items())
-    if not _distinct([v.name for v in f.inputs.values()] + [o.name for o in outputs], spec, problems):
-        return None
-    return Graph(phase, _ordered(f, spec), outputs, tuple(f.nodes), f.facts)
-
-
-def _distinct(public: Sequence[str], spec: Spec, problems: Diagnostics) -> bool:
-    """Whether no two inputs or outputs have the same name; those that the spec renamed are shown."""
-    twice = sorted(name for name, count in Counter(public).items() if count > 1)
-    renames = spec.root.get("rename")
-    entries = renames.entries if isinstance(renames, MapNode) else ()
-    for name in twice:
-        span = next((e.value.span for e in entries if spec.rename.get(e.name) == name), None)
-        problems.error("duplicate-output", f"two inputs or outputs of the graph would be named '{name}'", span)
-    return not twice
-
-
-def _ordered(f: Expansion, spec: Spec) -> tuple[Value, ...]:
-    """Inputs: tokens, mask and other named ones as declared, then the past by layer."""
-
-    def rank(item: tuple[int, str]) -> tuple[bool, int]:
-        place, name = item
-        return name.startswith("past_key_values."), place
-
-    return tuple(f.inputs[name] for _, name in sorted(enumerate(f.inputs), key=rank))
-
-
-def is_decoder(spec: Spec) -> bool:
-    """Whether the spec makes a decoder: as it says, or because a stage of its flow keeps a cache."""
-    if spec.kind is not None:
-        return spec.kind == "decoder"
-    return any(_has_cache(flow) for flow in spec.flows.values())
-
-
-def _has_cache(node: SpecNode) -> bool:
-    """Whether a kind with a cache stands anywhere below a node; a word elsewhere in a flow cannot look like one."""
-    if isinstance(node, Scalar):
-        cls = REGISTRY.get(str(node.value))
-        return cls is not None and cls.cached
-    if isinstance(node, ListNode):
-        return any(_has_cache(item) for item in node.items)
-    return any(
-        _has_cache(e.key) or (isinstance(e.value, (ListNode, MapNode)) and _has_cache(e.value)) for e in node.entries
-    )
-
-
-def phases_of(spec: Spec) -> tuple[Phase, ...]:
-    """The phases that a spec can be built for, in the order in which they are built."""
-    every: tuple[Phase, ...] = DECODER_PHASES if is_decoder(spec) else ("encode",)
-    return tuple(p for p in every if spec.flow(p) is not None)

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from flowc.errors import FlowError, WeightsError
-from flowc.expand import Names
 from flowc.ir.weight import Weight
+from flowc.slots import Names
 from flowc.weights import Checkpoint, check_finite
 from flowc.weights.checkpoint import Array
 

@@ -70,7 +70,7 @@ def request_of(
 ) -> Request:
     """The request that the options ask for."""
     from flowc.compile import Request
-    from flowc.expand import Options
+    from flowc.slots import Options
 
     return Request(spec, weights, target, graphs, Options(assume or "none", logits, context), skip_passes)
 

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 from flowc.blocks import Heads, linear, rms_norm, rotate
-from flowc.expand import Expansion, Rope
+from flowc.expand import Expansion
 from flowc.ir.graph import Value
 from flowc.ir.ops.attention import Attention
 from flowc.ir.ops.diffusion import AxialAngles, Sinusoid
@@ -9,6 +9,7 @@ from flowc.ir.ops.elementwise import Binary, Unary
 from flowc.ir.ops.layout import Concat, Reshape, Slice, Split
 from flowc.ir.ops.norm import Norm
 from flowc.ir.weight import scalar
+from flowc.slots import Rope
 from flowc.stage import Stage, attr
 from flowc.stages.streams import per_token, stream
 

@@ -4,11 +4,12 @@ from typing import Literal
 
 import numpy as np
 
-from flowc.expand import Expansion, Rope
+from flowc.expand import Expansion
 from flowc.ir.graph import Value
 from flowc.ir.ops.rope import RopeAngles
 from flowc.ir.rope import MAX_DIM, RopeFacts
 from flowc.ir.weight import Constant
+from flowc.slots import Rope
 from flowc.stage import Stage, attr
 
 

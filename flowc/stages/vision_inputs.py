@@ -3,7 +3,7 @@ from __future__ import annotations
 from functools import partial
 
 from flowc.blocks import add, bias_name
-from flowc.expand import Expansion, Rope
+from flowc.expand import Expansion
 from flowc.ir.graph import Value
 from flowc.ir.ops.layout import Concat, Slice
 from flowc.ir.ops.linear import Linear
@@ -11,6 +11,7 @@ from flowc.ir.ops.vision import ExpandBatch, PatchAngles, Patches, grid_of
 from flowc.ir.patch_rope import PatchRopeFacts, PatchRopeStyle
 from flowc.ir.resample import Resampled
 from flowc.ir.weight import Generated, Reshape, Weight
+from flowc.slots import Rope
 from flowc.stage import Stage, attr
 
 

@@ -22,11 +22,11 @@ import numpy as np
 
 from flowc.compile import Compiled, Request, compile_spec
 from flowc.errors import CheckFailed, FlowError, WeightsError
-from flowc.expand import Options
 from flowc.ir.graph import Graph, Node, Value
 from flowc.ir.weight import Read, Weight
 from flowc.lowering.data import Layout, lies_in_graph, plan
 from flowc.runtime.manifest import Manifest
+from flowc.slots import Options
 from flowc.spec import Phase
 from flowc.verify.subject import Subject
 

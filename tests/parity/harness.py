@@ -14,9 +14,9 @@ import onnxruntime as ort
 
 from flowc.build import build
 from flowc.compile import Compiled, Request, compile_spec
-from flowc.expand import Options
 from flowc.importers import import_checkpoint
 from flowc.ir.interpret import interpret
+from flowc.slots import Options
 from tests.oracle_io import Array, Oracle
 
 TOLERANCE = {

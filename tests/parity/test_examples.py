@@ -9,8 +9,8 @@ import pytest
 
 from flowc.build import build
 from flowc.compile import Request, compile_spec
-from flowc.expand import is_decoder
 from flowc.ir.interpret import interpret
+from flowc.phases import is_decoder
 from flowc.spec import load
 from flowc.stage import load_all
 from tests.oracle_io import ROOT, Array

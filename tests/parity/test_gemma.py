@@ -11,8 +11,8 @@ import pytest
 from flowc.build import build
 from flowc.compile import Request, compile_spec
 from flowc.errors import SpecError
-from flowc.expand import Options
 from flowc.importers import import_checkpoint
+from flowc.slots import Options
 from tests.importers.refusals import changed
 from tests.oracle_io import ROOT, Array, Oracle, case_folders
 from tests.parity.harness import Model, past_of

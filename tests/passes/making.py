@@ -13,13 +13,13 @@ import onnx_ir
 import onnxruntime
 
 from flowc.compile import Compiled, Request, compile_spec
-from flowc.expand import Options
 from flowc.ir.graph import Graph, prune
 from flowc.ir.interpret import interpret
 from flowc.ir.verify import verify
 from flowc.lowering.lower import lower
 from flowc.lowering.targets import target
 from flowc.passes.audit import Audit, Context, Pass
+from flowc.slots import Options
 
 Array = npt.NDArray[Any]
 ort: Any = onnxruntime  # ships no types

@@ -14,7 +14,7 @@ from tests.oracle_io import ROOT
 
 TEXT = ("flowc.beside", "flowc.nodes", "flowc.reading", "flowc.read_json", "flowc.read_yaml", "flowc.source")
 STAGES = ("flowc.spec", "flowc.stage", "flowc.stages", "flowc.bind", "flowc.blocks", "flowc.encoder_blocks",
-          "flowc.expert_blocks", "flowc.expand")  # fmt: skip
+          "flowc.expert_blocks", "flowc.slots", "flowc.expand", "flowc.phases")  # fmt: skip
 
 # Rooms in the order in which data passes through them. A module belongs to the first that names it.
 ROOMS = (
@@ -27,6 +27,7 @@ ROOMS = (
     ("flowc.lowering",),
     ("flowc.compile", "flowc.sources", "flowc.in_place", "flowc.lock", "flowc.build"),
     ("flowc.runtime", "flowc.verify"),
+    ("flowc.golden",),
     ("flowc.survey",),
     ("flowc.reference",),
     ("flowc.cli",),

@@ -16,9 +16,9 @@ import pytest
 from flowc.build import build
 from flowc.cli import main
 from flowc.compile import Request, compile_spec
-from flowc.expand import Options
 from flowc.ir.interpret import interpret
 from flowc.runtime import manifest as manifests
+from flowc.slots import Options
 from flowc.verify.full import verify
 from flowc.verify.rebuild import recompile
 from flowc.verify.results import Checks

@@ -13,13 +13,13 @@ import pytest
 from flowc.build import build
 from flowc.compile import Compiled, Request, compile_spec
 from flowc.errors import CheckFailed
-from flowc.expand import Options
 from flowc.ir.graph import Graph, Node
 from flowc.ir.op import Op
 from flowc.ir.ops.norm import Norm
 from flowc.ir.ops.positions import TakeLast
 from flowc.ir.ops.rope import Rope
 from flowc.lowering import emitter
+from flowc.slots import Options
 from flowc.verify import quick
 
 EXAMPLE = Path("examples/tiny-llama.yaml")

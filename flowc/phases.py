@@ -1,0 +1,80 @@
+"""One flow, one graph per phase: which phases a spec has, and the whole graph of each."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+
+from flowc.errors import Diagnostics
+from flowc.expand import Expansion
+from flowc.ir.graph import Graph, Output, Value
+from flowc.slots import Failed, Names, Options
+from flowc.source import ListNode, MapNode, Scalar
+from flowc.source import Node as SpecNode
+from flowc.spec import DECODER_PHASES, Phase, Spec
+from flowc.stage import REGISTRY
+
+
+def expand(spec: Spec, phase: Phase, names: Names, options: Options, problems: Diagnostics) -> Graph | None:
+    """The graph of a phase, or None when something was wrong (and collected in `problems`)."""
+    flow = spec.flow(phase)
+    assert flow is not None, f"{phase} is none of phases_of(spec)"
+    f = Expansion(spec, phase, names, options, problems)
+    try:
+        x = f.run(flow.items, f.tokens())
+    except Failed:
+        return None
+    if x not in f.outputs.values():
+        default = "logits" if phase != "encode" else "last_hidden_state"
+        f.outputs = {spec.output or default: x, **f.outputs}
+    names.ports.update(f.outputs)
+    outputs = tuple(Output(spec.rename.get(n, n), v) for n, v in f.outputs.items())
+    if not _distinct([v.name for v in f.inputs.values()] + [o.name for o in outputs], spec, problems):
+        return None
+    return Graph(phase, _ordered(f, spec), outputs, tuple(f.nodes), f.facts)
+
+
+def _distinct(public: Sequence[str], spec: Spec, problems: Diagnostics) -> bool:
+    """Whether no two inputs or outputs have the same name; those that the spec renamed are shown."""
+    twice = sorted(name for name, count in Counter(public).items() if count > 1)
+    renames = spec.root.get("rename")
+    entries = renames.entries if isinstance(renames, MapNode) else ()
+    for name in twice:
+        span = next((e.value.span for e in entries if spec.rename.get(e.name) == name), None)
+        problems.error("duplicate-output", f"two inputs or outputs of the graph would be named '{name}'", span)
+    return not twice
+
+
+def _ordered(f: Expansion, spec: Spec) -> tuple[Value, ...]:
+    """Inputs: tokens, mask and other named ones as declared, then the past by layer."""
+
+    def rank(item: tuple[int, str]) -> tuple[bool, int]:
+        place, name = item
+        return name.startswith("past_key_values."), place
+
+    return tuple(f.inputs[name] for _, name in sorted(enumerate(f.inputs), key=rank))
+
+
+def is_decoder(spec: Spec) -> bool:
+    """Whether the spec makes a decoder: as it says, or because a stage of its flow keeps a cache."""
+    if spec.kind is not None:
+        return spec.kind == "decoder"
+    return any(_has_cache(flow) for flow in spec.flows.values())
+
+
+def _has_cache(node: SpecNode) -> bool:
+    """Whether a kind with a cache stands anywhere below a node; a word elsewhere in a flow cannot look like one."""
+    if isinstance(node, Scalar):
+        cls = REGISTRY.get(str(node.value))
+        return cls is not None and cls.cached
+    if isinstance(node, ListNode):
+        return any(_has_cache(item) for item in node.items)
+    return any(
+        _has_cache(e.key) or (isinstance(e.value, (ListNode, MapNode)) and _has_cache(e.value)) for e in node.entries
+    )
+
+
+def phases_of(spec: Spec) -> tuple[Phase, ...]:
+    """The phases that a spec can be built for, in the order in which they are built."""
+    every: tuple[Phase, ...] = DECODER_PHASES if is_decoder(spec) else ("encode",)
+    return tuple(p for p in every if spec.flow(p) is not None)
