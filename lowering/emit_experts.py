@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
-
 from flowc.ir.graph import Node
 from flowc.ir.ops.experts import Experts
 from flowc.lowering.emit_basic import unary, unflatten
@@ -14,17 +12,11 @@ from flowc.lowering.emitter import CONTRIB, Emitter, emits
 
 @emits(Experts)
 def experts(e: Emitter, op: Experts, node: Node) -> None:
-    """The runtime's MoE where it knows the activation, else standard operators on turned weights.
-
-    With one new token a row, the chosen experts' matrices are gathered; else every expert does every token, and the
-    weights of those that were not chosen are 0.
-    """
+    """The runtime's MoE where it knows the activation, else a loop of standard operators over the chosen experts."""
     if not op.turned and op.activation in e.target.expert_activations:
         e.bind(_fused(e, op, node))
         return
-    x = node.inputs[0]
-    assert x is not None
-    e.bind(_chosen(e, op, node) if x.shape[1] == 1 else _all(e, op, node))
+    e.bind(_one_by_one(e, op, node))
 
 
 def _rows(e: Emitter, name: str) -> Any:
@@ -65,31 +57,40 @@ def _gated(e: Emitter, op: Experts, both: Any, lead: tuple[int, ...], width: int
     return e.op("Reshape", h, e.ints(*lead, width), label="Gated")
 
 
-def _chosen(e: Emitter, op: Experts, node: Node) -> Any:
+def _zeros_like(e: Emitter, x: Any) -> Any:
+    return e.op("ConstantOfShape", e.op("Shape", x), label="Zeros")
+
+
+def _one_by_one(e: Emitter, op: Experts, node: Node) -> Any:
+    """A loop over the experts that some token chose: its tokens' rows, its MLP, added to the result."""
     down = node.inputs[3]
     assert down is not None
     weights, chosen = _routing(e, op)
-    width = int(down.shape[1 if op.turned else 2])
-    x = e.op("Unsqueeze", _rows(e, "x"), e.ints(1, 2), label="Token")
-    both = e.op("MatMul", x, e.op("Gather", _turned(e, op, "gate_up"), chosen, axis=0))
-    h = _gated(e, op, both, (0, 0, 0), width)
-    y = e.op("MatMul", h, e.op("Gather", _turned(e, op, "down"), chosen, axis=0))
-    weighted = e.op("Mul", y, e.op("Unsqueeze", weights, e.ints(2, 3)))
-    summed = e.op("ReduceSum", weighted, e.ints(1, 2), keepdims=0)
-    return e.op("Reshape", summed, unflatten(e, node, int(node.outputs[0].shape[-1])), label="Unrows")
+    width, hidden = int(down.shape[1 if op.turned else 2]), int(node.outputs[0].shape[-1])
+    x = _rows(e, "x")
+    zeros = _zeros_like(e, _rows(e, "scores"))
+    # [experts, tokens]: the weight of each token for each expert, 0 where it did not choose it
+    routing = e.op("Transpose", e.op("ScatterElements", zeros, chosen, weights, axis=-1), perm=[1, 0])
+    needed = e.op("Unique", chosen, sorted=1, label="ChosenExperts")
+    gate_up, out = _turned(e, op, "gate_up"), _turned(e, op, "down")
+    step, going = e.local("step", "int64", ()), e.local("going", "bool", ())
+    total = e.local("total", "float32", ("tokens", hidden))
 
+    def expert() -> list[Any]:
+        which = e.op("Gather", needed, step, axis=0)
+        weight = e.op("Gather", routing, which, axis=0)
+        rows = e.op("Squeeze", e.op("NonZero", weight), e.ints(0), label="Tokens")
+        both = e.op("MatMul", e.op("Gather", x, rows, axis=0), e.op("Gather", gate_up, which, axis=0))
+        h = _gated(e, op, both, (-1,), width)
+        y = e.op("MatMul", h, e.op("Gather", out, which, axis=0))
+        weighted = e.op("Mul", y, e.op("Unsqueeze", e.op("Gather", weight, rows, axis=0), e.ints(1)))
+        at = e.op("Unsqueeze", rows, e.ints(1), label="At")
+        added = e.op("ScatterND", total, at, weighted, reduction="add")
+        added.type, added.shape = total.type, total.shape
+        still = e.op("Identity", going, label="Going")
+        still.type, still.shape = going.type, going.shape
+        return [still, added]
 
-def _all(e: Emitter, op: Experts, node: Node) -> Any:
-    scores, down = node.inputs[1], node.inputs[3]
-    assert scores is not None and down is not None
-    weights, chosen = _routing(e, op)
-    width = int(down.shape[1 if op.turned else 2])
-    rows = _rows(e, "scores")
-    zeros = e.op("Mul", rows, e.array(np.float32(0)), label="Zeros")
-    dense = e.op("ScatterElements", zeros, chosen, weights, axis=-1)
-    x = e.op("Unsqueeze", _rows(e, "x"), e.ints(0), label="EveryExpert")
-    h = _gated(e, op, e.op("MatMul", x, _turned(e, op, "gate_up")), (0, 0), width)
-    y = e.op("MatMul", h, _turned(e, op, "down"))
-    by_expert = e.op("Unsqueeze", e.op("Transpose", dense, perm=[1, 0]), e.ints(2))
-    summed = e.op("ReduceSum", e.op("Mul", y, by_expert), e.ints(0), keepdims=0)
-    return e.op("Reshape", summed, unflatten(e, node, int(node.outputs[0].shape[-1])), label="Unrows")
+    count = e.op("Squeeze", e.op("Shape", needed))
+    summed = e.op("Loop", count, e.array(True), _zeros_like(e, x), body=e.body("expert", (step, going, total), expert))
+    return e.op("Reshape", summed, unflatten(e, node, hidden), label="Unrows")

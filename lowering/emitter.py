@@ -180,6 +180,20 @@ class Emitter:
         place = {"flowc.source": str(origin.span)} if origin.span is not None else {}
         return {"flowc.stage": origin.stage, **place}
 
+    def body(self, name: str, inputs: Sequence[onnx.Value], make: Callable[[], Sequence[onnx.Value]]) -> onnx.Graph:
+        """A graph inside the graph, as `Loop` takes it; `make` emits its nodes. What they share must lie outside."""
+        outer, self.nodes = self.nodes, []
+        try:
+            outputs = make()
+            return onnx.Graph(inputs, outputs, nodes=self.nodes, name=name)
+        finally:
+            self.nodes = outer
+
+    def local(self, name: str, dtype: str, shape: Sequence[int | str | None]) -> onnx.Value:
+        """An input of a graph inside the graph."""
+        label = self._fresh(f"/{self.node.outputs[0].name.replace('.', '/')}/{name}")
+        return onnx.Value(name=label, type=onnx.TensorType(DTYPES[dtype]), shape=onnx.Shape(shape))
+
     def bind(self, *values: onnx.Value) -> None:
         """Name the results of the current node: ONNX values in the order of its outputs, typed as the IR says."""
         for ours, theirs in zip(self.node.outputs, values, strict=True):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 import onnx_ir as onnx
@@ -64,6 +64,15 @@ class Lowered:
         return onnx.to_proto(self.model).SerializeToString(deterministic=True)
 
 
+def _read(nodes: Iterable[onnx.Node]) -> Iterator[onnx.Value]:
+    """Every operand of the nodes and of the graphs inside them."""
+    for node in nodes:
+        yield from (v for v in node.inputs if v is not None)
+        for attribute in node.attributes.values():
+            if attribute.type == onnx.AttributeType.GRAPH:
+                yield from _read(attribute.as_graph())
+
+
 def lower(graph: Graph, target: Target, metadata: Mapping[str, str]) -> Lowered:
     """Emit a graph for a target."""
     emitter = Emitter(graph, target)
@@ -73,7 +82,7 @@ def lower(graph: Graph, target: Target, metadata: Mapping[str, str]) -> Lowered:
     opsets = {"": target.opset}
     if target.contrib:
         opsets[CONTRIB] = 1
-    used = {id(v) for n in emitter.nodes for v in n.inputs if v is not None}
+    used = {id(v) for v in _read(emitter.nodes)}
     initializers = [v for v in emitter.initializers.values() if id(v) in used]
     onnx_graph = onnx.Graph(
         inputs, outputs, nodes=emitter.nodes, initializers=initializers, opset_imports=opsets, name=graph.phase

@@ -8,7 +8,8 @@ import pytest
 
 from flowc.ir.ops.experts import Experts
 from flowc.passes.turn_experts import turn_experts
-from tests.passes.making import apply, assert_close, compile_text, random_feeds, run, run_onnx, same_numbers
+from flowc.weights.random import RandomCheckpoint
+from tests.passes.making import Array, apply, assert_close, compile_text, random_feeds, run, run_onnx, same_numbers
 
 SPEC = """
 flowc: 1
@@ -63,6 +64,27 @@ def test_every_target_computes_what_the_operator_means(
     assert np.ptp(want["logits"]) > 1e-2
     assert_close(run_onnx(graph, feeds, compiled, on), want)
     assert_close(run_onnx(apply(turn_experts, graph, on=on).after, feeds, compiled, on), want)
+
+
+@pytest.mark.parametrize("on", ["ort-cpu", "portable"])
+def test_a_chosen_expert_may_have_no_weight_at_all(tmp_path: Path, on: str) -> None:
+    """The router is so sure that the second weight underflows."""
+
+    class Sure(RandomCheckpoint):
+        def read(self, name: str, rows: slice | None = None) -> Array:
+            values = super().read(name, rows)
+            return values * np.float32(3e4) if name == "mlp.gate.weight" else values
+
+    compiled = compile_text(tmp_path, text(top=3), "", graphs=("unified",))
+    compiled.checkpoint = Sure(7)
+    for name, (shape, _) in compiled.names.used.items():
+        compiled.checkpoint.declare(name, shape)
+    graph = apply(turn_experts, compiled.expanded["unified"], on=on).after
+    feeds = random_feeds(graph, padding="none")
+    words = compiled.checkpoint.read("model.embed_tokens.weight")[feeds["input_ids"]]
+    scores = np.sort(words @ compiled.checkpoint.read("mlp.gate.weight").T, axis=-1)
+    assert np.exp(scores[..., -3] - scores[..., -1]).min() == 0
+    assert_close(run_onnx(graph, feeds, compiled, on), run(graph, feeds, compiled))
 
 
 @pytest.mark.parametrize("renormalise", [True, False])
