@@ -307,14 +307,24 @@ def _vision(r: random.Random) -> dict[str, Any]:
     }
 
 
-def _vit(r: random.Random) -> Any:
+def _vit(r: random.Random, **more: Any) -> Any:
+    v = _vision(r)
+    if r.random() < 0.5:
+        v["patch_size"] = [v["patch_size"], v["patch_size"] + 1]
+        v["image_size"] = [2 * v["patch_size"][0] + r.choice([0, 1]), 3 * v["patch_size"][1] + r.choice([0, 2])]
     return hf.ViTConfig(
-        **_vision(r),
+        **v,
         intermediate_size=50,
         hidden_act=r.choice(["gelu", "relu"]),
         qkv_bias=r.random() < 0.5,
         pooler_act=r.choice(["tanh", "relu"]),
+        pooler_output_size=r.choice([None, 20]),
+        **more,
     )
+
+
+def _vit_classifier(r: random.Random) -> Any:
+    return _vit(r, num_labels=r.choice([2, 5]))
 
 
 def _dinov2(r: random.Random) -> Any:
@@ -332,8 +342,14 @@ def _dinov2_registers(r: random.Random) -> Any:
 def _dinov3(r: random.Random) -> Any:
     v = _vision(r)
     v["hidden_size"] = v["num_attention_heads"] * r.choice([8, 16])
+    biases = {f"{name}_bias": r.random() < 0.5 for name in ("query", "key", "value", "proj", "mlp")}
     return hf.DINOv3ViTConfig(
-        **v, intermediate_size=40, use_gated_mlp=r.random() < 0.5, num_register_tokens=r.choice([0, 2]), rope_theta=50.0
+        **v,
+        **biases,
+        intermediate_size=40,
+        use_gated_mlp=r.random() < 0.5,
+        num_register_tokens=r.choice([0, 2]),
+        rope_theta=50.0,
     )
 
 
@@ -342,7 +358,9 @@ def _clip(r: random.Random) -> Any:
 
 
 def _siglip(r: random.Random) -> Any:
-    return hf.SiglipVisionConfig(**_vision(r), intermediate_size=50, hidden_act="gelu_pytorch_tanh")
+    return hf.SiglipVisionConfig(
+        **_vision(r), intermediate_size=50, hidden_act="gelu_pytorch_tanh", vision_use_head=r.random() < 0.7
+    )
 
 
 FAMILIES: dict[str, tuple[Any, str, str]] = {
@@ -366,6 +384,7 @@ FAMILIES: dict[str, tuple[Any, str, str]] = {
     "distilbert": (_distilbert, "DistilBertModel", "encoder"),
     "modernbert": (_modernbert, "ModernBertModel", "encoder"),
     "vit": (_vit, "ViTModel", "vision"),
+    "vit_classifier": (_vit_classifier, "ViTForImageClassification", "vision"),
     "dinov2": (_dinov2, "Dinov2Model", "vision"),
     "dinov2_with_registers": (_dinov2_registers, "Dinov2WithRegistersModel", "vision"),
     "dinov3_vit": (_dinov3, "DINOv3ViTModel", "vision"),
@@ -455,8 +474,11 @@ def _run_encoder(model: Any, config: Any, r: random.Random) -> dict[str, np.ndar
 
 def _run_vision(model: Any, config: Any, r: random.Random) -> dict[str, np.ndarray[Any, Any]]:
     arrays: dict[str, np.ndarray[Any, Any]] = {}
+    size = config.image_size if isinstance(config.image_size, list) else [config.image_size] * 2
     for scenario, batch in (("b1", 1), ("b2", 2)):
-        pixels = torch.randn(batch, config.num_channels, config.image_size, config.image_size)
+        if config.model_type == "dinov3_vit":  # it takes images of any size
+            size = [config.patch_size * r.choice([1, 2, 5]) + r.choice([0, 1]) for _ in range(2)]
+        pixels = torch.randn(batch, config.num_channels, *size)
         with torch.no_grad():
             out = model(pixels)
         arrays[f"{scenario}/pixel_values"] = pixels.numpy()
