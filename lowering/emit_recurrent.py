@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-import onnx_ir as onnx
 
 from flowc.ir.graph import Node, Value
 from flowc.ir.ops.recurrent import CausalConv, DeltaScan
+from flowc.lowering.delta_rule import in_chunks, one_step
 from flowc.lowering.emit_attention import newest
 from flowc.lowering.emitter import CONTRIB, Emitter, emits
 
@@ -19,21 +19,26 @@ def _valid(e: Emitter, mask: Value, x: Value) -> Any:
     return e.shared(("valid", id(theirs), x.shape[1]), lambda: newest(e, theirs, mask, x))
 
 
+def _moved(e: Emitter, valid: Any) -> Any:
+    """Whether each token moves a state: bool [batch, sequence, 1]."""
+    return e.shared(
+        ("moved", id(valid)), lambda: e.op("Unsqueeze", e.op("Cast", valid, to=9), e.ints(-1), label="Moved")
+    )
+
+
 # The gated delta rule
 
 
 @emits(DeltaScan)
 def delta_scan(e: Emitter, op: DeltaScan, node: Node) -> None:
-    """LinearAttention where contrib operators are allowed, else a Scan over the tokens."""
+    """LinearAttention where contrib operators are allowed, else standard operators: a step, or a Scan over chunks."""
     g, beta = e.need("g"), e.need("beta")
     mask, v = node.input("mask"), node.input("v")
     assert v is not None
     if mask is not None:
         valid = _valid(e, mask, v)
-        kept = e.shared(
-            ("kept", id(valid)), lambda: e.op("Unsqueeze", e.op("Cast", valid, to=1), e.ints(-1), label="Kept")
-        )
-        g, beta = e.op("Mul", g, kept, label="NoDecay"), e.op("Mul", beta, kept, label="NoWrite")
+        kept, zero = _moved(e, valid), e.array(np.float32(0))
+        g, beta = e.op("Where", kept, g, zero, label="NoDecay"), e.op("Where", kept, beta, zero, label="NoWrite")
     if e.target.contrib:
         results = e.op(
             "LinearAttention", e.need("q"), e.need("k"), e.need("v"), e.operand("state"), g, beta, domain=CONTRIB,
@@ -42,59 +47,7 @@ def delta_scan(e: Emitter, op: DeltaScan, node: Node) -> None:
         )  # fmt: skip
         e.bind(*results)
         return
-    _scan(e, op, node, v, g, beta)
-
-
-def _scan(e: Emitter, op: DeltaScan, node: Node, v: Value, g: Any, beta: Any) -> None:
-    """One step of the body per token. Heads are [key_heads, group], so that keys need no copies per value head."""
-    group = op.value_heads // op.key_heads
-    value_dim = int(v.shape[-1]) // op.value_heads
-    key_dim = int(node.outputs[1].shape[2])
-
-    def heads(x: Any, *sizes: int) -> Any:
-        return e.op("Reshape", x, e.ints(0, 0, op.key_heads, *sizes), label="Heads")
-
-    rows, columns = (1, 1, key_dim), (1, key_dim, 1)
-    scaled = e.op("Mul", e.need("q"), e.array(np.float32(op.scale)), label="Scaled")
-    decay = heads(e.op("Exp", g, label="Decay"), group, 1, 1)
-    steps = [heads(scaled, *rows), heads(e.need("k"), *rows), heads(e.need("k"), *columns),
-             heads(e.need("v"), group, 1, value_dim), decay, heads(beta, group, 1, 1)]  # fmt: skip
-    split = e.ints(0, op.key_heads, group, key_dim, value_dim)
-    before = e.operand("state")
-    if before is None:
-        sizes = e.sizes(v, (0,), op.key_heads, group, key_dim, value_dim)
-        start = e.op("Expand", e.array(np.zeros((1,) * 5, np.float32)), sizes, label="NoState")
-    else:
-        start = e.op("Reshape", before, split, label="State")
-    after, y = e.op("Scan", start, *steps, outputs=2, body=_step(), num_scan_inputs=len(steps),
-                    scan_input_axes=[1] * len(steps), scan_output_axes=[1])  # fmt: skip
-    width = op.value_heads * value_dim
-    state = e.op("Reshape", after, e.ints(0, op.value_heads, key_dim, value_dim), label="StateAfter")
-    e.bind(e.op("Reshape", y, e.ints(0, 0, width), label="Together"), state)
-
-
-def _step() -> onnx.Graph:
-    """S, q, k as a row, k as a column, v, decay, beta -> S, y: one token of every head."""
-    names = ("state", "q", "k_row", "k_column", "v", "decay", "beta")
-    state, q, row, column, v, decay, beta = values = [_float(name) for name in names]
-    nodes: list[onnx.Node] = []
-
-    def add(op_type: str, a: onnx.Value, b: onnx.Value, name: str) -> onnx.Value:
-        result = _float(name)
-        nodes.append(onnx.Node("", op_type, [a, b], outputs=[result], name=f"step/{name}"))
-        return result
-
-    decayed = add("Mul", state, decay, "decayed")
-    surprise = add("Sub", v, add("MatMul", row, decayed, "recalled"), "surprise")
-    write = add("Mul", column, add("Mul", surprise, beta, "change"), "write")
-    after = add("Add", decayed, write, "state_after")
-    y = add("MatMul", q, after, "y")
-    return onnx.Graph(values, [after, y], nodes=nodes, name="gated_delta_step")
-
-
-def _float(name: str) -> onnx.Value:
-    """A float32 value of the Scan's body, of five axes that onnxruntime infers."""
-    return onnx.Value(name=name, type=onnx.TensorType(onnx.DataType.FLOAT), shape=onnx.Shape([None] * 5))
+    e.bind(*(one_step if v.shape[1] == 1 else in_chunks)(e, op, node, g, beta))
 
 
 # The causal convolution
@@ -124,10 +77,7 @@ def _conv_one(e: Emitter, node: Node, state: Any) -> None:
     mask, x = node.input("mask"), node.input("x")
     if mask is not None and x is not None:
         valid = _valid(e, mask, x)
-        moved = e.shared(
-            ("moved", id(valid)), lambda: e.op("Unsqueeze", e.op("Cast", valid, to=9), e.ints(-1), label="Moved")
-        )
-        after = e.op("Where", moved, after, state, label="Kept")
+        after = e.op("Where", _moved(e, valid), after, state, label="Kept")
     e.bind(e.op("Reshape", y, e.ints(0, 1, channels), label="Row"), after)
 
 

@@ -79,6 +79,34 @@ def test_delta_rule(length: int, key_heads: int, value_heads: int, carried: bool
         np.testing.assert_allclose(got, reference, atol=2e-5, rtol=1e-5)
 
 
+@pytest.mark.parametrize("on", TARGETS)
+@pytest.mark.parametrize("length", [31, 32, 33, 70])
+def test_delta_rule_over_many_tokens(length: int, on: str) -> None:
+    rng = np.random.default_rng(length)
+    *tokens, state = scan_operands(rng, length, 2, 4)
+    tokens[0], tokens[1] = (t / np.linalg.norm(t, axis=-1, keepdims=True) for t in tokens[:2])
+    operands = [*tokens, state, masks(rng, length, past=1)]
+    op = DeltaScan(2, 4, 0.5)
+    for got, reference in zip(lowered(on, op, *operands), meaning(op, *operands), strict=True):
+        np.testing.assert_allclose(got, reference, atol=2e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("on", TARGETS)
+@pytest.mark.parametrize("decay", [0.0, -1e-3, -40.0, "mixed", -np.inf], ids=str)
+def test_delta_rule_of_tokens_that_are_all_alike(decay: float | str, on: str) -> None:
+    """Where a power series for the inverse would cancel itself, and a difference of running sums its digits."""
+    rng = np.random.default_rng(1)
+    q, k, v, g, beta, state = scan_operands(rng, 100, 1, 2)
+    k[:] = k[:, :1] / np.linalg.norm(k[:, :1], axis=-1, keepdims=True)
+    g[:] = np.where(rng.random(g.shape) < 0.5, -1e-3, -300.0) if isinstance(decay, str) else decay
+    beta[:] = 0.97
+    op = DeltaScan(1, 2, 0.5)
+    for got, reference in zip(
+        lowered(on, op, q, k, v, g, beta, state), meaning(op, q, k, v, g, beta, state), strict=True
+    ):
+        np.testing.assert_allclose(got, reference, atol=2e-5, rtol=1e-5)
+
+
 def test_a_masked_token_neither_decays_nor_writes() -> None:
     rng = np.random.default_rng(0)
     *tokens, state = scan_operands(rng, 4, 2, 4)
