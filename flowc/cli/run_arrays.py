@@ -27,7 +27,12 @@ def run_arrays(
     output: Path | None,
     as_json: bool,
 ) -> None:
-    """Run a graph and show each output's dtype, shape and first values; `output` is an .npz for all of them."""
+    """Run a graph and show each output's dtype, shape and first values; `output` is an .npz for all of them.
+
+    Raises:
+        SpecError: the mask is one that the model was built not to handle, or onnxruntime refuses the arrays.
+    """
+    _check_mask(manifest, feeds.get("attention_mask"))
     session = sessions.open_session(manifest.graph_path(graph), threads=threads, prepack=False)
     outputs = sessions.run_once(session, feeds)
     if output is not None:
@@ -41,6 +46,15 @@ def run_arrays(
         facts = _facts(array)
         values = " ".join(f"{value:.6g}" for value in facts["first"])
         click.echo(f"{name} {facts['dtype']}{facts['shape']}: {values}{' …' if array.size > _SHOWN else ''}")
+
+
+def _check_mask(manifest: Manifest, mask: npt.NDArray[Any] | None) -> None:
+    """With --assume right-padding a row of the mask is ones, then zeros, over past and new columns alike."""
+    if manifest.assume != "right-padding" or mask is None or mask.ndim != 2:
+        return
+    if (mask[:, 1:] > mask[:, :-1]).any():
+        message = "the model was built with --assume right-padding: each row of attention_mask must be ones, then zeros"
+        raise SpecError.of("assumed-padding", message, hint="build it without --assume, or pad on the right")
 
 
 def _facts(array: npt.NDArray[Any]) -> dict[str, Any]:
