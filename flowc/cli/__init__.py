@@ -24,6 +24,7 @@ COMMANDS: Mapping[str, str] = MappingProxyType(
         "build": "build",
         "run": "run",
         "verify": "verify",
+        "golden": "golden",
         "inspect": "inspect",
         "explain": "explain",
         "diff": "diff",

@@ -26,6 +26,9 @@ Arrays = Mapping[str, Array]
 
 _PAST, _PRESENT = "past_key_values.", "present."
 _BINARY = 2  # bound of integers that index nothing: masks and flags of a spec's own
+PAST_SPREAD = 0.25
+"""Spread of a made-up cache: wide ones make attention so sharp that rounding alone moves the result."""
+
 _FREE_SIZE = 4  # of the first dimension that a spec names itself; the others count on, so that a mix-up shows
 
 
@@ -42,6 +45,8 @@ class Call:
     feeds: Arrays
     new: Array
     total: Array
+    made_up: bool = False
+    """Whether its cache is not one that the model made."""
 
     def valid(self, kind: TensorType) -> Array:
         """Where a value of that type is specified: bool, broadcastable to it."""
@@ -111,6 +116,11 @@ class Feeder:
         """Whether the graphs have a sequence; an image model's have none."""
         return any(p.role == "tokens" for p in self._ports.values())
 
+    @property
+    def names_tokens(self) -> bool:
+        """Whether the graphs start from token ids under their usual name."""
+        return "input_ids" in self._ports
+
     def is_drawn(self, name: str) -> bool:
         """Whether an input is neither a mask nor a cache."""
         return self._ports[name].role in ("tokens", "fixed")
@@ -140,7 +150,15 @@ class Feeder:
         return alone
 
     def call(
-        self, label: str, phase: Phase, drawn: Arrays, mask: Array, start: int = 0, past: Arrays | None = None
+        self,
+        label: str,
+        phase: Phase,
+        drawn: Arrays,
+        mask: Array,
+        start: int = 0,
+        past: Arrays | None = None,
+        *,
+        made_up: bool = False,
     ) -> Call:
         """Columns `start` and on of what was drawn, over a past that holds the columns before.
 
@@ -161,7 +179,7 @@ class Feeder:
                     feeds[value.name] = _columns(drawn[value.name], port.axis, start, mask.shape[1])
                 case "fixed":
                     feeds[value.name] = drawn[value.name]
-        return Call(label, phase, feeds, mask[:, start:] != 0, mask != 0)
+        return Call(label, phase, feeds, mask[:, start:] != 0, mask != 0, made_up)
 
     def past_of(self, results: Arrays) -> dict[str, Array]:
         """The caches that a run gave, as the inputs of the next one."""
@@ -182,7 +200,9 @@ class Feeder:
                 sizes = {BATCH: batch, PAST: columns}
                 shape = [d if isinstance(d, int) else sizes[d] for d in value.shape]
                 rng = np.random.default_rng([seed, zlib.crc32(value.name.encode())])
-                past[value.name] = rng.standard_normal(shape, np.float32).astype(value.dtype)
+                past[value.name] = (rng.standard_normal(shape, np.float32) * np.float32(PAST_SPREAD)).astype(
+                    value.dtype
+                )
         return past
 
 

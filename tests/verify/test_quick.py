@@ -19,10 +19,12 @@ from flowc.ir.ops.norm import Norm
 from flowc.ir.ops.positions import TakeLast
 from flowc.ir.ops.rope import Rope
 from flowc.lowering import emitter
+from flowc.lowering.lower import EMITTER_MODULES
 from flowc.slots import Options
 from flowc.verify import quick
 
 EXAMPLE = Path("examples/tiny-llama.yaml")
+REGISTERING = EMITTER_MODULES  # emitter.EMITTERS is filled when these are imported
 
 
 def compiled(**asked: Any) -> Compiled:

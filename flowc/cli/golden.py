@@ -1,0 +1,224 @@
+"""`flowc golden`: record what a model gives, and check that it still does."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import re
+import tempfile
+from collections.abc import Generator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+import click
+
+from flowc.cli.writing import write_whole
+from flowc.errors import SpecError, WeightsError
+
+if TYPE_CHECKING:
+    from flowc.compile import Compiled
+    from flowc.golden.case import Case
+    from flowc.golden.verdict import Report
+    from flowc.runtime.manifest import Manifest
+
+_NUMBERS = re.compile(r"\[\s+((?:\"[^\"]*\"|-?\d+)(?:,\s+(?:\"[^\"]*\"|-?\d+))*)\s+\]")
+_PATH = click.Path(path_type=Path)
+_WEIGHTS = click.option("--weights", type=_PATH, help="Weights, instead of those that the case or its spec names.")
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+def golden() -> None:
+    r"""Record what a model gives, check that it still does, export it for other tools.
+
+    \b
+    flowc golden record golden/cases/llama.yaml
+    flowc golden check golden/cases --junit golden.xml
+    flowc golden export golden/cases/llama.yaml -o out/onnx-test
+    """
+
+
+@golden.command()
+@click.argument("cases", metavar="CASE.yaml...", nargs=-1, required=True, type=_PATH)
+@_WEIGHTS
+@click.option("--json", "as_json", is_flag=True, help="One JSON object on stdout.")
+def record(cases: tuple[Path, ...], weights: Path | None, as_json: bool) -> None:
+    """Build each case's model, play the case, and write its recording beside it."""
+    from flowc.golden.play import play
+
+    written: list[str] = []
+    for case in _load(cases):
+        with _built(case, weights, None) as (manifest, compiled):
+            _same_weights(case, case.weights_sha256, compiled)
+            write_whole(case.recording, _compact(play(case, manifest, compiled)))
+        written.append(str(case.recording))
+        if not as_json:
+            click.echo(case.recording)
+    if as_json:
+        click.echo(json.dumps({"files": written}))
+
+
+@golden.command()
+@click.argument("cases", metavar="CASE.yaml|FOLDER...", nargs=-1, required=True, type=_PATH)
+@click.option("--model", type=_PATH, help="A built model to check, instead of building the case's own.")
+@_WEIGHTS
+@click.option(
+    "--threads", type=click.IntRange(min=1), default=1, help="Of onnxruntime; other bytes with other ones.  [1]"
+)
+@click.option("--strict", is_flag=True, help="Other bytes fail too, even inside the tolerance.")
+@click.option("--junit", "junit_file", type=_PATH, help="Write a JUnit report.")
+@click.option("--report", "report_file", type=_PATH, help="Write a JSON report.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object on stdout.")
+@click.pass_context
+def check(
+    context: click.Context,
+    cases: tuple[Path, ...],
+    model: Path | None,
+    weights: Path | None,
+    threads: int,
+    strict: bool,
+    junit_file: Path | None,
+    report_file: Path | None,
+    as_json: bool,
+) -> None:
+    r"""Play recorded cases again and judge each step: MATCH, TIE, DRIFT or DIVERGED.
+
+    Recorded tokens are fed, so that one tie does not poison the rest. Exit code 1 when a step DIVERGED, and with
+    --strict when one is in DRIFT (other bytes, inside the tolerance).
+    """
+    from flowc.golden.junit import junit
+
+    reports = [_checked(case, weights, model, threads) for case in _load(cases)]
+    failed = any(report.fails(strict=strict) for report in reports)
+    facts = {"passed": not failed, "cases": [report.as_json() for report in reports]}
+    if junit_file is not None:
+        write_whole(junit_file, junit(reports, strict=strict))
+    if report_file is not None:
+        write_whole(report_file, json.dumps(facts, indent=1) + "\n")
+    if as_json:
+        click.echo(json.dumps(facts))
+    else:
+        for report in reports:
+            _tell(report)
+    if failed:
+        context.exit(1)
+
+
+@golden.command()
+@click.argument("cases", metavar="CASE.yaml...", nargs=-1, required=True, type=_PATH)
+@click.option("-o", "--output", metavar="FOLDER", required=True, type=_PATH, help="Where to write.")
+@_WEIGHTS
+@click.option("--json", "as_json", is_flag=True, help="One JSON object on stdout.")
+def export(cases: tuple[Path, ...], output: Path, weights: Path | None, as_json: bool) -> None:
+    """Write ONNX test data, which onnx's backend runner and onnx_test_runner replay."""
+    from flowc.golden.export import export as write
+    from flowc.verify.rebuild import subject_of
+
+    written: list[Path] = []
+    for case in _load(cases):
+        with _built(case, weights, None) as (manifest, compiled):
+            written += write(case, manifest, subject_of(manifest, compiled), output)
+    if as_json:
+        click.echo(json.dumps({"folders": [str(folder) for folder in written]}))
+        return
+    for folder in written:
+        click.echo(folder)
+
+
+def _load(paths: Sequence[Path]) -> list[Case]:
+    """The cases of files and of folders."""
+    from flowc.golden.case import load
+
+    files: list[Path] = []
+    for path in paths:
+        inside = sorted(path.glob("*.yaml")) if path.is_dir() else [path]
+        if not inside:
+            raise SpecError.of("missing-file", f"{path} holds no golden case (*.yaml)")
+        files += inside
+    return [load(file) for file in files]
+
+
+@contextlib.contextmanager
+def _built(case: Case, weights: Path | None, model: Path | None) -> Generator[tuple[Manifest, Compiled]]:
+    """The case's model: built into a folder that is gone afterwards, or one that is there."""
+    from flowc.build import build
+    from flowc.compile import Request, compile_spec
+    from flowc.runtime import manifest as manifests
+    from flowc.verify.rebuild import recompile
+
+    if model is not None:
+        manifest = manifests.load(model)
+        yield manifest, recompile(manifest, weights)
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        work = Path(folder)
+        compiled = compile_spec(Request(_spec(case, work), weights, target=case.target))
+        build(compiled, work / "out" / "model.onnx", verify="off")
+        yield manifests.load(work / "out"), compiled
+
+
+def _spec(case: Case, work: Path) -> Path:
+    if case.spec is not None:
+        return case.spec
+    from flowc.importers import import_checkpoint
+
+    assert case.checkpoint is not None
+    spec = work / f"{case.name}.yaml"
+    spec.write_text(import_checkpoint(case.checkpoint).text(work), encoding="utf-8")
+    return spec
+
+
+def _same_weights(case: Case, expected: object, compiled: Compiled) -> None:
+    """Raise WeightsError unless the weights are those that a case names, or was recorded with."""
+    from flowc.golden.play import weights_hashes
+
+    wanted = [expected] if isinstance(expected, str) else expected
+    found = weights_hashes(compiled)
+    if wanted and found and wanted != found:
+        raise WeightsError.of(
+            "other-weights", f"case '{case.name}' was made for other weights: sha256 {found[0][:16]}…"
+        )
+
+
+def _checked(case: Case, weights: Path | None, model: Path | None, threads: int) -> Report:
+    from flowc.golden.play import play
+    from flowc.golden.verdict import judge
+
+    recorded = _recorded(case)
+    with _built(case, weights, model) as (manifest, compiled):
+        if model is None:
+            _same_weights(case, recorded.get("weights_sha256"), compiled)
+        return judge(case, recorded, play(case, manifest, compiled, recorded, threads))
+
+
+def _recorded(case: Case) -> dict[str, Any]:
+    hint = f"flowc golden record {case.path}"
+    try:
+        recorded: Any = json.loads(case.recording.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise SpecError.of("missing-file", f"case '{case.name}' has no recording {case.recording}", hint=hint) from None
+    except (OSError, ValueError) as error:
+        raise SpecError.of("bad-recording", f"cannot read {case.recording}: {error}") from None
+    if not isinstance(recorded, dict):
+        raise SpecError.of("bad-recording", f"{case.recording} is not a recording", hint=hint)
+    held = cast("dict[str, Any]", recorded)
+    prompts = cast("list[dict[str, Any]]", held.get("prompts") or [])
+    if len(prompts) != len(case.prompts) or not (case.prompts or "outputs" in held):
+        raise SpecError.of("bad-recording", f"{case.recording} does not fit its case", hint=hint)
+    for asked, prompt in zip(case.prompts, prompts, strict=True):
+        if len(prompt["steps"]) != asked.steps or (asked.ids and list(asked.ids) != prompt["ids"]):
+            raise SpecError.of("bad-recording", f"{case.recording} was recorded for other prompts", hint=hint)
+    return held
+
+
+def _compact(recording: dict[str, Any]) -> str:
+    """JSON with lists of numbers on one line each, so that a diff shows what changed."""
+    return _NUMBERS.sub(lambda m: "[" + re.sub(r"\s+", " ", m[1]) + "]", json.dumps(recording, indent=1)) + "\n"
+
+
+def _tell(report: Report) -> None:
+    counts = {v: sum(j.verdict == v for j in report.judged) for v in ("MATCH", "TIE", "DRIFT", "DIVERGED")}
+    summary = ", ".join(f"{count} {verdict}" for verdict, count in counts.items() if count)
+    click.echo(f"{report.verdict:8} {report.name}: {summary}")
+    for judged in report.judged:
+        if judged.verdict != "MATCH":
+            click.echo(f"  {judged.verdict:8} {judged.what}: error {judged.error:.2g} {judged.detail}".rstrip())

@@ -1,0 +1,1 @@
+"""Recorded outputs that a team keeps beside its specs: what a model gave, and whether it still does."""

@@ -1,0 +1,90 @@
+"""ONNX test data: cases that onnx's backend runner, onnx_test_runner and onnxruntime_perf_test replay.
+
+    test_<name>_<graph>/model.onnx  model.onnx.data  config.txt  data.json
+    test_<name>_<graph>/test_data_set_0/input_0.pb …  output_0.pb …
+
+Expected outputs are the interpreter's, not onnxruntime's: whoever replays them compares with what the spec means.
+Batches are not padded, since numbers at padding are not specified and the runners compare all of them.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+
+from flowc.errors import SpecError, cannot_write
+from flowc.golden.case import Case
+from flowc.runtime.manifest import Manifest
+from flowc.verify.feeds import Array, Call
+from flowc.verify.subject import Subject
+
+RTOL = 1e-3
+BATCH, NEW = 2, 5
+
+
+def export(case: Case, manifest: Manifest, subject: Subject, folder: Path) -> list[Path]:
+    """Write a test for each graph of a build; returns their folders.
+
+    Raises:
+        SpecError: a folder is in the way.
+    """
+    written: list[Path] = []
+    for call in _calls(case, subject):
+        target = folder / f"test_{case.name}_{call.phase}"
+        if target.exists():
+            raise SpecError.of("bad-output", f"{target} is already there", hint="remove it, or choose another folder")
+        try:
+            _write(case, manifest, subject, call, target)
+        except OSError as error:
+            shutil.rmtree(target, ignore_errors=True)
+            raise cannot_write(target, error) from None
+        written.append(target)
+    return written
+
+
+def _calls(case: Case, subject: Subject) -> list[Call]:
+    feeder, graphs = subject.feeder, subject.graphs
+    if "encode" in graphs:
+        batch, seed = (case.inputs.batch, case.inputs.seed) if case.inputs else (BATCH, 1)
+        columns = (case.inputs.columns if case.inputs else NEW) if feeder.takes_tokens else 1
+        mask = np.ones((batch, columns), np.int64)
+        return [feeder.call("export", "encode", feeder.draw(batch, columns, seed), mask)]
+    drawn = feeder.draw(BATCH, NEW + 1, 1)
+    if feeder.names_tokens and case.prompts and case.prompts[0].ids:
+        ids = np.array(case.prompts[0].ids, np.int64)
+        drawn["input_ids"] = np.resize(ids, drawn["input_ids"].shape)
+    mask = np.ones((BATCH, NEW + 1), np.int64)
+    calls = [feeder.call("export", p, drawn, mask[:, :NEW]) for p in ("prefill", "unified") if p in graphs]
+    if "decode" in graphs:
+        past: Mapping[str, Array] = feeder.made_up_past("decode", BATCH, NEW, 1)
+        if calls:
+            past = feeder.past_of(subject.reference(calls[0]))
+        calls.append(feeder.call("export", "decode", drawn, mask, NEW, past))
+    return calls
+
+
+def _write(case: Case, manifest: Manifest, subject: Subject, call: Call, target: Path) -> None:
+    import onnx
+    from onnx import numpy_helper
+
+    data = target / "test_data_set_0"
+    data.mkdir(parents=True)
+    shutil.copyfile(subject.files[call.phase], target / "model.onnx")
+    if manifest.data is not None:
+        shutil.copyfile(manifest.folder / manifest.data.file, target / manifest.data.file)
+    expected = subject.reference(call)
+    graph = subject.graphs[call.phase]
+    arrays = {"input": [(v.name, call.feeds[v.name]) for v in graph.inputs],
+              "output": [(o.name, expected[o.name]) for o in graph.outputs]}  # fmt: skip
+    for kind, ports in arrays.items():
+        for number, (name, array) in enumerate(ports):
+            tensor: onnx.TensorProto = numpy_helper.from_array(np.ascontiguousarray(array), name)
+            (data / f"{kind}_{number}.pb").write_bytes(tensor.SerializeToString(deterministic=True))
+    (target / "config.txt").write_text(
+        f"per_sample_tolerance: {case.absolute:g}\nrelative_per_sample_tolerance: {RTOL:g}\n", encoding="utf-8"
+    )
+    (target / "data.json").write_text(json.dumps({"atol": case.absolute, "rtol": RTOL}) + "\n", encoding="utf-8")

@@ -1,0 +1,194 @@
+"""Plays a case through a built model and notes what it gives, in the form that is recorded.
+
+Floats are written as hexadecimal texts (`0x1.8p+1`): exact, and the same on every machine.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from flowc import __version__
+from flowc.compile import Compiled
+from flowc.errors import CheckFailed, SpecError
+from flowc.golden.case import Case, Prompt
+from flowc.runtime import manifest as manifests
+from flowc.runtime.decoder import Decoder, last_logits
+from flowc.runtime.manifest import Manifest
+from flowc.spec import Phase
+from flowc.verify.feeds import Call
+from flowc.verify.locate import names_in_file
+from flowc.verify.quick import ragged
+from flowc.verify.subject import Subject
+
+Array = np.ndarray[Any, np.dtype[Any]]
+Recording = dict[str, Any]
+
+TOP = 10
+PROJECTIONS = 4
+
+
+def play(
+    case: Case, manifest: Manifest, compiled: Compiled, taught: Mapping[str, Any] | None = None, threads: int = 1
+) -> Recording:
+    """What a built model gives for a case.
+
+    `taught` is an earlier recording: its tokens are fed, whatever this model would choose, so that one tie does not
+    lead the rest astray.
+    """
+    played: Recording = {
+        "golden": 1,
+        "name": case.name,
+        "flowc": __version__,
+        "target": manifest.target,
+        "spec_sha256": manifest.raw.get("spec_sha256"),
+        "weights_sha256": weights_hashes(compiled),
+    }
+    subject = Subject(compiled, _files(manifest), _unread)
+    if case.prompts:
+        if manifest.kind != "decoder":
+            raise SpecError.of("not-a-decoder", f"case '{case.name}' has prompts, but '{manifest.name}' is an encoder")
+        before: list[Recording] = taught["prompts"] if taught is not None else []
+        decoder = Decoder.open(manifest, threads=threads)
+        played["prompts"] = [
+            _prompt(prompt, manifest, decoder, subject, before[i] if i < len(before) else None)
+            for i, prompt in enumerate(case.prompts)
+        ]
+    else:
+        played["outputs"], played["stages"] = _encode(case, subject)
+    return played
+
+
+def _unread(name: str, rows: slice | None) -> Array:
+    raise CheckFailed.of("missing-weight", f"a golden reads no weights, but '{name}' was asked for")
+
+
+def _files(manifest: Manifest) -> dict[Phase, Path]:
+    phases: list[Phase] = ["unified", "prefill", "decode", "encode"]
+    return {phase: manifest.graph_path(phase) for phase in phases if phase in manifest.graphs}
+
+
+def weights_hashes(compiled: Compiled) -> list[str]:
+    """sha256 of the files of the original weights; of the seed's description for random ones."""
+    if compiled.checkpoint is None:
+        return []
+    files = compiled.checkpoint.files()
+    if not files:
+        return [hashlib.sha256(compiled.checkpoint.describe().encode()).hexdigest()]
+    return [manifests.sha256_of(file) for file in files]
+
+
+# Decoders
+
+
+def _prompt(
+    prompt: Prompt, manifest: Manifest, decoder: Decoder, subject: Subject, taught: Mapping[str, Any] | None
+) -> Recording:
+    if taught is not None:
+        ids = [int(i) for i in taught["ids"]]
+    elif prompt.text is not None:
+        from flowc.runtime.tokenizer import Tokenizer
+
+        ids = Tokenizer.load(manifest).encode_prompt(prompt.text)
+    else:
+        ids = list(prompt.ids)
+    vocab = manifest.model.vocab
+    if vocab is not None and max(ids) >= vocab:
+        raise SpecError.of("bad-prompt", f"the prompt has the id {max(ids)}, and the vocabulary ends at {vocab - 1}")
+    feed: Array = np.array([ids], np.int64)
+    steps: list[Recording] = []
+    for number in range(prompt.steps):
+        logits = decoder.start(feed) if number == 0 else decoder.step(feed)
+        everyone: Array = np.ones_like(feed)
+        step = _step(last_logits(logits, everyone)[0])
+        steps.append(step)
+        known = taught["steps"][number]["token"] if taught is not None and number < len(taught["steps"]) else None
+        feed = np.array([[step["token"] if known is None else known]], np.int64)
+    played: Recording = {"ids": ids, "steps": steps}
+    if prompt.text is not None:
+        played = {"text": prompt.text, **played}
+    return {**played, "stages": _stages(subject, np.array([ids], np.int64))}
+
+
+def _step(logits: Array) -> Recording:
+    """The ten best tokens with their logits, and how far the best is ahead."""
+    order = np.lexsort((np.arange(logits.size), -logits))[:TOP]
+    margin = float(logits[order[0]]) - float(logits[order[1]]) if logits.size > 1 else 0.0
+    top = {str(int(i)): float(logits[i]).hex() for i in order}
+    return {"token": int(order[0]), "margin": margin.hex(), "top": top, "digest": _digest(logits)}
+
+
+def _stages(subject: Subject, ids: Array) -> Recording:
+    phase: Phase = "prefill" if "prefill" in subject.graphs else "unified"
+    if phase not in subject.graphs or not any(v.name == "input_ids" for v in subject.graphs[phase].inputs):
+        return {}
+    drawn = {**subject.feeder.draw(1, ids.shape[1], 1), "input_ids": ids}
+    return stage_statistics(subject, subject.feeder.call("prompt", phase, drawn, np.ones(ids.shape, np.int64)))
+
+
+# Encoders
+
+
+def _encode(case: Case, subject: Subject) -> tuple[Recording, Recording]:
+    if "encode" not in subject.graphs or case.inputs is None:
+        raise SpecError.of(
+            "missing-graph", f"case '{case.name}' has inputs, but the model is a decoder; give `prompts`"
+        )
+    asked, feeder = case.inputs, subject.feeder
+    columns = asked.columns if feeder.takes_tokens else 1
+    mask = ragged(asked.batch, columns, "right-padding" if feeder.takes_mask else "no-padding")
+    call = feeder.call(case.name, "encode", feeder.draw(asked.batch, columns, asked.seed), mask)
+    found = subject.run(call)
+    kinds = {o.name: o.value.type for o in subject.graphs["encode"].outputs}
+    outputs = {n: {**_statistics(_valid(a, call.valid(kinds[n]))), "digest": _digest(_valid(a, call.valid(kinds[n])))}
+               for n, a in found.items()}  # fmt: skip
+    return outputs, stage_statistics(subject, call)
+
+
+# Numbers in brief
+
+
+def stage_statistics(subject: Subject, call: Call) -> Recording:
+    """Root mean square and largest magnitude of each stage's last float result that the graph file still has."""
+    graph = subject.graphs[call.phase]
+    last = {n.origin.stage: n.outputs[0] for n in graph.nodes if n.outputs[0].dtype == "float32"}
+    names = names_in_file(graph)
+    inner = subject.inner(call, {names[v] for v in last.values()})
+    return {
+        stage: _statistics(_valid(inner[names[value]], call.valid(value.type)))
+        for stage, value in last.items()
+        if names[value] in inner
+    }
+
+
+def _valid(array: Array, where: Array) -> Array:
+    """The specified numbers of an array, flat."""
+    return array[np.broadcast_to(where, array.shape)]
+
+
+def _statistics(flat: Array) -> Recording:
+    """rms, max, and projections on fixed signs, which any change moves: hex floats."""
+    wide = flat.astype(np.float64)
+    if wide.size == 0:
+        return {"rms": (0.0).hex(), "max": (0.0).hex(), "projections": []}
+    rms = float(np.sqrt(np.mean(wide * wide)))
+    return {"rms": rms.hex(), "max": float(np.abs(wide).max()).hex(), "projections": _projections(wide)}
+
+
+def _projections(flat: Array) -> list[str]:
+    signs = np.random.Generator(np.random.Philox(7)).integers(0, 2, (PROJECTIONS, flat.size), np.int8) * 2 - 1
+    return [(float((flat * s).sum()) / float(np.sqrt(flat.size))).hex() for s in signs]
+
+
+def _digest(array: Array) -> str:
+    """The first 16 hex digits of the sha256 of the bytes."""
+    return hashlib.sha256(np.ascontiguousarray(array).tobytes()).hexdigest()[:16]
+
+
+def numbers(texts: Sequence[str]) -> Array:
+    """Floats of hexadecimal texts."""
+    return np.array([float.fromhex(t) for t in texts], np.float64)
