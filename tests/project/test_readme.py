@@ -88,7 +88,8 @@ def test_the_spec_of_the_readme_is_one(tmp_path: Path) -> None:
 def test_commands_of_the_readme_exist(tmp_path: Path) -> None:
     table = README.partition("## Commands")[2].partition("Results go")[0]
     named = set(re.findall(r"`flowc ([a-z]+)", table))
-    assert len(named) >= 6
+    listed = flowc("--help", folder=tmp_path).stdout.partition("Commands:")[2]
+    assert named == set(re.findall(r"^  ([a-z]+) ", listed, re.MULTILINE))
     for name in named:
         assert flowc(name, "--help", folder=tmp_path).returncode == 0, name
 
@@ -98,6 +99,22 @@ def test_links_of_the_pages_lead_somewhere() -> None:
         for target in re.findall(r"\]\(([^)#]+)[^)]*\)", page.read_text(encoding="utf-8")):
             if "://" not in target:
                 assert (page.parent / target).exists(), f"{page.name} links to {target}"
+
+
+@pytest.mark.parametrize(
+    ("page", "folder", "ending"), [("README.md", "examples", "yaml"), ("docs/README.md", "docs", "md")]
+)
+def test_lists_of_examples_and_pages_are_whole(page: str, folder: str, ending: str) -> None:
+    text = (ROOT / page).read_text(encoding="utf-8")
+    linked = {(ROOT / page).parent / target for target in re.findall(r"\]\(([^)#]+)\)", text)}
+    assert not set((ROOT / folder).glob(f"*.{ending}")) - linked - {ROOT / page}
+
+
+def test_exit_codes_of_the_readme_are_those_of_the_help(tmp_path: Path) -> None:
+    told = " ".join(flowc("--help", folder=tmp_path).stdout.split())
+    listed = dict(re.findall(r"^\| (\d+) \| (.*) \|$", README, re.MULTILINE))
+    assert len(listed) == 6
+    assert all(f"{code} " in told.partition("Exit codes:")[2] for code in listed)
 
 
 def test_make_targets_of_the_readme_exist() -> None:
