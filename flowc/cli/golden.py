@@ -46,7 +46,7 @@ def record(cases: tuple[Path, ...], weights: Path | None, as_json: bool) -> None
     from flowc.golden.play import play
 
     written: list[str] = []
-    for case in _load(cases):
+    for case in _load(cases, weights):
         with _built(case, weights, None) as (manifest, compiled):
             _same_weights(case, case.weights_sha256, compiled)
             write_whole(case.recording, _compact(play(case, manifest, compiled)))
@@ -87,7 +87,7 @@ def check(
     """
     from flowc.golden.junit import junit
 
-    reports = [_checked(case, weights, model, threads) for case in _load(cases)]
+    reports = [_checked(case, weights, model, threads) for case in _load(cases, weights)]
     failed = any(report.fails(strict=strict) for report in reports)
     facts = {"passed": not failed, "cases": [report.as_json() for report in reports]}
     if junit_file is not None:
@@ -114,7 +114,7 @@ def export(cases: tuple[Path, ...], output: Path, weights: Path | None, as_json:
     from flowc.verify.rebuild import subject_of
 
     written: list[Path] = []
-    for case in _load(cases):
+    for case in _load(cases, weights):
         with _built(case, weights, None) as (manifest, compiled):
             written += write(case, manifest, subject_of(manifest, compiled), output)
     if as_json:
@@ -124,8 +124,8 @@ def export(cases: tuple[Path, ...], output: Path, weights: Path | None, as_json:
         click.echo(folder)
 
 
-def _load(paths: Sequence[Path]) -> list[Case]:
-    """The cases of files and of folders."""
+def _load(paths: Sequence[Path], weights: Path | None) -> list[Case]:
+    """The cases of files and of folders; of folders without those whose checkpoint is not there, which is said."""
     from flowc.golden.case import load
 
     files: list[Path] = []
@@ -134,7 +134,14 @@ def _load(paths: Sequence[Path]) -> list[Case]:
         if not inside:
             raise SpecError.of("missing-file", f"{path} holds no golden case (*.yaml)")
         files += inside
-    return [load(file) for file in files]
+    cases: list[Case] = []
+    for file in files:
+        case = load(file)
+        if file in paths or weights or case.checkpoint is None or case.checkpoint.exists():
+            cases.append(case)
+        else:
+            click.echo(f"note: {file} is left out: {case.checkpoint} is not there (give it with --weights)", err=True)
+    return cases
 
 
 @contextlib.contextmanager
@@ -151,19 +158,21 @@ def _built(case: Case, weights: Path | None, model: Path | None) -> Generator[tu
         return
     with tempfile.TemporaryDirectory() as folder:
         work = Path(folder)
-        compiled = compile_spec(Request(_spec(case, work), weights, target=case.target))
+        imported = case.spec is None
+        spec = _imported(case, weights, work) if case.spec is None else case.spec
+        compiled = compile_spec(Request(spec, None if imported else weights, target=case.target))
         build(compiled, work / "out" / "model.onnx", verify="off")
         yield manifests.load(work / "out"), compiled
 
 
-def _spec(case: Case, work: Path) -> Path:
-    if case.spec is not None:
-        return case.spec
+def _imported(case: Case, weights: Path | None, work: Path) -> Path:
+    """A spec of the case's checkpoint, or of the one that --weights gives in its place."""
     from flowc.importers import import_checkpoint
 
-    assert case.checkpoint is not None
+    checkpoint = weights or case.checkpoint
+    assert checkpoint is not None
     spec = work / f"{case.name}.yaml"
-    spec.write_text(import_checkpoint(case.checkpoint).text(work), encoding="utf-8")
+    spec.write_text(import_checkpoint(checkpoint).text(work), encoding="utf-8")
     return spec
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -114,6 +115,25 @@ def test_a_dropped_bias_fails(monkeypatch: pytest.MonkeyPatch, capsys: pytest.Ca
     monkeypatch.setattr(emitter.Emitter, "operand", operand)
     assert main(["golden", "check", str(ROOT / "golden/cases/qwen2.yaml")]) == 1
     assert "DIVERGED prompt 1 step 0" in capsys.readouterr().out
+
+
+@pytest.mark.slow
+def test_a_real_model_replays(capsys: pytest.CaptureFixture[str]) -> None:
+    cache = Path(os.environ.get("FLOWC_CACHE") or Path.home() / ".cache/flowc")
+    weights = cache / "models/smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
+    if not weights.is_file():
+        pytest.skip("the weights are not there: python examples/fetch.py smollm2")
+    assert main(["golden", "check", str(ROOT / "golden/cases/smollm2.yaml"), "--weights", str(weights)]) == 0
+    assert capsys.readouterr().out.startswith(("MATCH", "DRIFT", "TIE"))
+
+
+def test_a_folder_leaves_out_what_is_not_there(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    text = (ROOT / "golden/cases/smollm2.yaml").read_text()
+    (tmp_path / "smollm2.yaml").write_text(text)
+    assert main(["golden", "check", str(tmp_path)]) == 0
+    assert "smollm2.yaml is left out" in capsys.readouterr().err
+    (tmp_path / "smollm2.json").write_text((ROOT / "golden/cases/smollm2.json").read_text())
+    assert main(["golden", "check", str(tmp_path / "smollm2.yaml")]) == 3
 
 
 def test_reports(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
