@@ -36,8 +36,7 @@ demo: $(READY) ## fetch SmolLM2 (98 MB), compile it, ask it a question
 test: $(READY) ## run the tests; needs no network
 	$(PY) -m pytest
 
-# `test` replays the goldens too: `golden` is there for running them alone.
-check: lint type test generated wheel ## all that a change must pass
+check: lint type generated golden test wheel ## all that a change must pass
 
 check-full: check ## check, and the long fuzz, mutation and real-weight runs
 	$(PY) -m pytest -m slow
@@ -59,8 +58,8 @@ gen: $(READY) ## write flowc/schema.json and the stage reference again
 generated: $(READY) ## are the generated files up to date?
 	$(PY) -m flowc.reference --check
 
-golden: $(READY) ## replay the recorded outputs of golden/ alone
-	$(PY) -m pytest -m 'golden and not slow'
+golden: $(READY) ## play the recorded cases of golden/ again
+	$(BIN)/flowc golden check golden/cases
 
 parity: $(READY) ## compare every case with HuggingFace and write docs/parity.md
 	$(PY) -m tests.parity
