@@ -60,6 +60,7 @@ class Expansion:
         self._indices: dict[str, int] = {}
         self._count = 0
         self._failed = False
+        self._cached: set[str] = set()
 
     # The graph under construction
 
@@ -252,10 +253,18 @@ class Expansion:
         key = self.past(layer, "key", BATCH, kv_heads, PAST, head_dim)
         return key, self.past(layer, "value", BATCH, kv_heads, PAST, v_head_dim)
 
-    def present(self, layer: int, **slots: Value) -> None:
-        """Hand a layer's state on as `present.<layer>.<slot>`. What a tap already gave stays as it is."""
+    def present(self, layer: int, *, tap: bool = False, **slots: Value) -> None:
+        """Hand a layer's state on as `present.<layer>.<slot>`; in the place of what a `tap` may have given."""
         for slot, value in slots.items():
-            self.outputs.setdefault(f"present.{layer}.{slot}", value)
+            name = f"present.{layer}.{slot}"
+            if tap:
+                self.outputs.setdefault(name, value)
+                continue
+            if name in self._cached:
+                hint = "each stage with a cache needs a `layer` of its own"
+                raise self.fail("duplicate-cache", f"{self._what()} writes the cache of layer {layer} again", hint=hint)
+            self._cached.add(name)
+            self.outputs[name] = value
 
     def layer_index(self, stage: Stage, name: str) -> int:
         """A layer's index in the model: the stage's `layer`, or the last whole number in a weight name."""

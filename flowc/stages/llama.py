@@ -81,7 +81,7 @@ def tap_cache(
         split = f.op(Reshape((*value.shape[:2], heads.kv_heads, heads.head_dim)), value, name=f"{name}_heads")
         state = f.op(Transpose((0, 2, 1, 3)), split, name=name)
         states.append(state if past is None else f.op(Concat(2), past, state, name=f"present_{name}"))
-    f.present(layer, key=states[0], value=states[1])
+    f.present(layer, tap=True, key=states[0], value=states[1])
 
 
 class BindDecodeInputs(Stage, name="bind_decode_inputs"):

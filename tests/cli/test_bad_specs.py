@@ -118,6 +118,7 @@ CASES = [
         "the saved residual is",
     ),
     ("duplicate-output", "  - gather_last_token", "  - output: a\n  - «output»: a", "'a' a second time"),
+    ("duplicate-cache", "  - gather_last_token", "  - «llama_decoder»: layers.1", "the cache of layer 1 again"),
     ("wrong-phase", "  - gather_last_token", "  - «bind_decode_inputs»: {layers: 2}", "'bind_decode_inputs'"),
     ("conflicting-shapes", "gather_last_token", "linear: {weight: «layers.0.mlp.up_proj.weight», out: 8}", "[8, 8]"),
     ("unknown-size", "  - gather_last_token", "  - linear: «wide»", "shape [?, 8] of weight 'wide' is not known"),
