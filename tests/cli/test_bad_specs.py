@@ -219,6 +219,19 @@ def test_everything_that_is_wrong_is_told_at_once(tmp_path: Path) -> None:
     assert called.code == 2
 
 
+@pytest.mark.parametrize(
+    ("old", "new", "code"),
+    [
+        ("embed: embed.weight", "embed: {weight: embed.weight, vocab: many}", "bad-value"),
+        ("{theta: 10000}", "{theta: 10000, type: llama3}", "missing-field"),
+        ("- rms_norm", "- linear: {weight: embed.weight, out: 9}\n  - rms_norm", "conflicting-shapes"),
+    ],
+)
+def test_what_follows_from_an_error_is_not_told(old: str, new: str, code: str, tmp_path: Path) -> None:
+    called = flowc("check", write_spec(tmp_path, BASE.replace(old, new)), "--json")
+    assert [d["code"] for d in called.diagnostics()] == [code]
+
+
 def test_a_cache_of_absurdly_many_layers(tmp_path: Path) -> None:
     text = BASE.partition("flow:")[0] + "flow: {decode: [bind_decode_inputs: {layers: 1000000000}]}\n"
     called = flowc("check", write_spec(tmp_path, text), "--json")
