@@ -102,3 +102,5 @@ def _tell(built: Built, compiled: Compiled, output: Path, as_json: bool) -> None
         return
     for file in files:
         click.echo(f"{file}  {size(file.stat().st_size)}")
+    verified = f"{len(built.checks)} checks passed" if built.checks else "not checked"
+    click.echo(f"{verified} (--verify {built.manifest['verify']})", err=True)

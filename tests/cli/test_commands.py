@@ -101,7 +101,9 @@ def test_assume_reaches_the_graphs(tmp_path: Path) -> None:
 def test_build_prints_every_file_with_its_size(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write_spec(tmp_path)
     monkeypatch.chdir(tmp_path)
-    shown = done("build", "model.yaml", "-o", "out/model.onnx", "--verify", "off").stdout
+    called = done("build", "model.yaml", "-o", "out/model.onnx", "--verify", "off")
+    assert called.stderr == "not checked (--verify off)\n"
+    shown = called.stdout
     files = ["model.decode.onnx", "model.onnx", "model.onnx.data", "model.prefill.onnx", "model.flowc.json"]
     assert [line.split()[0] for line in shown.splitlines()] == [f"out/{name}" for name in files]
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == sorted(files)
@@ -112,6 +114,10 @@ def test_build_as_json(tmp_path: Path) -> None:
     out = tmp_path / "out" / "tiny.onnx"
     found = done("build", write_spec(tmp_path), "-o", out, "--graph", "prefill", "--json").json()
     assert set(found) == {"files", "graphs", "checks"}
+    assert {check["name"] for check in found["checks"]} >= {"files", "ports", "numbers"}
+    assert all(check["passed"] for check in found["checks"])
+    shown = done("build", tmp_path / "model.yaml", "-o", out, "--graph", "prefill")
+    assert shown.stderr == f"{len(found['checks'])} checks passed (--verify quick)\n"
     assert found["files"] == [str(out.parent / n) for n in ("tiny.onnx.data", "tiny.prefill.onnx", "tiny.flowc.json")]
     assert all(Path(file).exists() for file in found["files"])
     assert found["graphs"]["prefill"]["file"] == "tiny.prefill.onnx"

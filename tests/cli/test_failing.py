@@ -50,12 +50,12 @@ def test_a_full_disk(tmp_path: Path) -> None:
 
 
 def test_a_disk_that_is_too_small_for_the_weights(tmp_path: Path) -> None:
-    huge = write_spec(tmp_path, BASE.replace("ffn: 16", "ffn: 30000000000").replace("layers.{i}", "layers.0"))
+    huge = write_spec(tmp_path, BASE.replace("ffn: 16", "ffn: 30000000000"))
     called = flowc("build", huge, "-o", tmp_path / "out" / "model.onnx", "--json")
     assert called.code == 4
     (diagnostic,) = called.diagnostics()
     assert diagnostic["code"] == "cannot-write"
-    assert "the build needs 2880.0 GB in" in diagnostic["message"]
+    assert "the build needs 5760.0 GB in" in diagnostic["message"]
     assert files_below(tmp_path) == ["model.yaml"]
 
 
