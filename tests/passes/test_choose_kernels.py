@@ -26,6 +26,7 @@ LONG = LLAMA.replace(
 )
 NARROW = HEAD.replace("head_dim: 16", "head_dim: 8")  # too narrow for rope inside the operator
 ODD = HEAD.replace("head_dim: 16", "head_dim: 12")
+EXAMPLES = Path(__file__).parents[2] / "examples"
 
 
 @pytest.mark.parametrize("padding", ["none", "left", "right", "ragged"])
@@ -157,3 +158,15 @@ def test_pretended_padding_shows(tmp_path: Path) -> None:
     with pytest.raises(AssertionError):
         same_numbers(result, compiled, padding="left")
     same_numbers(result, compiled, padding="none")
+
+
+@pytest.mark.parametrize("rename", ["", "rename: {attention_mask: mask}\n"])
+def test_recurrent_layers_keep_the_cache_aligned_whatever_their_mask_is_called(tmp_path: Path, rename: str) -> None:
+    text = (EXAMPLES / "qwen3-next.yaml").read_text(encoding="utf-8") + rename
+    compiled = compile_text(tmp_path, text, "", assume="right-padding")
+    for phase in ("decode", "unified"):
+        graph = compiled.graphs[phase]
+        assert count(graph, GroupQueryAttention) == 0
+        assert metadata(compiled, phase)["flowc.assume"] == "none"
+        why = [why for _, why in compiled.audits[phase]["choose_kernels"].missed]
+        assert why and all("reads the mask column by column" in w for w in why)

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from flowc.compile import metadata
 from flowc.importers.family import families
 from tests.oracle_io import Oracle, case_folders
 from tests.parity.harness import HYBRIDS, TOLERANCE, Array, Model, make, past_of
@@ -50,7 +51,7 @@ def test_the_last_token(tmp_path: Path, case: str, assume: Any) -> None:
     oracle = Oracle(case_folders()[case])
     model = make(oracle.folder, "ort-cpu", tmp_path, logits="last", graphs=("prefill", "decode"), assume=assume)
     compact = "right-padding" in {
-        g.facts.get("assume", assume) for p, g in model.compiled.graphs.items() if p == "decode"
+        metadata(model.compiled, p)["flowc.assume"] for p in model.compiled.graphs if p == "decode"
     }
     for scenario in oracle.scenarios:
         arrays, want = oracle.inputs(scenario), oracle.expected(scenario)
