@@ -204,6 +204,12 @@ def _expected(compiled: Compiled) -> None:
     problems.raise_if_any()
 
 
+def _assumed(graph: Graph, asked: str) -> str:
+    """What a graph assumes: right padding only where its cache became compact; without a past, what was asked for."""
+    aligned = not any(getattr(node.op, "compact", False) for node in graph.nodes)
+    return "none" if asked == "right-padding" and aligned and graph.phase in ("decode", "unified") else asked
+
+
 def metadata(compiled: Compiled, phase: Phase) -> dict[str, str]:
     """What every graph file says about itself (`metadata_props`)."""
     from flowc.lowering.targets import target
@@ -214,7 +220,7 @@ def metadata(compiled: Compiled, phase: Phase) -> dict[str, str]:
         "flowc.spec_sha256": spec.sha256(),
         "flowc.target": request.target,
         "flowc.graph": phase,
-        "flowc.assume": graph.facts.get("assume", request.options.assume),
+        "flowc.assume": _assumed(graph, request.options.assume),
         "flowc.min_onnxruntime": target(request.target).min_onnxruntime,
     }
     if "cache" in graph.facts:

@@ -52,12 +52,13 @@ def why_not_compact(graph: Graph, context: Context) -> str:
     """Why a graph cannot keep a compact cache; empty when it will."""
     if context.target.kernel(graph.phase, context.assume) != "fused":
         return "the target has no such kernel"
+    masks = {n.input("key_mask") for n in graph.nodes if isinstance(n.op, Attention) and n.op.cache} - {None}
     for node in graph.nodes:
         if isinstance(node.op, Attention) and node.op.cache:
             why = _refusal(node, context.target)
             if why:
                 return f"{place(node)}: {why}"
-        elif node.op.name not in FOLLOW and any(v is not None and v.name == "attention_mask" for v in node.inputs):
+        elif node.op.name not in FOLLOW and masks.intersection(node.inputs):
             return f"{place(node)} reads the mask column by column"
     return ""
 

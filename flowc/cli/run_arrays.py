@@ -32,8 +32,8 @@ def run_arrays(
     Raises:
         SpecError: the mask is one that the model was built not to handle, or onnxruntime refuses the arrays.
     """
-    _check_mask(manifest, feeds.get("attention_mask"))
     session = sessions.open_session(manifest.graph_path(graph), threads=threads, prepack=False)
+    _check_mask(sessions.metadata(session).get("flowc.assume") or manifest.assume, feeds.get("attention_mask"))
     outputs = sessions.run_once(session, feeds)
     if output is not None:
         write_npz(output, outputs)
@@ -48,9 +48,9 @@ def run_arrays(
         click.echo(f"{name} {facts['dtype']}{facts['shape']}: {values}{' …' if array.size > _SHOWN else ''}")
 
 
-def _check_mask(manifest: Manifest, mask: npt.NDArray[Any] | None) -> None:
-    """With --assume right-padding a row of the mask is ones, then zeros, over past and new columns alike."""
-    if manifest.assume != "right-padding" or mask is None or mask.ndim != 2:
+def _check_mask(assumed: str | None, mask: npt.NDArray[Any] | None) -> None:
+    """Where right padding is assumed a row of the mask is ones, then zeros, over past and new columns alike."""
+    if assumed != "right-padding" or mask is None or mask.ndim != 2:
         return
     if (mask[:, 1:] > mask[:, :-1]).any():
         message = "the model was built with --assume right-padding: each row of attention_mask must be ones, then zeros"

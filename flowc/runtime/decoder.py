@@ -46,8 +46,7 @@ class Graph:
         self.presents = {name: _PAST + name.removeprefix(_PRESENT) for name in presents}
         self.takes_mask = "attention_mask" in inputs
         properties = sessions.metadata(session)
-        stated = properties.get("flowc.assume", "none")
-        self.assume = None if stated == "none" else stated
+        self.assume = properties.get("flowc.assume")
         self.shared = properties.get("flowc.cache") == "shared"
 
     def call(
@@ -118,7 +117,7 @@ class Decoder:
     model built with all logits.
     """
 
-    def __init__(self, way: str, prefill: Graph, decode: Graph, assume: str | None, logits: str = "last") -> None:
+    def __init__(self, way: str, prefill: Graph, decode: Graph, assume: str, logits: str = "last") -> None:
         self.way = way
         self._prefill = prefill
         self._decode = decode
@@ -165,7 +164,7 @@ class Decoder:
                 prefill = decode = graph(way, prepack=False)
             case _:
                 raise ValueError(f"'{way}' is not one of pair, unified, decode")
-        return cls(way, prefill, decode, decode.assume or manifest.assume, manifest.logits)
+        return cls(way, prefill, decode, decode.assume or manifest.assume or "none", manifest.logits)
 
     @property
     def length(self) -> int:

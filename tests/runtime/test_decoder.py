@@ -7,9 +7,13 @@ from typing import Any
 import numpy as np
 import pytest
 
+from flowc.build import build
+from flowc.compile import Request, compile_spec
 from flowc.errors import CheckFailed, SpecError
 from flowc.runtime import manifest
 from flowc.runtime.decoder import Decoder, default_way, last_logits
+from flowc.slots import Options
+from tests.passes.making import HEAD, LLAMA
 from tests.runtime.tiny import TinyLlama, write_model
 
 MODEL = TinyLlama()
@@ -211,3 +215,31 @@ def test_last_logits_skips_padding() -> None:
     mask = np.array([[1, 1, 1], [1, 0, 0]])
     assert last_logits(logits, mask).tolist() == [[4, 5], [6, 7]]
     assert last_logits(logits[:, :1], mask).tolist() == [[0, 1], [6, 7]]
+
+
+@pytest.mark.parametrize("way", ["pair", "unified"])
+@pytest.mark.parametrize(
+    ("target", "head_dim", "skip", "compact"),
+    [
+        ("ort-cpu", 16, (), True),
+        ("ort-cpu", 16, ("choose_kernels",), False),
+        ("ort-cpu", 12, (), False),
+        ("portable", 16, (), False),
+    ],
+)
+def test_right_padding_assumed_by_a_build(
+    tmp_path: Path, target: str, head_dim: int, skip: tuple[str, ...], compact: bool, way: str
+) -> None:
+    """Rows of a right-padded batch equal the rows alone, whether or not the build keeps a compact cache."""
+    text = HEAD.replace("head_dim: 16", f"head_dim: {head_dim}") + LLAMA
+    (tmp_path / "model.yaml").write_text(text, encoding="utf-8")
+    options = Options(assume="right-padding")
+    compiled = compile_spec(Request(tmp_path / "model.yaml", target=target, options=options, skip_passes=skip))
+    build(compiled, tmp_path / "out" / "model.onnx", verify="off")
+    decoder = Decoder.open(manifest.load(tmp_path / "out" / "model.onnx"), way=way)
+    batch = [decoder.start(np.array([[3, 5, 7, 9], [4, 6, 0, 0]]), np.array([[1, 1, 1, 1], [1, 1, 0, 0]]))]
+    batch += [decoder.step(np.array([[t], [t + 8]])) for t in (1, 2)]
+    assert decoder.mask[1].tolist() == ([1, 1, 1, 1, 0, 0] if compact else [1, 1, 0, 0, 1, 1])
+    for row, (prompt, first) in enumerate((([3, 5, 7, 9], 1), ([4, 6], 9))):
+        alone = [decoder.start(np.array([prompt]))] + [decoder.step(np.array([[first + i]])) for i in (0, 1)]
+        np.testing.assert_allclose([x[row] for x in batch], [x[0] for x in alone], atol=5e-5)
