@@ -22,7 +22,7 @@ def stages(kind: str | None, as_json: bool) -> None:
     flowc stages
     flowc stages rms_norm
     """
-    from flowc.reference import describe
+    from flowc.describe import describe
     from flowc.stage import load_all
 
     registry = load_all()
@@ -46,7 +46,7 @@ def first_sentence(text: str) -> str:
 
 
 def _all_about(stage: dict[str, Any]) -> str:
-    from flowc.reference import bounds, when_left_out
+    from flowc.describe import bounds, when_left_out
 
     lines = [stage["name"], "", textwrap.fill(stage["doc"], 100), "", f"  - {stage['example']}", ""]
     for field in stage["fields"]:

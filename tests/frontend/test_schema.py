@@ -10,7 +10,7 @@ import pytest
 from jsonschema import Draft7Validator
 
 from flowc.errors import SpecError
-from flowc.reference import schema, schema_text
+from flowc.schema import schema, schema_text
 from flowc.source import parse, plain, read_spec
 from flowc.spec import TOP_LEVEL
 from flowc.spec import build as build_spec

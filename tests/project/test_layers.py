@@ -29,7 +29,7 @@ ROOMS = (
     ("flowc.runtime", "flowc.verify"),
     ("flowc.golden",),
     ("flowc.survey",),
-    ("flowc.reference",),
+    ("flowc.describe", "flowc.schema", "flowc.reference"),
     ("flowc.cli",),
 )
 # Importers write specs: they see checkpoints' headers and the spec, nothing that compiles or runs it.

@@ -13,8 +13,9 @@ from flowc import reference
 from flowc.bind import bind
 from flowc.codes import CODES
 from flowc.compile import Request, compile_spec
+from flowc.describe import describe, type_name
 from flowc.errors import Diagnostics, SpecError
-from flowc.reference import describe, schema
+from flowc.schema import schema
 from flowc.source import parse, plain
 from flowc.spec import METADATA_SYMBOLS, Spec
 from flowc.spec import build as build_spec
@@ -74,7 +75,7 @@ def test_it_says_what_it_does(cls: type[Stage]) -> None:
 def test_every_field_is_documented_and_typed(cls: type[Stage]) -> None:
     for attribute in cls.attributes():
         assert attribute.doc.endswith("."), attribute.name
-        assert reference.type_name(attribute.type)
+        assert type_name(attribute.type)
         if not attribute.required and attribute.default is not None and not isinstance(attribute.default, Stages):
             found = stage_value(cls, attribute.name)
             assert found == attribute.default
