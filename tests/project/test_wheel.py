@@ -10,6 +10,7 @@ import zipfile
 
 import pytest
 
+from flowc.lowering.targets import TARGETS
 from tests.oracle_io import ROOT
 
 PACKAGES = {"flowc": "flowc", "lowering": "flowc/lowering", "passes": "flowc/passes"}  # folder -> place in the wheel
@@ -46,6 +47,11 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> zipfile.ZipFile:
 def test_wheel_is_the_tree(wheel: zipfile.ZipFile) -> None:
     shipped = {name for name in wheel.namelist() if ".dist-info/" not in name}
     assert shipped == tree()
+
+
+def test_the_package_asks_for_the_onnxruntime_that_its_graphs_need() -> None:
+    asked = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["dependencies"]
+    assert {f"onnxruntime>={target.min_onnxruntime}" for target in TARGETS.values()} <= set(asked)
 
 
 def test_tree_holds_only_what_is_meant_to_ship() -> None:
