@@ -40,15 +40,17 @@ def locator(checkpoint: Checkpoint, folder: Path) -> InPlace:
 
 
 def records_of(checkpoint: Checkpoint) -> list[dict[str, Any]]:
-    """What the manifest says of files that are used where they lie: no hash of the whole, which would read it all."""
-    records: list[dict[str, Any]] = []
-    for file in checkpoint.files():
-        with file.open("rb") as stream:
-            length = int.from_bytes(stream.read(8), "little")
-            header = stream.read(length)
-        stat = file.stat()
-        records.append({
-            "file": file.name, "header_sha256": hashlib.sha256(header).hexdigest(),
-            "bytes": stat.st_size, "modified_ns": stat.st_mtime_ns,
-        })  # fmt: skip
-    return records
+    """What the manifest says of files that are used where they lie."""
+    return [record_of(file) for file in checkpoint.files()]
+
+
+def record_of(file: Path) -> dict[str, Any]:
+    """A file's header hash, size and time: no hash of the whole, which would read it all."""
+    with file.open("rb") as stream:
+        length = int.from_bytes(stream.read(8), "little")
+        header = stream.read(length)
+    stat = file.stat()
+    return {
+        "file": file.name, "header_sha256": hashlib.sha256(header).hexdigest(),
+        "bytes": stat.st_size, "modified_ns": stat.st_mtime_ns,
+    }  # fmt: skip

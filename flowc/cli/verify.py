@@ -23,7 +23,11 @@ if TYPE_CHECKING:
 @click.option("--tolerance", type=float, help="Allowed error of --against, absolute.  [1e-4]")
 @click.option("--bisect-passes", is_flag=True, help="Name the pass that makes a wrong graph wrong, by building again.")
 @click.option(
-    "--memory", metavar="GB", type=click.FloatRange(min=0.1), default=4.0, help="What one comparison may take.  [4]"
+    "--memory",
+    metavar="GB",
+    type=click.FloatRange(min=0.1),
+    default=2.0,
+    help="What one comparison may take, beside the weights.  [2]",
 )
 @click.option("--json", "as_json", is_flag=True, help="One JSON object on stdout.")
 @click.pass_context

@@ -42,7 +42,7 @@ from flowc.verify.stored import check_places, check_weights
 LARGE = 32_000_000
 """Numbers in the weights from which on what one graph was compared in is not compared again in its twin."""
 
-MEMORY = 4 << 30
+MEMORY = 2_000_000_000
 """Bytes that a call may take in the interpreter before its prompt is replaced by a made-up past, or left out."""
 
 
@@ -100,7 +100,7 @@ class _Full:
                 if self._affordable("encode", scenario):
                     self.encode(scenario)
         else:
-            for scenario in decoder_scenarios(self.compiled, self.facts, large=self.large):
+            for scenario in decoder_scenarios(self.compiled, self.facts, self.memory, large=self.large):
                 self.decode(scenario)
 
     def _affordable(self, phase: Any, scenario: Scenario) -> bool:

@@ -26,6 +26,9 @@ from flowc.verify.quick import ragged
 COPIES = 5
 """How often the interpreter holds attention scores at once."""
 
+CACHES = 4
+"""How often a cache is held at once: fed, given by two graphs, and given by the interpreter."""
+
 
 @dataclass(frozen=True, slots=True)
 class Scenario:
@@ -85,7 +88,7 @@ def memory_of(graph: Graph, batch: int, new: int, past: int) -> int:
     def size(shape: tuple[int | str, ...]) -> int:
         return prod(d if isinstance(d, int) else sizes.get(d, 8) for d in shape) * 4
 
-    caches = sum(2 * size(v.shape) for v in graph.inputs)
+    caches = sum(CACHES * size(v.shape) for v in graph.inputs)
     widest = 0
     for node in graph.nodes:
         scores = 0
@@ -98,7 +101,7 @@ def memory_of(graph: Graph, batch: int, new: int, past: int) -> int:
     return caches + widest
 
 
-def decoder_scenarios(compiled: Compiled, facts: Facts, *, large: bool) -> Iterator[Scenario]:
+def decoder_scenarios(compiled: Compiled, facts: Facts, memory: int, *, large: bool) -> Iterator[Scenario]:
     """What a decoder is tried with. Lengths stay within the context."""
     assume = compiled.request.options.assume
     room = facts.context or 1 << 30
@@ -129,10 +132,20 @@ def decoder_scenarios(compiled: Compiled, facts: Facts, *, large: bool) -> Itera
         if switch + 4 <= room:
             yield Scenario(f"rope past {switch}", full(1, switch + 2), (full(1, 1), full(1, 2)), seed=5)
             yield Scenario(f"rope across {switch}", full(1, switch - 1), (full(1, 1), full(1, 1), full(1, 1)), seed=5)
+    steps = 1 if large else 2
     if facts.context is not None and facts.context > 16:
-        # A large model's cache is copied once only: it may fill a gigabyte.
-        yield Scenario("end of the context", full(1, 1), () if large else (full(1, 1),),
-                       past=facts.context - (1 if large else 2), seed=6)  # fmt: skip
+        past = min(facts.context - steps, _affordable_past(compiled, memory))
+        name = "end of the context" if past == facts.context - steps else f"{past} tokens into the context"
+        yield Scenario(name, full(1, 1), (full(1, 1),) * (steps - 1), past=past, seed=6)
+
+
+def _affordable_past(compiled: Compiled, memory: int) -> int:
+    """How long a made-up cache of one row may be."""
+    graph = next((compiled.graphs[p] for p in ("decode", "unified") if p in compiled.graphs), None)
+    if graph is None:
+        return 1 << 30
+    base, more = memory_of(graph, 1, 1, 0), memory_of(graph, 1, 1, 1024)
+    return max(1, int((memory - base) / max(1, (more - base) / 1024)))
 
 
 def encoder_scenarios(compiled: Compiled, facts: Facts, *, tokens: bool, padded: bool) -> Iterator[Scenario]:

@@ -17,29 +17,43 @@ from flowc.verify.results import Checks
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
+PIECE = 1 << 22
+
 
 def check_weights(checks: Checks, folder: Path, data: str) -> None:
     """Every tensor of the data file is, bit by bit, what its expression gives from the original weights.
 
-    Memory holds one tensor twice. Names the stage that uses a wrong one.
+    Memory holds one tensor. Names the stage that uses a wrong one.
     """
     compiled = checks.subject.compiled
     layout = layout_of(compiled, data)
     users = _users(compiled.graphs.values())
     count = 0
     for offset, weight in layout.stored:
-        expected = weight.evaluate(checks.subject.read)
+        expected = weight.evaluate(checks.subject.checkpoint_read)
         count += 1
+        if _lies_at(folder / data, offset, expected):
+            continue
         try:
             found = Stored(weight, folder / data, offset).evaluate(checks.subject.read)
         except CheckFailed as error:
             stage = users[weight.key].stage if weight.key in users else ""
             checks.fail("changed-file", "weights", "", error.diagnostics[0].message, stage=stage)
             continue
-        if not np.array_equal(found.view(np.uint8), expected.reshape(found.shape).view(np.uint8)):
-            _tell(checks, weight, found, expected, users)
+        _tell(checks, weight, found, expected, users)
     if all(check.passed for check in checks.done if check.name == "weights"):
         checks.passed("weights", "", f"{count} tensors, bit by bit")
+
+
+def _lies_at(file: Path, offset: int, array: Array) -> bool:
+    """Whether a file holds the bytes of an array at an offset; read in pieces."""
+    content = np.ascontiguousarray(array).reshape(-1).view(np.uint8)
+    with file.open("rb") as stream:
+        stream.seek(offset)
+        return all(
+            stream.read(len(piece)) == piece.tobytes()
+            for piece in (content[at : at + PIECE] for at in range(0, len(content), PIECE))
+        )
 
 
 def _users(graphs: Any) -> dict[str, Origin]:

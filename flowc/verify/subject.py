@@ -42,7 +42,9 @@ class Subject:
             raise InternalError("a reference needs weights")
         self.compiled = compiled
         self.files = files
-        self.read: Read = KeptWeights(read or cast("Any", compiled.checkpoint).read, KEPT_BYTES)
+        self.checkpoint_read: Read = read or cast("Any", compiled.checkpoint).read
+        """Reads tensors and keeps none."""
+        self.read: Read = KeptWeights(self.checkpoint_read, KEPT_BYTES)
         self.feeder = Feeder(compiled)
 
     @property

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
+from safetensors.numpy import save_file
 
 from flowc.build import build
 from flowc.cli import main
@@ -19,6 +20,7 @@ from flowc.compile import Request, compile_spec
 from flowc.ir.interpret import interpret
 from flowc.runtime import manifest as manifests
 from flowc.slots import Options
+from flowc.verify import quick
 from flowc.verify.full import verify
 from flowc.verify.rebuild import recompile
 from flowc.verify.results import Checks
@@ -80,6 +82,24 @@ def test_without_the_original_weights_the_data_file_serves(built: Path, tmp_path
     assert not alone.failures
     assert not given.failures
     assert {c.name for c in given.done} - {c.name for c in alone.done} == {"weights"}
+
+
+def test_weights_used_in_place_are_those_of_the_build(tmp_path: Path) -> None:
+    compiled = compile_spec(Request(EXAMPLE))
+    assert compiled.checkpoint is not None
+    weights = tmp_path / "out" / "model.safetensors"
+    weights.parent.mkdir()
+    save_file({name: compiled.checkpoint.read(name) for name in compiled.names.used}, weights)
+    (tmp_path / "model.yaml").write_text(EXAMPLE.read_text().replace("{random: 0}", "{file: out/model.safetensors}"))
+    request = Request(tmp_path / "model.yaml", in_place=True)
+    build(compile_spec(request), weights.with_name("model.onnx"), in_place=True, check=quick.check)
+    assert not checked(weights.parent).failures
+    content = bytearray(weights.read_bytes())
+    content[-1] ^= 0x40
+    weights.write_bytes(content)
+    failures = checked(weights.parent).failures
+    assert [c.name for c in failures] == ["files"]
+    assert "it was written since" in failures[0].detail
 
 
 def flip(model: Path, offset: int) -> None:
