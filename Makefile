@@ -72,8 +72,9 @@ wheel: $(READY) ## build sdist and wheel, install the wheel into a new venv, use
 	cp examples/tiny-llama.yaml out/wheel
 	cd out/wheel && venv/bin/flowc build tiny-llama.yaml -o out/model.onnx && venv/bin/flowc run out/model.onnx --ids 1,2,3 -n 4
 
-bench: $(READY) .venvs/peers/.ready ## time and memory of builds, beside both peers
+bench: $(READY) .venvs/peers/.ready ## time and memory of builds, and time of runs, beside both peers
 	$(PY) -m tests.bench.build
+	$(PY) -m tests.bench.run
 
 bench-peers: .venvs/peers/.ready ## make the venv of the peers that the benchmarks compare with
 

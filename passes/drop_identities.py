@@ -1,8 +1,11 @@
 """Operators that change nothing vanish.
 
-%a = scale(%x) {factor = 1.0}        %y = linear(%x, w"w")
-%b = take_last(%a)  : [b, 1, 8]  =>
-%y = linear(%b, w"w", zeros)
+Among them: a scale by one, the last of one token, a reshape to the same shape, what was split and is joined again, a
+bias of zeros, a gain of ones.
+
+    %a = scale(%x) {factor = 1.0}        %y = linear(%x, w"w")
+    %b = take_last(%a)  : [b, 1, 8]  =>
+    %y = linear(%b, w"w", zeros)
 """
 
 from __future__ import annotations

@@ -1,10 +1,12 @@
 """Equal operators on equal operands become one, and a tap's cache becomes its layer's.
 
-%tap.norm   = norm(%x, w"g")            %tap.norm = norm(%x, w"g")
-%tap.k      = linear(%tap.norm, w"k")   %tap.k    = linear(%tap.norm, w"k")
-%layer.norm = norm(%x, w"g")       =>
-%layer.k    = linear(%layer.norm, w"k")
-%y          = attention(%q, %layer.k, …)  %y      = attention(%q, %tap.k, …)
+Every operator is a pure function of its operands, so one result serves all readers.
+
+    %tap.norm   = norm(%x, w"g")                %tap.norm = norm(%x, w"g")
+    %tap.k      = linear(%tap.norm, w"k")       %tap.k    = linear(%tap.norm, w"k")
+    %layer.norm = norm(%x, w"g")            =>
+    %layer.k    = linear(%layer.norm, w"k")
+    %y          = attention(%q, %layer.k, …)    %y        = attention(%q, %tap.k, …)
 """
 
 from __future__ import annotations
