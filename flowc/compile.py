@@ -14,9 +14,10 @@ from flowc.ir.graph import Graph
 from flowc.ir.verify import verify
 from flowc.passes.pipeline import PIPELINE, Audit, Context, run
 from flowc.phases import expand, is_decoder, phases_of
+from flowc.read_top import load
 from flowc.slots import Names, Options
 from flowc.source import MapNode
-from flowc.spec import METADATA_SYMBOLS, Phase, Spec, load
+from flowc.spec import METADATA_SYMBOLS, Phase, Spec
 from flowc.stage import load_all
 from flowc.weights import Checkpoint, open_checkpoint
 from flowc.weights.random import RandomCheckpoint

@@ -10,10 +10,10 @@ import pytest
 from jsonschema import Draft7Validator
 
 from flowc.errors import SpecError
+from flowc.read_top import build as build_spec
 from flowc.schema import schema, schema_text
 from flowc.source import parse, plain, read_spec
 from flowc.spec import TOP_LEVEL
-from flowc.spec import build as build_spec
 from tests.cli.calling import BASE
 from tests.oracle_io import ROOT
 

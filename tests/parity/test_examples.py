@@ -11,7 +11,7 @@ from flowc.build import build
 from flowc.compile import Request, compile_spec
 from flowc.ir.interpret import interpret
 from flowc.phases import is_decoder
-from flowc.spec import load
+from flowc.read_top import load
 from flowc.stage import load_all
 from tests.oracle_io import ROOT, Array
 from tests.parity.harness import Model, past_of

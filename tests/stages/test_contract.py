@@ -15,10 +15,10 @@ from flowc.codes import CODES
 from flowc.compile import Request, compile_spec
 from flowc.describe import describe, type_name
 from flowc.errors import Diagnostics, SpecError
+from flowc.read_top import build as build_spec
 from flowc.schema import schema
 from flowc.source import parse, plain
 from flowc.spec import METADATA_SYMBOLS, Spec
-from flowc.spec import build as build_spec
 from flowc.stage import Stage, Stages, load_all
 
 REGISTRY = load_all()
