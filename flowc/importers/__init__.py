@@ -74,6 +74,12 @@ def _import(config: Config, checkpoint: Checkpoint, weights: Path, name: str) ->
             nearest(model_type, known) or f"it imports {', '.join(sorted(known))}",
         )  # fmt: skip
     shapes = {n: t.shape for n, t in checkpoint.tensors().items()}
-    family = importer(config, shapes)
+    try:
+        family = importer(config, shapes)
+    except (ArithmeticError, TypeError, ValueError, LookupError) as error:
+        # Fields that are sound one by one may not fit each other: no heads to share the channels, a list too short.
+        config.refuse(field, f"its fields do not fit together: {error}")
+        config.finish()
+        raise
     config.finish()
     return ImportedSpec(name, family, model_type, weights, config.architecture)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, cast
 
 from flowc.importers.config import Config
 from flowc.importers.family import Family, Shapes
@@ -37,8 +37,12 @@ def decoder_symbols(config: Config, *, eps: float = 1e-6, kv_heads: int | None =
 def special_tokens(config: Config, symbols: dict[str, Any]) -> None:
     """Adds bos, eos and pad where the configuration names them."""
     for name in ("bos", "eos", "pad"):
-        value = config.get(f"{name}_token_id")
-        if value is not None:
+        key = f"{name}_token_id"
+        value = config.get(key)
+        several = cast("list[Any]", value) if name == "eos" and isinstance(value, list) else [value]
+        if value is not None and not all(type(token) is int for token in several):
+            config.refuse(key, "it must be a token's number" + (", or a list of them" if name == "eos" else ""))
+        elif value is not None:
             symbols[name] = value
 
 

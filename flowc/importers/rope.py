@@ -19,27 +19,61 @@ _KNOWN = {
     },
     "longrope": {"factor", "original_max_position_embeddings", "attention_factor", "short_factor", "long_factor"},
 }  # fmt: skip
+_HUGE = 1e30
 _COMMON = {"rope_type", "type", "rope_theta", "partial_rotary_factor"}
 
 
 def parameters(config: Config, layer_type: str | None = None) -> dict[str, Any]:
     """The rope parameters of a configuration (of one layer type, where they differ), in the new layout's terms."""
     config.skip("rope_parameters", "rope_theta", "rope_scaling", "partial_rotary_factor")
-    block = _mapping(config.get("rope_parameters"))
+    block = _mapping(config, "rope_parameters")
     if layer_type is not None and isinstance(block.get(layer_type), Mapping):
-        block = _mapping(block[layer_type])
+        block = cast("dict[str, Any]", block[layer_type])
     found = {k: v for k, v in block.items() if v is not None and not isinstance(v, Mapping)}
     if not block:
-        found = {k: v for k, v in _mapping(config.get("rope_scaling")).items() if v is not None}
+        found = {k: v for k, v in _mapping(config, "rope_scaling").items() if v is not None}
     for key in ("rope_theta", "partial_rotary_factor"):
         if config.has(key):
             found.setdefault(key, config.get(key))
     return found
 
 
-def _mapping(value: Any) -> dict[str, Any]:
-    """A field of the configuration that should be a mapping; empty when it is anything else."""
-    return cast("dict[str, Any]", value) if isinstance(value, dict) else {}
+def _mapping(config: Config, key: str) -> dict[str, Any]:
+    """A field that is a mapping or absent; anything else is refused."""
+    value = config.get(key)
+    if value is None or isinstance(value, dict):
+        return cast("dict[str, Any]", value or {})
+    config.refuse(key, "it must be a mapping")
+    return {}
+
+
+class _Found:
+    """The parameters of a rope, read as positive numbers; what is none is refused."""
+
+    def __init__(self, config: Config, values: Mapping[str, Any], where: str) -> None:
+        self.config = config
+        self.values = values
+        self.where = where
+
+    def number(self, key: str, default: float | None = None) -> float:
+        """A positive, finite number; `default` where there is none."""
+        value = self.values.get(key)
+        if value is None and default is not None:
+            return default
+        if isinstance(value, (int, float)) and not isinstance(value, bool) and 0 < value < _HUGE:
+            return float(value)
+        self.config.refuse(self.where, f"'{key}' must be a positive number")
+        return 1.0 if default is None else default
+
+    def numbers(self, key: str) -> list[float]:
+        """A list of positive numbers."""
+        values = self.values.get(key)
+        if isinstance(values, list):
+            items = cast("list[Any]", values)
+            if all(isinstance(v, (int, float)) and not isinstance(v, bool) and 0 < v < _HUGE for v in items):
+                return [float(v) for v in items]
+        self.config.refuse(self.where, f"'{key}' must be a list of positive numbers")
+        return []
 
 
 def rope_stage(
@@ -62,49 +96,43 @@ def rope_stage(
     for key in found:
         if key not in _KNOWN[kind] | _COMMON and found[key] is not None:
             config.refuse(where, f"'{key}' is not a parameter of rope type '{kind}'")
-    base = found.get("rope_theta", theta)
+    read = _Found(config, found, where if config.has(where) else "rope_theta")
     stage: dict[str, Any] = {} if name is None else {"name": name}
-    stage["theta"] = float(base) if base is not None else 10000.0
+    stage["theta"] = read.number("rope_theta", 10000.0 if theta is None else theta)
     stage["head_dim"] = head_dim
-    rotary = int(head_dim * float(found.get("partial_rotary_factor", partial)))
+    rotary = int(head_dim * read.number("partial_rotary_factor", partial))
     if rotary != head_dim:
         stage["rotary_dim"] = rotary
     if kind != "default":
         stage["type"] = kind
-        _scaling(config, stage, kind, found, where)
+        _scaling(config, stage, kind, read)
     return stage
 
 
-def _scaling(config: Config, stage: dict[str, Any], kind: str, found: Mapping[str, Any], where: str) -> None:
+def _scaling(config: Config, stage: dict[str, Any], kind: str, read: _Found) -> None:
     length = config.int("max_position_embeddings", 0)
-    top = config.get("original_max_position_embeddings")
-    original = int(top or found.get("original_max_position_embeddings") or length)
-    factor = found.get("factor")
+    top = config.int("original_max_position_embeddings", 0)
+    original = top or int(read.number("original_max_position_embeddings", float(length) if length > 0 else None))
     if kind == "dynamic":
         stage["original_length"] = length
         return
-    if factor is None and kind in ("yarn", "longrope"):
-        factor = length / original
-    if factor is None:
-        config.refuse(where, f"rope type '{kind}' needs a `factor`")
-        factor = 1.0
-    factor = float(factor)
+    factor = read.number("factor", length / original if kind in ("yarn", "longrope") and original else None)
     if kind in ("linear", "llama3", "yarn"):
         stage["factor"] = factor
     if kind in ("llama3", "yarn", "longrope"):
         stage["original_length"] = original
     if kind == "llama3":
-        stage["low_freq_factor"] = float(found["low_freq_factor"])
-        stage["high_freq_factor"] = float(found["high_freq_factor"])
-    given = found.get("attention_factor")
+        stage["low_freq_factor"] = read.number("low_freq_factor")
+        stage["high_freq_factor"] = read.number("high_freq_factor")
     if kind == "yarn":
-        stage["beta_fast"] = float(found.get("beta_fast") or 32.0)
-        stage["beta_slow"] = float(found.get("beta_slow") or 1.0)
-        stage["truncate"] = bool(found.get("truncate", True))
-        own = yarn_attention_factor(factor, found.get("mscale"), found.get("mscale_all_dim"))
-        stage["attention_factor"] = float(given) if given is not None else own
+        stage["beta_fast"] = read.number("beta_fast", 32.0)
+        stage["beta_slow"] = read.number("beta_slow", 1.0)
+        stage["truncate"] = bool(read.values.get("truncate", True))
+        scales = [read.number(key) if read.values.get(key) else None for key in ("mscale", "mscale_all_dim")]
+        stage["attention_factor"] = read.number("attention_factor", yarn_attention_factor(factor, *scales))
     if kind == "longrope":
-        own = longrope_attention_factor(factor, original)
-        stage["attention_factor"] = float(given) if given is not None else own
-        stage["short_factor"] = [float(v) for v in found.get("short_factor", ())]
-        stage["long_factor"] = [float(v) for v in found.get("long_factor", ())]
+        if original < 2:
+            config.refuse(read.where, "a longrope needs an original length of two tokens or more")
+            original = 2
+        stage["attention_factor"] = read.number("attention_factor", longrope_attention_factor(factor, original))
+        stage["short_factor"], stage["long_factor"] = read.numbers("short_factor"), read.numbers("long_factor")
