@@ -8,7 +8,7 @@ import re
 import tempfile
 from collections.abc import Generator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -190,33 +190,14 @@ def _same_weights(case: Case, expected: object, compiled: Compiled) -> None:
 
 def _checked(case: Case, weights: Path | None, model: Path | None, threads: int) -> Report:
     from flowc.golden.play import play
+    from flowc.golden.recording import load
     from flowc.golden.verdict import judge
 
-    recorded = _recorded(case)
+    recorded = load(case)
     with _built(case, weights, model) as (manifest, compiled):
         if model is None:
             _same_weights(case, recorded.get("weights_sha256"), compiled)
         return judge(case, recorded, play(case, manifest, compiled, recorded, threads))
-
-
-def _recorded(case: Case) -> dict[str, Any]:
-    hint = f"flowc golden record {case.path}"
-    try:
-        recorded: Any = json.loads(case.recording.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise SpecError.of("missing-file", f"case '{case.name}' has no recording {case.recording}", hint=hint) from None
-    except (OSError, ValueError) as error:
-        raise SpecError.of("bad-recording", f"cannot read {case.recording}: {error}") from None
-    if not isinstance(recorded, dict):
-        raise SpecError.of("bad-recording", f"{case.recording} is not a recording", hint=hint)
-    held = cast("dict[str, Any]", recorded)
-    prompts = cast("list[dict[str, Any]]", held.get("prompts") or [])
-    if len(prompts) != len(case.prompts) or not (case.prompts or "outputs" in held):
-        raise SpecError.of("bad-recording", f"{case.recording} does not fit its case", hint=hint)
-    for asked, prompt in zip(case.prompts, prompts, strict=True):
-        if len(prompt["steps"]) != asked.steps or (asked.ids and list(asked.ids) != prompt["ids"]):
-            raise SpecError.of("bad-recording", f"{case.recording} was recorded for other prompts", hint=hint)
-    return held
 
 
 def _compact(recording: dict[str, Any]) -> str:

@@ -97,8 +97,9 @@ def _prompt(
     else:
         ids = list(prompt.ids)
     vocab = manifest.model.vocab
-    if vocab is not None and max(ids) >= vocab:
-        raise SpecError.of("bad-prompt", f"the prompt has the id {max(ids)}, and the vocabulary ends at {vocab - 1}")
+    fed = [*ids, *(step["token"] for step in (taught or {}).get("steps", ()))]
+    if vocab is not None and max(fed) >= vocab:
+        raise SpecError.of("bad-prompt", f"the prompt has the id {max(fed)}, and the vocabulary ends at {vocab - 1}")
     feed: Array = np.array([ids], np.int64)
     steps: list[Recording] = []
     for number in range(prompt.steps):

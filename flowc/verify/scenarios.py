@@ -26,6 +26,8 @@ from flowc.verify.quick import ragged
 COPIES = 5
 """How often the interpreter holds attention scores at once."""
 
+MARGIN = 1 << 24
+
 CACHES = 4
 """How often a cache is held at once: fed, given by two graphs, and given by the interpreter."""
 
@@ -141,11 +143,12 @@ def decoder_scenarios(compiled: Compiled, facts: Facts, memory: int, *, large: b
 
 def _affordable_past(compiled: Compiled, memory: int) -> int:
     """How long a made-up cache of one row may be."""
-    graph = next((compiled.graphs[p] for p in ("decode", "unified") if p in compiled.graphs), None)
-    if graph is None:
-        return 1 << 30
-    base, more = memory_of(graph, 1, 1, 0), memory_of(graph, 1, 1, 1024)
-    return max(1, int((memory - base) / max(1, (more - base) / 1024)))
+    longest = 1 << 30
+    for phase in ("decode", "unified"):
+        if phase in compiled.graphs:
+            base, more = (memory_of(compiled.graphs[phase], 1, 1, past) for past in (0, 1 << 20))
+            longest = min(longest, (memory - base - MARGIN) * (1 << 20) // max(1, more - base))
+    return max(1, longest)
 
 
 def encoder_scenarios(compiled: Compiled, facts: Facts, *, tokens: bool, padded: bool) -> Iterator[Scenario]:
