@@ -1,0 +1,63 @@
+from __future__ import annotations
+
+from typing import Literal
+
+from flowc.blocks import Heads, add
+from flowc.encoder_blocks import (
+    Part,
+    Projections,
+    encoder_attention,
+    gated_parts,
+    layer_norm,
+    parts,
+    plain_mlp,
+    token_mask,
+)
+from flowc.expand import Expansion
+from flowc.ir.graph import Value
+from flowc.ir.ops.elementwise import Binary, Function
+from flowc.stage import Stage, attr
+
+
+class Dinov2Layer(Stage, name="dinov2_layer"):
+    """A whole DINOv2 layer: h = x + s1 * attention(norm1(x)); h + s2 * MLP(norm2(h)) (Oquab et al. 2023)."""
+
+    reads = ("active", "attn_mask")
+    weights = (
+        "{prefix}.norm{1,2}: .weight, .bias [hidden]",
+        "{prefix}.attention.attention.{query,key,value}: .weight [hidden, hidden], .bias [hidden]",
+        "{prefix}.attention.output.dense: .weight [hidden, hidden], .bias [hidden]",
+        "{prefix}.layer_scale{1,2}.lambda1: [hidden]",
+        "{prefix}.mlp.fc1, fc2 (gelu), or {prefix}.mlp.weights_in (rows gate, up), weights_out (swiglu)",
+    )
+    reference = "Dinov2Layer, Dinov2WithRegistersLayer"
+    example = "dinov2_layer: {prefix: encoder.layer.0, heads: 4, head_dim: 16, ffn: 128, eps: 1e-6}"
+    prefix: str = attr(doc="Name in front of the layer's weights.", main=True)
+    heads: int = attr(doc="Attention heads.", symbol="heads", gt=0)
+    head_dim: int = attr(doc="Channels of a head.", symbol="head_dim", gt=0)
+    eps: float = attr(doc="Epsilon of both norms.", symbol="norm_eps", ge=0)
+    ffn: int | None = attr(doc="Width of the MLP.", symbol="ffn", gt=0)
+    mlp: Literal["gelu", "swiglu"] = attr(doc="Which MLP.", default="gelu")
+    activation: Function = attr(doc="Function of the plain MLP.", default="gelu")
+    qkv_bias: bool = attr(doc="Whether q, k and v have biases.", default=True)
+
+    def expand(self, f: Expansion, x: Value) -> Value:
+        p = self.prefix
+        h = layer_norm(f, x, f"{p}.norm1.weight", self.eps)
+        q, k, v = (Part(f"{p}.attention.attention.{name}.weight") for name in ("query", "key", "value"))
+        names = Projections(q, k, v, f"{p}.attention.output.dense.weight", self.qkv_bias)
+        facts = Heads(self.heads, self.heads, self.head_dim, causal=False, rope=None)
+        x = add(f, x, self._scaled(f, encoder_attention(f, h, names, facts, token_mask(f)), 1))
+        h = layer_norm(f, x, f"{p}.norm2.weight", self.eps)
+        return add(f, x, self._scaled(f, self._mlp(f, h), 2))
+
+    def _scaled(self, f: Expansion, x: Value, number: int) -> Value:
+        factors = f.weight(f"{self.prefix}.layer_scale{number}.lambda1", x.shape[-1])
+        return f.op(Binary("mul"), x, factors, name=f"layer_scale{number}")
+
+    def _mlp(self, f: Expansion, h: Value) -> Value:
+        p = f"{self.prefix}.mlp"
+        if self.mlp == "gelu":
+            return plain_mlp(f, h, f"{p}.fc1.weight", f"{p}.fc2.weight", self.activation, self.ffn)
+        gate, up = parts(f"{p}.weights_in.weight", 2)
+        return gated_parts(f, h, gate, up, f"{p}.weights_out.weight", "silu", self.ffn, bias=True, down_bias=True)
