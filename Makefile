@@ -50,7 +50,7 @@ format: $(READY) ## let ruff mend what it can
 	$(BIN)/ruff format
 
 type: $(READY) ## pyright, strict
-	$(BIN)/pyright
+	$(BIN)/pyright --project pyproject.toml
 
 gen: $(READY) ## write flowc/schema.json and the stage reference again
 	$(PY) -m flowc.reference
