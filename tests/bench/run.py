@@ -7,7 +7,8 @@ Pairs of graphs run in turn in one process, with the same onnxruntime, the same 
 that a noisy machine disturbs both alike; the figure is the median of the ratios of neighbouring runs, with quartiles.
 With one thread (the default) its processor time is taken, else wall time.
 Peers' graphs assume right padding without saying so: flowc is measured under `--assume right-padding`, and its default
-form beside that. Decoders: SmolLM2 135M, float32. The encoder is MiniLM with a CLS pooler, beside its unpruned self.
+form beside that. Decoders: SmolLM2 135M, float32. The encoder is MiniLM
+beside an export that onnxruntime's own tools fused, and with a CLS pooler beside its unpruned self.
 """
 
 from __future__ import annotations
@@ -35,6 +36,8 @@ ort: Any = onnxruntime  # ships no types
 
 GENAI, PRUNED, MOBIUS = "onnxruntime-genai", "onnxruntime-genai, pruned head", "mobius"
 RIGHT, DEFAULT, PLAIN = "flowc, right padding", "flowc", "flowc, no passes"
+TOKENS, TOOLS = "flowc, MiniLM", "onnxruntime.transformers"
+CLS, UNPRUNED = "flowc, CLS token alone", "the same, not pruned"
 PAIRS = ((RIGHT, GENAI), (RIGHT, PRUNED), (RIGHT, MOBIUS), (DEFAULT, RIGHT), (DEFAULT, PLAIN))
 
 
@@ -160,17 +163,26 @@ def decoders(source: Path, peers: Path, scratch: Path) -> dict[str, dict[str, Gr
     return found
 
 
-def encoders(source: Path, scratch: Path) -> dict[str, Graph]:
-    """MiniLM that gives its CLS token alone, with and without the pass that prunes its last layer."""
-    spec = imported(source, scratch / "cls" / "model.yaml")
+def encoders(source: Path, peers: Path, scratch: Path) -> dict[str, Graph]:
+    """MiniLM by flowc and by onnxruntime's tools; and with a CLS token alone, with and without what that saves."""
+    spec = imported(source, scratch / "minilm" / "model.yaml")
     text = spec.read_text(encoding="utf-8").replace("allow_unused: [", "allow_unused: ['pooler.*', ")
-    kept = [line for line in text.splitlines() if not line.startswith("  - pool")]
-    spec.write_text("\n".join([*kept, "  - cls_token_pool", "output: cls_pooled", ""]), encoding="utf-8")
+    tokens = "\n".join([line for line in text.splitlines() if not line.startswith("  - pool")])
+    pooled = f"{tokens}\n  - cls_token_pool\noutput: cls_pooled\n"
     found: dict[str, Graph] = {}
-    for name, options in (("flowc, CLS alone", []), ("flowc, all tokens", ["--no-pass", "keep_last_row"])):
+    forms: tuple[tuple[str, str, list[str]], ...] = (
+        (TOKENS, tokens, []),
+        (CLS, pooled, []),
+        (UNPRUNED, pooled, ["--no-pass", "keep_last_row"]),
+    )
+    for name, flow, options in forms:
+        spec.write_text(flow, encoding="utf-8")
         out = scratch / name.replace(" ", "-").replace(",", "") / "model.onnx"
         _quiet([*FLOWC, "build", str(spec), "-o", str(out), "--verify", "off", *options])
         found[name] = Graph(out)
+    found[TOOLS] = Graph(scratch / "tools" / "model.onnx")
+    script = ROOT / "tests" / "bench" / "export_bert.py"
+    _quiet([str(peers / "bin" / "python"), str(script), str(source), str(found[TOOLS].path)])
     return found
 
 
@@ -216,18 +228,18 @@ def main() -> int:
         print(f"{' / '.join(pair)}  {work.name}  {ratios[-1].median:.3f}", file=sys.stderr, flush=True)
 
     try:
-        graphs = decoders(checkpoint(cache, options.peers), options.peers, options.scratch)
+        models = decoders(checkpoint(cache, options.peers), options.peers, options.scratch)
         for pair in PAIRS:
             for new in (128, 512):
-                take(pair, graphs["prefill"], Workload(f"prefill {new}", 1, new), options.rounds)
+                take(pair, models["prefill"], Workload(f"prefill {new}", 1, new), options.rounds)
             for past in (128, 512):
-                take(pair, graphs["decode"], Workload(f"decode at {past}", 1, 1, past), options.rounds * 10)
+                take(pair, models["decode"], Workload(f"decode at {past}", 1, 1, past), options.rounds * 10)
         minilm = cache / "models" / "minilm"
         if minilm.is_dir():
-            pruned = encoders(minilm, options.scratch)
-            for batch in (1, 16):
-                work = Workload(f"batch {batch}, 128 tokens", batch, 128)
-                take(("flowc, CLS alone", "flowc, all tokens"), pruned, work, options.rounds)
+            graphs = encoders(minilm, options.peers, options.scratch)
+            for pair in ((TOKENS, TOOLS), (CLS, UNPRUNED)):
+                for batch in (1, 16):
+                    take(pair, graphs, Workload(f"{batch} x 128 tokens", batch, 128), options.rounds)
     except RuntimeError as error:
         print(error, file=sys.stderr)
         return 1
