@@ -25,6 +25,9 @@ from flowc.ir.rope import RopeFacts
 from flowc.ir.weight import Constant, Generated
 from flowc.passes.audit import Audit, Context, place
 
+LARGEST = 2**30
+"""Bytes of a table beyond which the angles stay what they are."""
+
 
 def fold_rope(graph: Graph, context: Context, audit: Audit) -> Graph:
     """Replace angles by tables; equal ropes get equal tables, in every graph of the build."""
@@ -59,6 +62,9 @@ def fold_rope(graph: Graph, context: Context, audit: Audit) -> Graph:
             return tuple(constant(Constant(a, "rope_row")) for a in op.reference(ids.weight.values))
         if length is None:
             audit.missed.append((place(node), "no context length is known: `context_length` in `model:`, or --context"))
+            return None
+        if length * op.facts.dim * 2 > LARGEST:
+            audit.missed.append((place(node), f"a table of {length} positions is larger than {LARGEST >> 20} MiB"))
             return None
         if any(o.value in node.outputs for o in graph.outputs):
             audit.missed.append((place(node), "the angles themselves are an output"))

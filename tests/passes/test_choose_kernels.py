@@ -24,13 +24,17 @@ LONG = LLAMA.replace(
     "rope_tables: {theta: 10000, type: longrope, original_length: 6, attention_factor: 1.25, "
     f"short_factor: {[1.0 + 0.05 * i for i in range(8)]}, long_factor: {[2.0 + 0.5 * i for i in range(8)]}}}",
 )
+CAPPED = LLAMA.replace(
+    "llama_decoder: 'model.layers.{i}'",
+    "gemma_decoder: {prefix: 'model.layers.{i}', style: gemma2, softcap: 2.0, window: 4}",
+)
 NARROW = HEAD.replace("head_dim: 16", "head_dim: 8")  # too narrow for rope inside the operator
 ODD = HEAD.replace("head_dim: 16", "head_dim: 12")
 EXAMPLES = Path(__file__).parents[2] / "examples"
 
 
 @pytest.mark.parametrize("padding", ["none", "left", "right", "ragged"])
-@pytest.mark.parametrize("text", [LLAMA, WINDOWS])
+@pytest.mark.parametrize("text", [LLAMA, WINDOWS, CAPPED])
 def test_decode_adds_its_mask(tmp_path: Path, text: str, padding: str) -> None:
     compiled = compile_text(tmp_path, text, graphs=("decode",))
     result = apply(choose_kernels, compiled.expanded["decode"])

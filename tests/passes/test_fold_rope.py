@@ -129,3 +129,10 @@ flow:
     assert count(result.after, RopeAngles) == 0
     assert {n.inputs[1].shape for n in result.after.nodes if isinstance(n.op, Rope)} == {(1, 1, 8)}  # pyright: ignore[reportOptionalMemberAccess]
     same_numbers(result, compiled, padding="none")
+
+
+def test_a_table_beyond_all_measure_is_not_made(tmp_path: Path) -> None:
+    compiled = compile_text(tmp_path, LLAMA, graphs=("prefill",))
+    result = apply(fold_rope, compiled.expanded["prefill"], context=10**12)
+    assert result.after is result.before
+    assert [why for _, why in result.audit.missed] == ["a table of 1000000000000 positions is larger than 1024 MiB"]

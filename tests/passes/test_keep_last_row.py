@@ -158,3 +158,17 @@ def test_a_pooler_stays_one_operator_where_the_whole_is_needed() -> None:
     result = apply(keep_last_row, graph)
     assert result.after is graph
     assert len(result.audit.missed) == 1
+
+
+def test_a_token_chosen_by_another_mask_is_not_the_last_of_the_keys() -> None:
+    make, other = Maker(), ids("other")
+    x = make(Unary("relu"), encoder(make, causal=True))
+    graph = make.graph(IDS, MASK, other, y=make(TakeLast(), x, other))
+    result = apply(keep_last_row, graph)
+    assert widths(result.after, Attention) == [S, S]
+    assert widths(result.after, Unary)[-1] == 1
+    assert [why for _, why in result.audit.missed] == ["the token is chosen by another mask than the keys'"]
+    mask = np.ones((2, 6), np.int64)
+    mask[:, 3:] = 0
+    want, got = (make.run(g, {**feeds(), "other": mask}) for g in (graph, result.after))
+    assert_close(got, want)

@@ -90,3 +90,19 @@ def test_rows_of_one_weight_are_that_weight_again(in_place: bool) -> None:
     assert [w.key for w in after.weights()] == [whole.key]
     feeds = {"x": np.random.default_rng(0).standard_normal((2, 1, 8)).astype(np.float32)}
     assert_close(make.run(after, feeds), make.run(graph, feeds))
+
+
+@pytest.mark.parametrize("rows", [((4, 8), (0, 4)), ((0, 4), (8, 12))])
+def test_rows_out_of_order_are_joined_anew(rows: tuple[tuple[int, int], ...]) -> None:
+    make, x = Maker(), tokens(8)
+    whole = make.weight(12, 8).weight
+    assert whole is not None
+    parts = [make(Linear(), x, constant(Rows(whole, a, b))) for a, b in rows]
+    graph = replace(make.graph(x, y=make(Binary("sub"), *parts)), phase="decode")
+    result = apply(pack_projections, graph)
+    assert [type(w) for w in result.after.weights()] == [Concat]
+    feeds = {"x": np.random.default_rng(0).standard_normal((2, 1, 8)).astype(np.float32)}
+    assert_close(make.run(result.after, feeds), make.run(graph, feeds))
+    audit = Audit()
+    assert pack_projections(graph, Context(target("ort-cpu"), "none", 64, in_place=True), audit) is graph
+    assert [why for _, why in audit.missed] == ["its weights are used where they lie"]
