@@ -25,7 +25,7 @@ from flowc.runtime import manifest as manifests
 from flowc.runtime.manifest import Manifest
 from flowc.verify.feeds import Array, Arrays, Call
 from flowc.verify.files import check_files, check_ports
-from flowc.verify.locate import names_in_file, operators
+from flowc.verify.locate import sweep
 from flowc.verify.quick import parameters
 from flowc.verify.rebuild import subject_of
 from flowc.verify.results import Checks
@@ -121,9 +121,7 @@ class _Full:
             self.checks.against(call, found, self.subject.reference(call), "numbers")
         if call.phase not in self.swept:
             self.swept.add(call.phase)
-            graph = self.phases[call.phase]
-            inner = self.subject.inner(call, set(names_in_file(graph).values()))
-            self.checks.operators(call, list(operators(graph, call, inner, self.subject.read)))
+            self.checks.operators(call, list(sweep(self.subject, call)))
         return found
 
     # Encoders

@@ -10,8 +10,9 @@ them apart:
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -21,13 +22,19 @@ from flowc.compile import pass_context
 from flowc.errors import Span
 from flowc.ir.graph import Graph, Node, Value
 from flowc.ir.interpret import interpret
-from flowc.ir.weight import Read
+from flowc.ir.types import BATCH, SEQUENCE, TOTAL
 from flowc.passes.pipeline import run
 from flowc.verify.compare import OPERATOR_TOLERANCE, Deviation, compare
 from flowc.verify.feeds import Call
 from flowc.verify.subject import Subject
 
 Array = np.ndarray[Any, np.dtype[Any]]
+
+INNER_BYTES = 1 << 28
+"""Values that a copy of a graph gives out at once."""
+
+FREE = 512
+"""What a size counts for that a call does not tell, such as the patches of an image."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,30 +79,72 @@ def names_in_file(graph: Graph) -> dict[Value, str]:
     return names
 
 
-def operators(
-    graph: Graph, call: Call, inner: Mapping[str, Array], read: Read,
-    want: Callable[[Node], bool] = lambda _: True,
-) -> Iterator[tuple[Node, Deviation]]:  # fmt: skip
-    """Compare each wanted operator with its meaning, fed what onnxruntime fed it.
+def sweep(
+    subject: Subject, call: Call, want: Callable[[Node], bool] = lambda _: True
+) -> Iterator[tuple[Node, Deviation]]:
+    """Compare each wanted operator with its meaning, fed what onnxruntime fed it, in the order of the graph.
 
-    `inner` holds what onnxruntime gave, by ONNX name; a value that is not there is worked out from those before it.
-    Only one operator's weights are in memory at a time.
+    onnxruntime gives out as many values at once as fit in `INNER_BYTES`, and one operator's weights are in memory.
     """
+    graph, made = subject.graphs[call.phase], subject.made(call.phase)
+    names, producers = names_in_file(graph), graph.producers()
+
+    def needed(values: Iterable[Value | None]) -> set[str]:
+        """Names of values, or of those that an unnamed one is worked out from."""
+        found: set[str] = set()
+        for value in values:
+            if value is None or value not in producers:
+                continue
+            if names[value] in made:
+                found.add(names[value])
+            else:
+                found |= needed(producers[value].inputs)
+        return found
+
+    for chunk in _chunks([n for n in graph.nodes if want(n)], call):
+        inner = subject.inner(call, needed(v for n in chunk for v in (*n.outputs, *n.inputs)))
+        yield from _operators(subject, call, chunk, inner)
+
+
+def _chunks(nodes: Sequence[Node], call: Call) -> Iterator[list[Node]]:
+    sizes = {BATCH: len(call.new), SEQUENCE: call.new.shape[1], TOTAL: call.total.shape[1]}
+    chunk: list[Node] = []
+    held = 0
+    for node in nodes:
+        bytes_out = (
+            sum(prod(d if isinstance(d, int) else sizes.get(d, FREE) for d in v.shape) for v in node.outputs) * 4
+        )
+        if chunk and held + bytes_out > INNER_BYTES:
+            yield chunk
+            chunk, held = [], 0
+        chunk.append(node)
+        held += bytes_out
+    if chunk:
+        yield chunk
+
+
+def _operators(
+    subject: Subject, call: Call, wanted: Sequence[Node], inner: Mapping[str, Array]
+) -> Iterator[tuple[Node, Deviation]]:
+    """The comparison, from what onnxruntime gave (`inner`, by ONNX name). What has no name there is worked out."""
+    graph, made = subject.graphs[call.phase], subject.made(call.phase)
     names = names_in_file(graph)
     have: dict[Value, Array] = {v: call.feeds[v.name] for v in graph.inputs}
     last = {v: i for i, node in enumerate(graph.nodes) for v in node.inputs if v is not None}
+    chosen = set(wanted)
     for index, node in enumerate(graph.nodes):
         found = {v: inner[names[v]] for v in node.outputs if names[v] in inner}
-        computed = [v for v in node.inputs if v is not None and v.weight is None]
-        wanted = want(node)
-        if (wanted or len(found) < len(node.outputs)) and all(v in have for v in computed):
+        known = all(v in have for v in node.inputs if v is not None and v.weight is None)
+        unnamed = any(names[v] not in made for v in node.outputs)
+        if known and (node in chosen or unnamed):
             operands = [
-                None if v is None else have[v] if v.weight is None else v.weight.evaluate(read) for v in node.inputs
+                None if v is None else have[v] if v.weight is None else v.weight.evaluate(subject.read)
+                for v in node.inputs
             ]
             with np.errstate(all="ignore"):
                 results = node.op.reference(*operands)
             for value, result in zip(node.outputs, results, strict=True):
-                if value in found and wanted:
+                if value in found and node in chosen:
                     where = call.valid(value.type)
                     yield node, compare(names[value], found[value], result, where, OPERATOR_TOLERANCE, operator=True)
                 have[value] = found.get(value, result)
@@ -107,10 +156,8 @@ def operators(
 
 def wrong_lowering(subject: Subject, call: Call) -> Location | None:
     """The first operator whose ONNX form does not do what it means."""
-    graph = subject.graphs[call.phase]
-    inner = subject.inner(call, set(names_in_file(graph).values()))
     before = 0.0
-    for node, deviation in operators(graph, call, inner, subject.read):
+    for node, deviation in sweep(subject, call):
         if not deviation.good:
             return place(subject, call, node, deviation, before, "the pass pipeline is right, its lowering is not")
         before = max(before, deviation.error)

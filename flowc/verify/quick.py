@@ -26,7 +26,7 @@ from flowc.ir.graph import Graph, Node
 from flowc.spec import Phase
 from flowc.verify.feeds import Call
 from flowc.verify.files import check_files, check_ports
-from flowc.verify.locate import names_in_file, operators
+from flowc.verify.locate import sweep
 from flowc.verify.results import Checks
 from flowc.verify.subject import Subject
 
@@ -163,6 +163,4 @@ def one_layer_of_each_kind(subject: Subject, call: Call, checks: Checks) -> None
         heavy = max((prod(v.weight.shape) for v in node.inputs if v is not None and v.weight is not None), default=0)
         return layer_of(node) in chosen and heavy <= MOST_IN_A_TABLE
 
-    inner = subject.inner(call, set(names_in_file(graph).values()))
-    compared = list(operators(graph, call, inner, subject.read, want))
-    checks.operators(call, compared)
+    checks.operators(call, list(sweep(subject, call, want)))

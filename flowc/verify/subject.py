@@ -91,6 +91,19 @@ class Subject:
         ]
         return sorted(compared, key=lambda d: -d.ratio)
 
+    def made(self, phase: Phase) -> frozenset[str]:
+        """Names of all values that a graph file computes."""
+        if phase not in self._made:
+            import onnx
+
+            graph = onnx.load(str(self.files[phase]), load_external_data=False).graph
+            self._made[phase] = frozenset(name for node in graph.node for name in node.output)
+        return self._made[phase]
+
+    @functools.cached_property
+    def _made(self) -> dict[Phase, frozenset[str]]:
+        return {}
+
     def inner(self, call: Call, names: Collection[str]) -> dict[str, Array]:
         """Values inside of a built graph by name, from a copy of it that gives them out; those that it has."""
         return run(exposed(self.files[call.phase], names), call)

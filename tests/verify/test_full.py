@@ -20,7 +20,7 @@ from flowc.compile import Request, compile_spec
 from flowc.ir.interpret import interpret
 from flowc.runtime import manifest as manifests
 from flowc.slots import Options
-from flowc.verify import quick
+from flowc.verify import locate, quick
 from flowc.verify.full import verify
 from flowc.verify.rebuild import recompile
 from flowc.verify.results import Checks
@@ -67,6 +67,13 @@ def test_every_form_of_build_passes(asked: dict[str, Any], tmp_path: Path) -> No
     checks = checked(tmp_path)
     assert not checks.failures
     assert any(c.name == "numbers" for c in checks.done)
+
+
+def test_values_given_out_a_few_at_a_time_are_the_same(built: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = [c.detail for c in checked(built).done if c.name == "operators"]
+    monkeypatch.setattr(locate, "INNER_BYTES", 1)
+    assert [c.detail for c in checked(built).done if c.name == "operators"] == whole
+    assert whole[0] == "ragged, 45 results"
 
 
 def test_without_the_original_weights_the_data_file_serves(built: Path, tmp_path: Path) -> None:
