@@ -119,6 +119,7 @@ def cached_attention(f: Expansion, q: Value, k: Value, v: Value, facts: Heads, l
 
     q [batch, sequence, heads * head_dim] -> [batch, sequence, heads * value_dim].
     """
+    f.require_tokens(k)
     past_key, past_value = f.past_keys(layer, facts.kv_heads, facts.head_dim, facts.value_dim)
     op = Attention(
         facts.heads, facts.kv_heads, facts.factor, facts.causal, facts.window, facts.reach, facts.softcap, cache=True
@@ -171,6 +172,7 @@ def keys_values(
     f: Expansion, x: Value, prefix: str, facts: Heads, *, bias: bool = False, qk_norm: QkNorm | None = None
 ) -> tuple[Value, Value]:
     """Rotated keys and values of a layer, as the cache keeps them (before the head axis is split)."""
+    f.require_tokens(x)
     k = linear(f, x, f"{prefix}.k_proj.weight", facts.kv_heads * facts.head_dim, bias=bias)
     v = linear(f, x, f"{prefix}.v_proj.weight", facts.kv_heads * facts.value_dim, bias=bias)
     if qk_norm is not None:

@@ -168,6 +168,9 @@ def _account(compiled: Compiled, problems: Diagnostics) -> None:
             hint = nearest(entry.name, compiled.names.ports) or f"it has {', '.join(sorted(compiled.names.ports)[:8])}"
             message = f"no graph has an input or output '{entry.name}' to rename"
             problems.error("unknown-port", message, entry.key.span, hint)
+        if (new := spec.rename.get(entry.name)) in compiled.names.ports and new != entry.name:
+            message = f"'{entry.name}' cannot be called '{new}', which means another input or output"
+            problems.error("taken-port", message, entry.value.span)
     patterns = spec.weights.allow_unused if spec.weights else ()
     spare = compiled.names.unused(patterns)
     if spare:

@@ -61,6 +61,7 @@ class Expansion:
         self._count = 0
         self._failed = False
         self._cached: set[str] = set()
+        self._tapped: set[str] = set()
 
     # The graph under construction
 
@@ -97,6 +98,13 @@ class Expansion:
         """Raise Failed unless a value has so many dimensions; for stages that take a shape apart."""
         if len(x.shape) != rank:
             raise self.fail("bad-shape", f"{self._what()} takes a value of {rank} dimensions, not {x.type}")
+
+    def require_tokens(self, x: Value) -> None:
+        """Raise Failed unless a value has a row per new token, as what a cache keeps must."""
+        tokens = self.tokens()
+        if x.shape[:2] != tokens.shape[:2]:
+            message = f"{self._what()} keeps a cache of every new token, and gets {x.type} for {tokens.type}"
+            raise self.fail("bad-shape", message, hint="`gather_last_token` comes after the last such stage")
 
     def weight(self, name: str, *sizes: Dim | None, at: str = "") -> Value:
         """A tensor of the checkpoint as a constant, its shape checked against `sizes` (None: whatever the file says).
@@ -224,6 +232,9 @@ class Expansion:
         if found is None:
             past = next((v for n, v in self.inputs.items() if n.endswith(".key")), None)
             mask = self.slots.named.get("attn_mask") or self.attention_mask()
+            if mask is None and past is None and self.decoding:
+                message = f"{self._what()} asks for positions before any attention has a cache to count on from"
+                raise self.fail("undefined-slot", message, hint="build it without --assume no-padding")
             found = self.op(Positions(), self.tokens(), mask, None if mask is not None else past, name="position_ids")
             self.slots.named["position_ids"] = found
         return found
@@ -257,10 +268,11 @@ class Expansion:
         """Hand a layer's state on as `present.<layer>.<slot>`; in the place of what a `tap` may have given."""
         for slot, value in slots.items():
             name = f"present.{layer}.{slot}"
-            if tap:
+            if tap and name not in self._tapped:
+                self._tapped.add(name)
                 self.outputs.setdefault(name, value)
                 continue
-            if name in self._cached:
+            if tap or name in self._cached:
                 hint = "each stage with a cache needs a `layer` of its own"
                 raise self.fail("duplicate-cache", f"{self._what()} writes the cache of layer {layer} again", hint=hint)
             self._cached.add(name)

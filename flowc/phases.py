@@ -27,6 +27,11 @@ def expand(spec: Spec, phase: Phase, names: Names, options: Options, problems: D
     if x not in f.outputs.values():
         default = "logits" if phase != "encode" else "last_hidden_state"
         f.outputs = {spec.output or default: x, **f.outputs}
+    handed_on = {n.replace("present.", "past_key_values.", 1) for n in f.outputs if n.startswith("present.")}
+    for name in f.inputs:
+        if name.startswith("past_key_values.") and handed_on and name not in handed_on:
+            message = f"the {phase} graph takes the cache '{name}', and no stage hands it on"
+            problems.error("unlike-caches", message, flow.span, "`bind_decode_inputs` binds the layers that follow it")
     names.ports.update(f.outputs)
     outputs = tuple(Output(spec.rename.get(n, n), v) for n, v in f.outputs.items())
     if not _distinct([v.name for v in f.inputs.values()] + [o.name for o in outputs], spec, problems):

@@ -164,6 +164,8 @@ class Decoder:
                 prefill = decode = graph(way, prepack=False)
             case _:
                 raise ValueError(f"'{way}' is not one of pair, unified, decode")
+        for built in (prefill, decode):
+            _require_caches(built, decode)
         return cls(way, prefill, decode, decode.assume or manifest.assume or "none", manifest.logits)
 
     @property
@@ -242,6 +244,17 @@ class Decoder:
             columns: Ids = np.arange(whole.shape[1], dtype=np.int64)
             whole = np.less(columns, whole.sum(axis=1, keepdims=True)).astype(np.int64)
         return whole
+
+
+def _require_caches(before: Graph, after: Graph) -> None:
+    """Raise SpecError unless one graph hands on exactly the caches that the next one goes on from."""
+    unlike = sorted(set(before.presents.values()) ^ after.pasts.keys())
+    if unlike:
+        raise SpecError.of(
+            "unlike-caches",
+            f"the graphs do not hand on their caches: '{unlike[0]}' is given or taken by one side only",
+            hint="leave past_key_values.* and present.* as they are called, and give every flow the same layers",
+        )
 
 
 def _right_padded(mask: Ids) -> bool:

@@ -205,7 +205,7 @@ FRAMES = [
     HEAD.format(
         extra="",
         symbols="",
-        flow=f"{{decode: [{EMBED}, bind_decode_inputs: {{layers: 2, kv_heads: 2, head_dim: 16}}, EXAMPLE]}}",
+        flow=f"{{decode: [{EMBED}, bind_decode_inputs: {{layers: 1, kv_heads: 2, head_dim: 16}}, EXAMPLE]}}",
     ),
     HEAD.format(
         extra="",
