@@ -138,8 +138,7 @@ def _operators(
         unnamed = any(names[v] not in made for v in node.outputs)
         if known and (node in chosen or unnamed):
             operands = [
-                None if v is None else have[v] if v.weight is None else v.weight.evaluate(subject.read)
-                for v in node.inputs
+                None if v is None else have[v] if v.weight is None else subject.weight(v.weight) for v in node.inputs
             ]
             with np.errstate(all="ignore"):
                 results = node.op.reference(*operands)

@@ -15,7 +15,7 @@ from flowc.errors import CheckFailed, InternalError
 from flowc.ir.graph import Graph, Node
 from flowc.ir.interpret import interpret
 from flowc.ir.ops.recurrent import DeltaScan
-from flowc.ir.weight import Read
+from flowc.ir.weight import Generated, Read, Weight
 from flowc.runtime import session as sessions
 from flowc.spec import Phase
 from flowc.verify.compare import Deviation, compare, tolerance_of
@@ -90,6 +90,18 @@ class Subject:
             if name in expected
         ]
         return sorted(compared, key=lambda d: -d.ratio)
+
+    def weight(self, weight: Weight) -> Array:
+        """The values of a weight; tables that are computed, such as rope's, are computed once."""
+        if not isinstance(weight, Generated):
+            return weight.evaluate(self.read)
+        if weight.key not in self._tables:
+            self._tables[weight.key] = weight.evaluate(self.read)
+        return self._tables[weight.key]
+
+    @functools.cached_property
+    def _tables(self) -> dict[str, Array]:
+        return {}
 
     def made(self, phase: Phase) -> frozenset[str]:
         """Names of all values that a graph file computes."""
