@@ -75,7 +75,7 @@ class Manifest:
         Raises:
             SpecError: the model was built without this graph.
             CheckFailed: the file is missing or is not the one that the build wrote.
-            WeightsError: the weights file beside it is missing or has another size.
+            WeightsError: the weights file beside it is missing or has another size, or weights used in place changed.
         """
         record = self.graphs.get(graph)
         if record is None:
@@ -105,7 +105,22 @@ class Manifest:
                 return self.folder / record.file
         return None
 
+    def _check_used_in_place(self) -> None:
+        """Weights that the build left where they lay are the ones it saw, as far as size and time of change tell."""
+        for seen in cast("list[dict[str, Any]]", self.raw.get("in_place") or []):
+            path = self.folder / Path(str(seen["file"])).name
+            if not path.is_file():
+                raise WeightsError.of("missing-file", f"the weights file {path}, used in place, is not there")
+            found = path.stat()
+            if (found.st_size, found.st_mtime_ns) != (seen.get("bytes"), seen.get("modified_ns")):
+                raise WeightsError.of(
+                    "changed-file",
+                    f"the weights file {path}, used in place, was written since the model was built",
+                    hint="build the model again; copies keep their time of change with cp -p",
+                )
+
     def _check_data(self) -> None:
+        self._check_used_in_place()
         if self.data is None:
             return
         path = self.folder / self.data.file
