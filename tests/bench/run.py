@@ -36,6 +36,7 @@ ort: Any = onnxruntime  # ships no types
 
 GENAI, PRUNED, MOBIUS = "onnxruntime-genai", "onnxruntime-genai, pruned head", "mobius"
 RIGHT, DEFAULT, PLAIN = "flowc, right padding", "flowc", "flowc, no passes"
+HEAD_DIM = 64  # of SmolLM2; the genai builder's graph does not say it
 TOKENS, TOOLS = "flowc, MiniLM", "onnxruntime.transformers"
 CLS, UNPRUNED = "flowc, CLS token alone", "the same, not pruned"
 PAIRS = ((RIGHT, GENAI), (RIGHT, PRUNED), (RIGHT, MOBIUS), (DEFAULT, RIGHT), (DEFAULT, PLAIN))
@@ -75,7 +76,8 @@ class Bound:
         for port in self.session.get_inputs():
             if port.name.startswith("past_key_values."):
                 columns = work.past + work.new if graph.shared and work.past else work.past
-                array = rng.standard_normal((work.batch, port.shape[1], columns, 64)).astype(np.float32)
+                width = port.shape[3] if isinstance(port.shape[3], int) else HEAD_DIM
+                array = rng.standard_normal((work.batch, port.shape[1], columns, width)).astype(np.float32)
                 value = ort.OrtValue.ortvalue_from_numpy(array)
                 self.binding.bind_ortvalue_input(port.name, value)
                 if graph.shared and work.past:

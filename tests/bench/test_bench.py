@@ -5,12 +5,16 @@ from __future__ import annotations
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import safetensors.numpy
 
+from flowc.build import build
+from flowc.compile import Request, compile_spec
 from tests.bench import large_model
+from tests.bench import run as runs
 from tests.bench.build import WALL_GOALS, report, verdict
 from tests.bench.measure import Contender, Failed, Sample, Summary, in_turn, measure, table
 from tests.oracle_io import ROOT
@@ -95,3 +99,28 @@ def test_large_model_is_a_llama_folder_that_safetensors_reads(tmp_path: Path, mo
     assert len({tensor.tobytes() for tensor in tensors.values()}) == len(tensors)
     one, two = ((tmp_path / run / "model.safetensors").read_bytes() for run in ("one", "two"))
     assert one == two
+
+
+def test_runs_are_compared_in_both_orders_with_bound_caches(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    request = Request(ROOT / "examples" / "tiny-llama.yaml", graphs=("prefill", "decode"))
+    build(compile_spec(request), tmp_path / "model.onnx", verify="off")
+    opened: list[str] = []
+
+    class Watched(runs.Bound):
+        def __init__(self, graph: runs.Graph, *rest: Any) -> None:
+            opened.append(graph.path.name)
+            super().__init__(graph, *rest, vocab=256)
+
+    monkeypatch.setattr(runs, "Bound", Watched)
+    prefill, decode = (tmp_path / f"model.{phase}.onnx" for phase in ("prefill", "decode"))
+    for path, work, shared in (
+        (prefill, runs.Workload("prefill", 2, 5), False),
+        (decode, runs.Workload("decode", 2, 1, 7), True),
+    ):
+        opened.clear()
+        graphs = {"a": runs.Graph(path, shared), "b": runs.Graph(path, False)}
+        found = runs.compare(("a", "b"), graphs, work, 4, 1)
+        assert found.low <= found.median <= found.high
+        assert min(found.seconds) > 0
+        assert len(opened) == 4
+    assert "a / b" in runs.report([found])
