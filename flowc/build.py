@@ -230,6 +230,7 @@ def _manifest(compiled: Compiled, out: Path, verify: str) -> dict[str, Any]:
         "spec": spec.resolved(),
         "versions": {name: version(name) for name in ("numpy", "onnx", "onnx-ir")},
         "min_onnxruntime": target(request.target).min_onnxruntime,
+        "tensors": {name: "x".join(map(str, shape)) for name, (shape, _) in compiled.names.used.items()},
         "model": {
             "vocab": spec.integer("vocab"),
             "context_length": compiled.context_length,

@@ -64,12 +64,12 @@ def compile_spec(
     watch: Watch | None = None,
     *,
     need_weights: bool = True,
-    hints: Mapping[str, tuple[int, ...]] | None = None,
+    shapes: Mapping[str, tuple[int, ...]] | None = None,
 ) -> Compiled:
     """Everything before lowering. Raises FlowError with all that is wrong with spec and weights.
 
-    Without `need_weights` a missing weights file is no error: tensors are then believed to be as declared, or, where
-    that leaves a size open, as `hints` has it.
+    Without `need_weights` a missing weights file is no error: tensors are then those of `shapes`, or, without them
+    too, believed to be as declared.
     """
     from flowc.lowering.targets import target
 
@@ -79,14 +79,15 @@ def compile_spec(
     phases = _phases(spec, request.graphs)
     target(request.target)  # an unknown one is told before all else
     checkpoint, names = None, Names(None)
-    names.hints = hints or {}
+    names.shapes = shapes
     try:
         checkpoint = _open(spec, request, need_weights)
     except FlowError as error:
         problems.include(error)
         names.unreadable = True
-    if checkpoint is not None and not isinstance(checkpoint, RandomCheckpoint):
-        names.shapes = {n: t.shape for n, t in checkpoint.tensors().items()}
+    if checkpoint is not None:
+        random = isinstance(checkpoint, RandomCheckpoint)
+        names.shapes = None if random else {n: t.shape for n, t in checkpoint.tensors().items()}
     compiled = Compiled(request, spec, checkpoint, names)
     for phase in phases:
         graph = expand(spec, phase, names, request.options, problems)

@@ -153,8 +153,6 @@ class Expansion:
             note = (f"stage '{origin.kind}' takes it as {list(shape)}", origin.span)
             message = f"{self._what()} takes the weight '{name}' as {_shape_text(sizes)}, and another stage differently"
             raise self.fail("conflicting-shapes", message, span, notes=(note,))
-        if None in sizes and _fits(self.names.hints.get(name, ()), sizes):
-            return self.names.hints[name]
         if None in sizes and self.names.unreadable:
             raise Failed
         if None in sizes:
@@ -166,8 +164,7 @@ class Expansion:
 
     def has_weight(self, name: str) -> bool:
         """Whether the checkpoint holds a tensor; True when there is no checkpoint to ask."""
-        known = self.names.hints or None if self.names.shapes is None else self.names.shapes
-        return known is None or name in known
+        return self.names.shapes is None or name in self.names.shapes
 
     def size_of(self, name: str, axis: int) -> int | None:
         """Size of a tensor's axis as the file has it; None when there is no file or no such tensor."""

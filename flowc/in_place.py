@@ -3,12 +3,23 @@
 from __future__ import annotations
 
 import hashlib
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from flowc.errors import WeightsError
 from flowc.lowering.data import InPlace, in_place_reader
 from flowc.weights import Checkpoint
+
+
+@dataclass(frozen=True, slots=True)
+class UsedInPlace:
+    """A weights file that the graphs refer to where it lies, with what can be told of it without reading it all."""
+
+    file: str
+    header_sha256: str
+    bytes: int
+    modified_ns: int
 
 
 def locator(checkpoint: Checkpoint, folder: Path) -> InPlace:
@@ -41,16 +52,13 @@ def locator(checkpoint: Checkpoint, folder: Path) -> InPlace:
 
 def records_of(checkpoint: Checkpoint) -> list[dict[str, Any]]:
     """What the manifest says of files that are used where they lie."""
-    return [record_of(file) for file in checkpoint.files()]
+    return [asdict(record_of(file)) for file in checkpoint.files()]
 
 
-def record_of(file: Path) -> dict[str, Any]:
+def record_of(file: Path) -> UsedInPlace:
     """A file's header hash, size and time: no hash of the whole, which would read it all."""
     with file.open("rb") as stream:
         length = int.from_bytes(stream.read(8), "little")
         header = stream.read(length)
     stat = file.stat()
-    return {
-        "file": file.name, "header_sha256": hashlib.sha256(header).hexdigest(),
-        "bytes": stat.st_size, "modified_ns": stat.st_mtime_ns,
-    }  # fmt: skip
+    return UsedInPlace(file.name, hashlib.sha256(header).hexdigest(), stat.st_size, stat.st_mtime_ns)

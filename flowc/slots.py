@@ -28,8 +28,6 @@ class Names:
     def __init__(self, shapes: Mapping[str, tuple[int, ...]] | None) -> None:
         self.shapes = shapes
         """None when there is no checkpoint: every tensor is believed to exist as declared."""
-        self.hints: Mapping[str, tuple[int, ...]] = {}
-        """Shapes from elsewhere, for where neither a checkpoint nor the spec gives them."""
         self.unreadable = False
         """Whether there should be a checkpoint: what it would tell is then not asked of the spec."""
         self.used: dict[str, tuple[tuple[int, ...], Origin]] = {}

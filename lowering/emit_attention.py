@@ -9,7 +9,7 @@ import numpy as np
 from flowc.errors import InternalError
 from flowc.ir.graph import Node, Value
 from flowc.ir.ops.attention import Attention, AttentionMask
-from flowc.ir.ops.positions import Positions, TakeLast
+from flowc.ir.ops.positions import Positions, TakeFirst, TakeLast
 from flowc.ir.ops.rope import Rope, RopeAngles, SwitchRows
 from flowc.lowering.emitter import Emitter, emits
 
@@ -83,6 +83,15 @@ def take_last(e: Emitter, op: TakeLast, node: Node) -> None:
     find = _last_compact if op.compact else _last_valid
     index = e.shared(("last", id(e.get(mask)), x.shape[1]), lambda: find(e, x, mask))
     e.bind(e.op("GatherND", e.get(x), index, batch_dims=1))
+
+
+@emits(TakeFirst)
+def take_first(e: Emitter, op: TakeFirst, node: Node) -> None:
+    mask = e.need("mask")
+    index = e.shared(
+        ("first", id(mask)), lambda: e.op("Unsqueeze", e.op("ArgMax", mask, axis=1, keepdims=1), e.ints(2))
+    )
+    e.bind(e.op("GatherND", e.need("x"), index, batch_dims=1))
 
 
 def _last_compact(e: Emitter, x: Value, mask: Value) -> Any:

@@ -22,7 +22,7 @@ from flowc.ir.ops.layout import Concat, Reshape, Slice, Split, Transpose
 from flowc.ir.ops.linear import Linear
 from flowc.ir.ops.norm import Norm
 from flowc.ir.ops.pool import Pool
-from flowc.ir.ops.positions import Positions, TakeLast
+from flowc.ir.ops.positions import Positions, TakeFirst, TakeLast
 from flowc.ir.ops.token_positions import AllOnes
 from flowc.ir.weight import Constant
 from flowc.passes.audit import Audit, Context, place
@@ -58,7 +58,7 @@ def _same_as(node: Node, rewriter: Rewriter) -> tuple[Value, ...] | None:
             return (x,)
         case Concat(axis=axis):
             return _rejoined(node, axis, rewriter)
-        case TakeLast() if x.shape[1] == 1:
+        case TakeFirst() | TakeLast() if x.shape[1] == 1:
             return (x,)
         case Reshape(shape=shape) if shape == x.shape:
             return (x,)

@@ -21,22 +21,22 @@ from flowc.ir.ops.attention import Attention, AttentionMask
 from flowc.ir.ops.elementwise import Binary
 from flowc.ir.ops.layout import Concat, Reshape, Slice, Split
 from flowc.ir.ops.pool import Pool
-from flowc.ir.ops.positions import TakeLast
+from flowc.ir.ops.positions import TakeFirst, TakeLast
 from flowc.passes.audit import Audit, Context, place
 from flowc.passes.choose_kernels import why_not_compact
 
 
 @dataclass(frozen=True, slots=True)
 class Selector:
-    """Which token is kept: each row's last valid one by `mask`, or the one at a fixed place."""
+    """Which token is kept: each row's first or last valid one by `mask`, or the one at a fixed place."""
 
-    op: TakeLast | Slice
+    op: TakeFirst | TakeLast | Slice
     mask: Value | None = None
 
     @property
     def last(self) -> bool:
         """Whether it is the last token, for which a query's place is that of the last column."""
-        return isinstance(self.op, TakeLast) or self.op.start == -1
+        return self.op.start == -1 if isinstance(self.op, Slice) else isinstance(self.op, TakeLast)
 
     def emit(self, value: Value, like: Node, rewriter: Rewriter, axis: int = 1) -> Value:
         """The kept token of a value."""
@@ -65,8 +65,9 @@ def _as_choice(node: Node, rewriter: Rewriter) -> tuple[Value, ...] | None:
         return None
     if node.op.kind == "last":
         row = rewriter.emit(TakeLast(), node.inputs, node, "token")[0]
-    elif node.op.kind == "cls" and node.input("mask") is None:
-        row = rewriter.emit(Slice(1, 0, 1), (x,), node, "token")[0]
+    elif node.op.kind == "cls":
+        first = Slice(1, 0, 1) if node.input("mask") is None else TakeFirst()
+        row = rewriter.emit(first, [v for v in node.inputs if v is not None], node, "token")[0]
     else:
         return None
     return rewriter.remake(node, Reshape(node.outputs[0].shape), (row,))
@@ -77,7 +78,7 @@ def _selector(node: Node) -> Selector | None:
     x = node.inputs[0] if node.inputs else None
     if x is None or x.type.rank != 3 or x.shape[1] == 1:
         return None
-    if isinstance(node.op, TakeLast):
+    if isinstance(node.op, (TakeFirst, TakeLast)):
         return Selector(node.op, node.input("mask"))
     if isinstance(node.op, Slice) and node.op.axis in (1, -2) and node.outputs[0].shape[1] == 1:
         return Selector(replace(node.op, axis=1))
@@ -238,9 +239,11 @@ def _attention_refusal(node: Node, op: Attention, selector: Selector) -> str:
     assert q is not None and k is not None
     if q.shape[:2] != k.shape[:2]:
         return "its queries are not those of its keys"
-    if isinstance(selector.op, TakeLast):
-        if key_mask is not None and key_mask is not selector.mask:
-            return "the token is chosen by another mask than the keys'"
+    if isinstance(selector.op, TakeFirst) and (op.causal or op.window or op.reach):
+        return "what it sees depends on where it stands"
+    if isinstance(selector.op, TakeLast) and key_mask is not None and key_mask is not selector.mask:
+        return "the token is chosen by another mask than the keys'"
+    if not isinstance(selector.op, Slice):
         for name in ("bias", "mask"):
             value = node.input(name)
             if value is not None and value.shape[2] != 1:

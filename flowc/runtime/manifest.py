@@ -4,10 +4,11 @@
      "graphs": {"unified": {"file": "model.onnx", "sha256": "…"}, …},
      "data": {"file": "model.onnx.data", "sha256": "…", "bytes": 123},
      "tokenizer": [{"file": "tokenizer.json", "sha256": "…"}],
-     "model": {"vocab": 32, "context_length": 64, "eos": [2], "bos": 1}}
+     "model": {"vocab": 32, "context_length": 64, "eos": [2], "bos": 1},
+     "context": null, "skip_passes": [], "tensors": {"lm_head.weight": "32x16", …}}
 
-Files are named by their bare name: everything of a model lies in one folder. Keys that this page does not list are left
-alone; `flowc verify` reads more of them.
+Files are named by their bare name: everything of a model lies in one folder. A build with --in-place adds `in_place`,
+the weights files that its graphs refer to. Keys that this page does not list are left alone.
 """
 
 from __future__ import annotations
@@ -20,10 +21,12 @@ from pathlib import Path
 from typing import Any, cast
 
 from flowc.errors import CheckFailed, Diagnostics, SpecError, WeightsError
+from flowc.in_place import UsedInPlace
 
 SUFFIX = ".flowc.json"
 GRAPHS = ("unified", "prefill", "decode", "encode")
 ASSUMPTIONS = (None, "right-padding", "no-padding")
+SIZES = ("vocab", "context_length", "context")
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +62,12 @@ class Manifest:
     data: FileRecord | None
     tokenizer: tuple[FileRecord, ...]
     model: ModelFacts
+    context: int | None = None
+    """The context length that the build asked for, or None for the model's own."""
+    skip_passes: tuple[str, ...] = ()
+    tensors: Mapping[str, tuple[int, ...]] | None = None
+    """Shapes of the original weights, by name."""
+    in_place: tuple[UsedInPlace, ...] = ()
     given: str | None = None
     """The graph whose file the user named, or None for the manifest itself."""
     raw: Mapping[str, Any] = field(default_factory=dict[str, Any], repr=False)
@@ -107,12 +116,12 @@ class Manifest:
 
     def _check_used_in_place(self) -> None:
         """Weights that the build left where they lay are the ones it saw, as far as size and time of change tell."""
-        for seen in cast("list[dict[str, Any]]", self.raw.get("in_place") or []):
-            path = self.folder / Path(str(seen["file"])).name
+        for seen in self.in_place:
+            path = self.folder / seen.file
             if not path.is_file():
                 raise WeightsError.of("missing-file", f"the weights file {path}, used in place, is not there")
             found = path.stat()
-            if (found.st_size, found.st_mtime_ns) != (seen.get("bytes"), seen.get("modified_ns")):
+            if (found.st_size, found.st_mtime_ns) != (seen.bytes, seen.modified_ns):
                 raise WeightsError.of(
                     "changed-file",
                     f"the weights file {path}, used in place, was written since the model was built",
@@ -207,10 +216,6 @@ class _Reader:
             graphs[graph] = self.record(record, f"graphs.{graph}")
         if not graphs:
             self.error("graphs: names no graph")
-        tokenizer: Any = top.get("tokenizer") or []
-        if not isinstance(tokenizer, list):
-            self.error("tokenizer: is not a list")
-            tokenizer = ()
         model = self.mapping(top, "model")
         manifest = Manifest(
             path=self.path,
@@ -221,15 +226,17 @@ class _Reader:
             logits=self.choice(top, "logits", ("last", "all", None)) or "last",
             graphs=graphs,
             data=None if top.get("data") is None else self.record(top["data"], "data"),
-            tokenizer=tuple(
-                self.record(record, f"tokenizer[{i}]") for i, record in enumerate(cast("list[object]", tokenizer))
-            ),
+            tokenizer=tuple(self.record(record, where) for where, record in self.items(top, "tokenizer")),
             model=ModelFacts(
-                vocab=self.integer(model, "vocab"),
-                context_length=self.integer(model, "context_length"),
+                vocab=self.integer(model, "vocab", "model."),
+                context_length=self.integer(model, "context_length", "model."),
                 eos=self.integers(model, "eos"),
-                bos=self.integer(model, "bos"),
+                bos=self.integer(model, "bos", "model."),
             ),
+            context=self.integer(top, "context"),
+            skip_passes=tuple(self.text(name, where) for where, name in self.items(top, "skip_passes")),
+            tensors=self.shapes(top, "tensors"),
+            in_place=tuple(self.used_in_place(seen, where) for where, seen in self.items(top, "in_place")),
             raw=top,
         )
         self.wrong.raise_if_any()
@@ -245,12 +252,47 @@ class _Reader:
             return {}
         return cast("dict[str, Any]", value)
 
+    def items(self, parent: dict[str, Any], key: str) -> list[tuple[str, object]]:
+        """Entries of a list, each with the place that an error names; none where there is no list."""
+        value = parent.get(key)
+        if value is not None and not isinstance(value, list):
+            self.error(f"{key}: is not a list")
+        entries = cast("list[object]", value) if isinstance(value, list) else []
+        return [(f"{key}[{i}]", entry) for i, entry in enumerate(entries)]
+
+    def text(self, value: object, where: str) -> str:
+        if not isinstance(value, str):
+            self.error(f"{where}: is not a text")
+        return str(value)
+
+    def shapes(self, parent: dict[str, Any], key: str) -> dict[str, tuple[int, ...]] | None:
+        if parent.get(key) is None:
+            return None
+        shapes: dict[str, tuple[int, ...]] = {}
+        for name, text in self.mapping(parent, key).items():
+            sizes = text.split("x") if isinstance(text, str) and text else []
+            if isinstance(text, str) and all(size.isdecimal() and len(size) < 16 for size in sizes):
+                shapes[name] = tuple(map(int, sizes))
+            else:
+                self.error(f"{key}: '{name}' has no shape such as 576x1536")
+        return shapes
+
+    def file_name(self, entry: dict[str, Any], where: str) -> str:
+        file = entry.get("file")
+        if isinstance(file, str) and file and Path(file).name == file:
+            return file
+        self.error(f"{where}: 'file' is not a bare file name")
+        return ""
+
+    def used_in_place(self, value: object, where: str) -> UsedInPlace:
+        entry = cast("dict[str, Any]", value) if isinstance(value, dict) else {}
+        size, modified = (self.integer(entry, key, f"{where}.") for key in ("bytes", "modified_ns"))
+        header = self.text(entry.get("header_sha256"), f"{where}.header_sha256")
+        return UsedInPlace(self.file_name(entry, where), header, size or 0, modified or 0)
+
     def record(self, value: object, where: str) -> FileRecord:
         entry = cast("dict[str, Any]", value) if isinstance(value, dict) else {}
-        file, sha256, size = entry.get("file"), entry.get("sha256"), entry.get("bytes")
-        if not isinstance(file, str) or not file or Path(file).name != file:
-            self.error(f"{where}: 'file' is not a bare file name")
-            file = ""
+        file, sha256, size = self.file_name(entry, where), entry.get("sha256"), entry.get("bytes")
         if sha256 is not None and not isinstance(sha256, str):
             self.error(f"{where}: 'sha256' is not a text")
         if size is not None and not isinstance(size, int):
@@ -266,11 +308,13 @@ class _Reader:
             self.error(f"{key}: {value!r} is not one of {', '.join(str(a) for a in allowed if a)}")
         return value
 
-    def integer(self, parent: dict[str, Any], key: str) -> int | None:
+    def integer(self, parent: dict[str, Any], key: str, above: str = "") -> int | None:
         value = parent.get(key)
         if value is not None and (not isinstance(value, int) or isinstance(value, bool)):
-            self.error(f"model.{key}: {value!r} is not an integer")
+            self.error(f"{above}{key}: {value!r} is not an integer")
             return None
+        if key in SIZES and value is not None and value < 1:
+            self.error(f"{above}{key}: {value} is not greater than 0")
         return value
 
     def integers(self, parent: dict[str, Any], key: str) -> tuple[int, ...]:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
-from flowc.in_place import record_of
+from flowc.in_place import UsedInPlace, record_of
 from flowc.lowering.emitter import DTYPES
 from flowc.runtime import manifest as manifests
 from flowc.verify.subject import Subject
@@ -34,26 +34,26 @@ def check_files(path: Path, checks: Checks, *, whole: bool) -> None:
             checks.fail("changed-file", "files", "", f"{file} has {size} bytes; the build wrote {record.bytes}")
         elif (whole or file.stat().st_size <= HASHED_BYTES) and manifests.sha256_of(file) != record.sha256:
             checks.fail("changed-file", "files", "", f"{file} ({what}) is not the file that the build wrote")
-    for expected in cast("list[dict[str, Any]]", manifest.raw.get("in_place") or []):
-        check_used_in_place(manifest.folder / Path(str(expected["file"])).name, expected, checks)
+    for seen in manifest.in_place:
+        check_used_in_place(manifest.folder / seen.file, seen, checks)
     if not checks.problems:
         checks.passed("files", "", f"{len(records)} files")
 
 
-def check_used_in_place(file: Path, expected: Mapping[str, Any], checks: Checks) -> None:
+def check_used_in_place(file: Path, seen: UsedInPlace, checks: Checks) -> None:
     """A file of weights that is used where it lies is the one that was built with, as far as can be told unread."""
     if not file.is_file():
         checks.fail("missing-file", "files", "", f"{file} (weights used in place) is not there")
         return
     found = record_of(file)
-    changed = [key for key in ("header_sha256", "bytes", "modified_ns") if found[key] != expected.get(key)]
-    if changed:
-        what = {
-            "header_sha256": "its header differs",
-            "bytes": "its size differs",
-            "modified_ns": "it was written since",
-        }
-        message = f"{file} (weights used in place) is not as it was when the model was built: {what[changed[0]]}"
+    what = {
+        "header_sha256": "its header differs",
+        "bytes": "its size differs",
+        "modified_ns": "it was written since",
+    }
+    changed = next((text for key, text in what.items() if getattr(found, key) != getattr(seen, key)), None)
+    if changed is not None:
+        message = f"{file} (weights used in place) is not as it was when the model was built: {changed}"
         checks.fail("changed-file", "files", "", message)
 
 

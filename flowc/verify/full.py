@@ -8,6 +8,7 @@ numbers     each graph gives what the interpreter gives, on inputs that bite (se
 pair        prefill and decode give what unified gives
 step        decode(N) is the last row of prefill(N + 1)
 alone       a padded row gives what it gives alone
+together    so it does through `flowc run`'s own decoder, with steps over the cache
 finite      no NaN and no infinity, also where nothing is specified
 """
 
@@ -38,6 +39,7 @@ from flowc.verify.scenarios import (
     shortened,
 )
 from flowc.verify.stored import check_places, check_weights
+from flowc.verify.together import check_together
 
 LARGE = 32_000_000
 """Numbers in the weights from which on what one graph was compared in is not compared again in its twin."""
@@ -60,7 +62,7 @@ def verify(manifest: Manifest, compiled: Compiled, memory: int = MEMORY) -> Chec
     check_files(manifest.path, checks, whole=True)
     if not all((manifest.folder / record.file).is_file() for record in manifest.graphs.values()):
         return checks
-    if manifest.data is not None and not manifest.raw.get("in_place"):
+    if manifest.data is not None and not manifest.in_place:
         check_places(checks, manifest.data.file)
         if compiled.checkpoint is not None and not _truncated(manifest):
             check_weights(checks, manifest.folder, manifest.data.file)
@@ -68,6 +70,8 @@ def verify(manifest: Manifest, compiled: Compiled, memory: int = MEMORY) -> Chec
     if any(not c.passed and c.name in ("load", "ports") for c in checks.done) or _truncated(manifest):
         return checks
     _Full(checks, memory).run()
+    if manifest.kind == "decoder" and not checks.failures:  # its runtime refuses files that are not the build's
+        check_together(manifest, checks)
     return checks
 
 

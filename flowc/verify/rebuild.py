@@ -124,37 +124,21 @@ def recompile(manifest: Manifest, weights: Path | None = None) -> Compiled:
     spec = raw.get("spec")
     if not isinstance(spec, dict):
         raise CheckFailed.of("bad-manifest", f"{manifest.path} holds no spec, so its model cannot be verified")
-    in_place = bool(raw.get("in_place"))
-    options = Options(
-        cast("Any", manifest.assume or "none"), cast("Any", manifest.logits), cast("Any", raw.get("context"))
-    )
+    in_place = bool(manifest.in_place)
+    options = Options(cast("Any", manifest.assume or "none"), cast("Any", manifest.logits), manifest.context)
     if weights is None and in_place:
         weights = _in_place(manifest)
     with tempfile.TemporaryDirectory() as folder:
         path = spec_file(cast("dict[str, object]", spec), Path(folder))
-        skipped = tuple(cast("list[str]", raw.get("skip_passes") or []))
-        request = Request(path, weights, manifest.target, tuple(manifest.graphs), options, skipped, in_place)
+        graphs, skipped = tuple(manifest.graphs), manifest.skip_passes
+        request = Request(path, weights, manifest.target, graphs, options, skipped, in_place)
         try:
-            compiled = compile_spec(request, need_weights=False, hints=_shapes(manifest))
+            compiled = compile_spec(request, need_weights=False, shapes=manifest.tensors)
         except WeightsError as error:
             raise _needs_weights(error, weights) from None
     if compiled.spec.sha256() != raw.get("spec_sha256"):
         raise CheckFailed.of("changed-file", f"the spec in {manifest.path} is not the one that its hash was taken of")
     return compiled
-
-
-def _shapes(manifest: Manifest) -> dict[str, tuple[int, ...]]:
-    """Shapes of the weights as the graph files have them."""
-    import onnx
-
-    shapes: dict[str, tuple[int, ...]] = {}
-    for file in files_of(manifest).values():
-        try:
-            initializers = onnx.load(str(file), load_external_data=False).graph.initializer
-        except Exception:  # not there, or not ONNX: what checks the files says so
-            continue
-        shapes |= {tensor.name: tuple(tensor.dims) for tensor in initializers}
-    return shapes
 
 
 def spec_file(spec: Mapping[str, object], folder: Path) -> Path:
@@ -165,8 +149,8 @@ def spec_file(spec: Mapping[str, object], folder: Path) -> Path:
 
 
 def _in_place(manifest: Manifest) -> Path:
-    records = cast("list[dict[str, Any]]", manifest.raw["in_place"])
-    return manifest.folder / str(records[0]["file"]) if len(records) == 1 else manifest.folder
+    used = manifest.in_place
+    return manifest.folder / used[0].file if len(used) == 1 else manifest.folder
 
 
 def _needs_weights(error: FlowError, weights: Path | None) -> WeightsError:

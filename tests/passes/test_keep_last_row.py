@@ -18,7 +18,18 @@ from flowc.ir.ops.positions import TakeLast
 from flowc.passes.fold_rope import fold_rope
 from flowc.passes.keep_last_row import keep_last_row
 from tests.passes.graphs import B, Maker, S, ids, tokens
-from tests.passes.making import LLAMA, Array, apply, assert_close, compile_text, same_numbers
+from tests.passes.making import (
+    HEAD,
+    LLAMA,
+    Array,
+    apply,
+    assert_close,
+    compile_text,
+    random_feeds,
+    run,
+    run_onnx,
+    same_numbers,
+)
 
 WINDOWED = LLAMA.replace("llama_decoder: 'model.layers.{i}'", "llama_decoder: {prefix: 'model.layers.{i}', window: 2}")
 NO_ROPE = LLAMA.replace("llama_decoder: 'model.layers.{i}'", "llama_decoder: {prefix: 'model.layers.{i}', rope: null}")
@@ -134,13 +145,30 @@ def test_a_bias_over_the_queries_stops_the_last_token() -> None:
     assert_close(got, want)
 
 
-@pytest.mark.parametrize("kind", ["cls", "last"])
-def test_poolers_that_keep_one_token(kind: Any) -> None:
+@pytest.mark.parametrize(("kind", "masked"), [("cls", False), ("cls", True), ("last", True), ("last", False)])
+def test_poolers_that_keep_one_token(kind: Any, masked: bool) -> None:
     make = Maker()
-    graph = make.graph(IDS, MASK, y=make(Pool(kind), encoder(make), MASK if kind == "last" else None))
-    result = apply(keep_last_row, graph)
+    pooled = make(Pool(kind), encoder(make), MASK if masked else None)
+    result = apply(keep_last_row, make.graph(IDS, MASK, y=make(Unary("tanh"), pooled)))
+    if kind == "last" and not masked:  # not the last of the keys, some of which are padding
+        why = "the token is chosen by another mask than the keys'"
+        assert [reason for _, reason in result.audit.missed] == [why]
+        return
     assert widths(result.after, Attention) == [S, 1]
     assert len(result.audit.fired) == 1
+    given = feeds()
+    given["attention_mask"][0, :2] = 0
+    want, got = (make.run(g, given) for g in (result.before, result.after))
+    assert_close(got, want)
+
+
+@pytest.mark.parametrize("facts", [{"reach": 2}, {"causal": True}])
+def test_a_place_that_differs_by_row_needs_attention_without_places(facts: dict[str, Any]) -> None:
+    make = Maker()
+    graph = make.graph(IDS, MASK, y=make(Pool("cls"), encoder(make, **facts), MASK))
+    result = apply(keep_last_row, graph)
+    assert widths(result.after, Attention) == [S, S]
+    assert [why for _, why in result.audit.missed] == ["what it sees depends on where it stands"]
     want, got = (make.run(g, feeds()) for g in (graph, result.after))
     assert_close(got, want)
 
@@ -172,3 +200,23 @@ def test_a_token_chosen_by_another_mask_is_not_the_last_of_the_keys() -> None:
     mask[:, 3:] = 0
     want, got = (make.run(g, {**feeds(), "other": mask}) for g in (graph, result.after))
     assert_close(got, want)
+
+
+def test_a_classifier_computes_one_token_in_onnxruntime(tmp_path: Path) -> None:
+    text = """
+kind: encoder
+inputs: {input_ids: 'int64[batch_size, sequence_length]', attention_mask: 'int64[batch_size, sequence_length]'}
+flow:
+  - embed: embeddings.weight
+  - repeat: {count: $layers, body: [bert_encoder_layer: {prefix: 'layers.{i}', activation: relu}]}
+  - pooler: pooler.dense.weight
+  - linear: {weight: classifier.weight, out: 3, bias: true}
+"""
+    head = HEAD.replace("hidden: 32", "hidden: 64").replace(" kv_heads: 2,", "")
+    compiled = compile_text(tmp_path, text, head)
+    assert widths(compiled.graphs["encode"], Attention) == [S, 1]
+    for padding in ("left", "right", "ragged"):
+        given = random_feeds(compiled.expanded["encode"], 1, padding)
+        want = run(compiled.expanded["encode"], given, compiled)
+        for on in ("ort-cpu", "portable"):
+            assert_close(run_onnx(compiled.graphs["encode"], given, compiled, on), want)

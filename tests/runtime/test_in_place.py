@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import numpy as np
 import pytest
 
 from flowc.errors import WeightsError
+from flowc.in_place import record_of
 from flowc.runtime import manifest
 from tests.runtime.tiny import TinyLlama
 
@@ -21,9 +23,8 @@ def used_in_place(folder: Path) -> tuple[Path, Path]:
     record = manifest.load(path).path
     weights = folder / "weights.safetensors"
     weights.write_bytes(np.zeros(64, np.uint8).tobytes())
-    seen = weights.stat()
     raw: dict[str, Any] = json.loads(record.read_text(encoding="utf-8"))
-    raw["in_place"] = [{"file": weights.name, "bytes": seen.st_size, "modified_ns": seen.st_mtime_ns}]
+    raw["in_place"] = [asdict(record_of(weights))]
     record.write_text(json.dumps(raw), encoding="utf-8")
     return path, weights
 

@@ -73,6 +73,10 @@ def test_all_that_is_wrong_with_a_manifest_is_told_at_once(built: Path) -> None:
     raw["model"]["eos"] = [True]
     raw["tokenizer"] = {"file": "tokenizer.json"}
     raw["data"] = {"file": "/data", "bytes": "all"}
+    raw["context"] = [64]
+    raw["skip_passes"] = [3]
+    raw["tensors"] = {"a": "2x3", "b": "", "c": "2x-3", "d": 5}
+    raw["in_place"] = [{"file": "/weights", "header_sha256": "", "bytes": 1, "modified_ns": "today"}]
     built.write_text(json.dumps(raw))
     with pytest.raises(SpecError) as caught:
         manifest.load(built)
@@ -87,9 +91,15 @@ def test_all_that_is_wrong_with_a_manifest_is_told_at_once(built: Path) -> None:
         "tokenizer: is not a list",
         "data: 'file'",
         "data: 'bytes'",
+        "context: [64]",
+        "skip_passes[0]: is not a text",
+        "tensors: 'c'",
+        "tensors: 'd'",
+        "in_place[0]: 'file'",
+        "in_place[0].modified_ns: 'today'",
     ):
         assert part in text
-    assert len(caught.value.diagnostics) == 9
+    assert len(caught.value.diagnostics) == 15
 
 
 def test_a_changed_graph_is_found_when_it_is_wanted(built: Path) -> None:

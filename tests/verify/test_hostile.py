@@ -71,6 +71,17 @@ def spoiled(data: st.DataObject, value: Any) -> str:
 @settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.data())
 def test_manifests(model: Path, monkeypatch: pytest.MonkeyPatch, data: st.DataObject) -> None:
+    try_manifest(model, monkeypatch, data)
+
+
+@pytest.mark.slow
+@settings(max_examples=5_000, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.data())
+def test_many_manifests(model: Path, monkeypatch: pytest.MonkeyPatch, data: st.DataObject) -> None:
+    try_manifest(model, monkeypatch, data)
+
+
+def try_manifest(model: Path, monkeypatch: pytest.MonkeyPatch, data: st.DataObject) -> None:
     monkeypatch.setattr(full, "_Full", _Nothing)  # the numbers are not the point, and would take most of the time
     sound = json.loads((model / "model.flowc.json").read_text())
     folder = model.parent / "spoiled"

@@ -68,3 +68,18 @@ class TakeLast(Op, name="take_last", operands=("x", "mask")):
         valid = mask[:, mask.shape[1] - length :] != 0
         last = np.max(valid * np.arange(length, dtype=np.int64), axis=1)
         return (x[np.arange(len(x)), last][:, None],)
+
+
+@dataclass(frozen=True)
+class TakeFirst(Op, name="take_first", operands=("x", "mask")):
+    """The row's first valid token: x [batch, sequence, ...], mask int64 [batch, sequence] -> [batch, 1, ...].
+
+    A row that is all padding gives its first column.
+    """
+
+    def infer(self, x: TensorType, mask: TensorType) -> tuple[TensorType, ...]:
+        require(x.rank >= 2 and x.shape[:2] == mask.shape, f"mask {mask} is not that of {x}")
+        return (x.with_shape(x.shape[0], 1, *x.shape[2:]),)
+
+    def reference(self, x: Array, mask: Array) -> tuple[Array, ...]:
+        return (x[np.arange(len(x)), np.argmax(mask != 0, axis=1)][:, None],)
