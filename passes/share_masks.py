@@ -41,10 +41,13 @@ def share_masks(graph: Graph, context: Context, audit: Audit) -> Graph:
         plain = replace(op, causal=False, window=None, reach=None)
         inputs = [*node.inputs, *[None] * 8][:8]
         inputs[5] = None
-        audit.fired.append(place(node))
         if key_mask is None and window is None and reach is None:
             lean = replace(plain, causal=causal)
-            return None if lean == op else rewriter.remake(node, lean, inputs)
+            if lean == op and node.input("key_mask") is None:
+                return None
+            audit.fired.append(place(node))
+            return rewriter.remake(node, lean, inputs)
+        audit.fired.append(place(node))
         new = _over_queries(graph, q)
         # Without a padding mask the lengths alone decide, and those of one name are equal in all layers.
         lengths = key_mask or (past and past.shape[2], k.shape[1])

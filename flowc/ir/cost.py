@@ -10,6 +10,7 @@ import numpy as np
 
 from flowc.ir.graph import Graph, Node, Value
 from flowc.ir.ops.gather import Gather
+from flowc.ir.ops.group_query import GroupQueryAttention
 from flowc.ir.ops.rope import Rope
 from flowc.ir.types import BATCH, PAST, SEQUENCE, TOTAL, Dim
 
@@ -87,13 +88,24 @@ def costs(graph: Graph, sizes: Mapping[str, int]) -> Costs:
 
 def _bytes_of(node: Node, value: Value, sizes: Mapping[str, int]) -> int:
     """Bytes of a constant that a node reads."""
-    ids = node.input("ids") if isinstance(node.op, Gather) else None
-    if isinstance(node.op, Rope) and value is not node.input("x"):
-        ids = node.input("position_ids")
-    if ids is not None and ids is not value and value.type.rank == 2:
-        rows = prod(_shape(ids, sizes))
+    readers = _readers_of_rows(node, value)
+    if readers is not None and value.type.rank == 2:
+        rows = prod(_shape(readers, sizes)[:2])
         return min(rows, _size(value.shape[0], sizes)) * _size(value.shape[1], sizes) * _itemsize(value)
     return prod(_shape(value, sizes)) * _itemsize(value)
+
+
+def _readers_of_rows(node: Node, value: Value) -> Value | None:
+    """What reads one row of a table per element of its first two axes; None where a node reads the whole."""
+    match node.op:
+        case Gather() if value is node.input("table"):
+            return node.input("ids")
+        case Rope() if value is not node.input("x"):
+            return node.input("position_ids")
+        case GroupQueryAttention() if value in (node.input("cos"), node.input("sin")):
+            return node.input("q")
+        case _:
+            return None
 
 
 def _itemsize(value: Value) -> int:

@@ -69,6 +69,13 @@ def test_costs_are_those_of_the_arithmetic(tmp_path: Path) -> None:
     assert whole.macs - pruned.macs == 2 * spared
 
 
+def test_of_a_rope_table_in_the_attention_a_row_per_token_is_read(tmp_path: Path) -> None:
+    compiled = compile_text(tmp_path, LLAMA, assume="right-padding")
+    sizes = sizes_of(compiled.expanded["decode"], past=10)
+    whole, fused = (costs(graph["decode"], sizes).total for graph in (compiled.expanded, compiled.graphs))
+    assert fused.bytes_read - whole.bytes_read == 2 * 2 * 8 * 4  # layers, cos and sin, half a head, float32
+
+
 def test_costs_name_the_stages(tmp_path: Path) -> None:
     graph = compile_text(tmp_path, LLAMA).graphs["unified"]
     found = {c.stage: c for c in costs(graph, sizes_of(graph, 1, 3, 4)).stages}

@@ -57,6 +57,20 @@ def test_a_window_needs_a_mask_even_without_padding(tmp_path: Path, phase: Any) 
     same_numbers(result, compiled)
 
 
+def test_right_padding_in_a_prompt_hides_nothing_that_causality_does_not(tmp_path: Path) -> None:
+    compiled = compile_text(tmp_path, LLAMA, graphs=("prefill",), assume="right-padding")
+    result = apply(share_masks, compiled.expanded["prefill"], assume="right-padding")
+    layers = [n for n in result.after.nodes if isinstance(n.op, Attention)]
+    assert [(n.op.causal, n.input("key_mask"), n.input("mask")) for n in layers] == [(True, None, None)] * 2
+    assert len(result.audit.fired) == 2
+    same_numbers(result, compiled, padding="right")
+
+
+def test_what_is_lean_already_is_not_counted(tmp_path: Path) -> None:
+    compiled = compile_text(tmp_path, LLAMA, graphs=("prefill",), assume="no-padding")
+    assert not apply(share_masks, compiled.expanded["prefill"]).audit.fired
+
+
 @pytest.mark.parametrize(("window", "hides"), [(63, True), (64, False), (100, False)])
 def test_a_window_as_wide_as_the_context_hides_nothing(tmp_path: Path, window: int, hides: bool) -> None:
     text = LLAMA.replace(
