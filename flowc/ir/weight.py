@@ -70,6 +70,45 @@ class Weight:
 
 
 @dataclass(frozen=True)
+class Derived(Weight):
+    """Base of what is made from one other weight, with its shape and type unless a subclass says otherwise."""
+
+    of: Weight
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return self.of.shape
+
+    @property
+    def dtype(self) -> str:
+        return self.of.dtype
+
+    @property
+    def operands(self) -> tuple[Weight, ...]:
+        return (self.of,)
+
+
+@dataclass(frozen=True)
+class Broadcast(Weight):
+    """Base of what is made from two weights, element by element, with numpy broadcasting."""
+
+    a: Weight
+    b: Weight
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return tuple(np.broadcast_shapes(self.a.shape, self.b.shape))
+
+    @property
+    def dtype(self) -> str:
+        return self.a.dtype
+
+    @property
+    def operands(self) -> tuple[Weight, ...]:
+        return (self.a, self.b)
+
+
+@dataclass(frozen=True)
 class Tensor(Weight):
     """A tensor of the checkpoint, read as `as_dtype`."""
 
@@ -148,10 +187,9 @@ class Generated(Weight):
 
 
 @dataclass(frozen=True)
-class Rows(Weight):
+class Rows(Derived):
     """Rows `start:stop` of the first axis."""
 
-    of: Weight
     start: int
     stop: int
 
@@ -164,16 +202,8 @@ class Rows(Weight):
         return (self.stop - self.start, *self.of.shape[1:])
 
     @property
-    def dtype(self) -> str:
-        return self.of.dtype
-
-    @property
     def key(self) -> str:
         return f"rows({self.of.key}; {self.start}:{self.stop})"
-
-    @property
-    def operands(self) -> tuple[Weight, ...]:
-        return (self.of,)
 
     def evaluate(self, read: Read) -> Array:
         if isinstance(self.of, Tensor):
@@ -212,10 +242,9 @@ class Concat(Weight):
 
 
 @dataclass(frozen=True)
-class Reshape(Weight):
+class Reshape(Derived):
     """The same elements in row-major order under another shape."""
 
-    of: Weight
     sizes: tuple[int, ...]
 
     def __post_init__(self) -> None:
@@ -227,26 +256,17 @@ class Reshape(Weight):
         return self.sizes
 
     @property
-    def dtype(self) -> str:
-        return self.of.dtype
-
-    @property
     def key(self) -> str:
         return f"reshape({self.of.key}; {'x'.join(map(str, self.sizes))})"
-
-    @property
-    def operands(self) -> tuple[Weight, ...]:
-        return (self.of,)
 
     def evaluate(self, read: Read) -> Array:
         return self.of.evaluate(read).reshape(self.sizes)
 
 
 @dataclass(frozen=True)
-class Transpose(Weight):
+class Transpose(Derived):
     """Axes in another order."""
 
-    of: Weight
     axes: tuple[int, ...]
 
     @property
@@ -254,44 +274,23 @@ class Transpose(Weight):
         return tuple(self.of.shape[a] for a in self.axes)
 
     @property
-    def dtype(self) -> str:
-        return self.of.dtype
-
-    @property
     def key(self) -> str:
         return f"transpose({self.of.key}; {','.join(map(str, self.axes))})"
-
-    @property
-    def operands(self) -> tuple[Weight, ...]:
-        return (self.of,)
 
     def evaluate(self, read: Read) -> Array:
         return np.ascontiguousarray(self.of.evaluate(read).transpose(self.axes))
 
 
 @dataclass(frozen=True)
-class Affine(Weight):
+class Affine(Derived):
     """`of * scale + shift` in float32, element by element (Gemma's 1 + w; the embedding scale)."""
 
-    of: Weight
     scale: float = 1.0
     shift: float = 0.0
 
     @property
-    def shape(self) -> tuple[int, ...]:
-        return self.of.shape
-
-    @property
-    def dtype(self) -> str:
-        return self.of.dtype
-
-    @property
     def key(self) -> str:
         return f"affine({self.of.key}; {self.scale!r}, {self.shift!r})"
-
-    @property
-    def operands(self) -> tuple[Weight, ...]:
-        return (self.of,)
 
     def evaluate(self, read: Read) -> Array:
         values = self.of.evaluate(read)
@@ -303,80 +302,36 @@ class Affine(Weight):
 
 
 @dataclass(frozen=True)
-class Product(Weight):
+class Product(Broadcast):
     """Elementwise product with numpy broadcasting (a per-channel scale folded into a matrix)."""
-
-    a: Weight
-    b: Weight
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        return tuple(np.broadcast_shapes(self.a.shape, self.b.shape))
-
-    @property
-    def dtype(self) -> str:
-        return self.a.dtype
 
     @property
     def key(self) -> str:
         return f"mul({self.a.key}, {self.b.key})"
-
-    @property
-    def operands(self) -> tuple[Weight, ...]:
-        return (self.a, self.b)
 
     def evaluate(self, read: Read) -> Array:
         return np.ascontiguousarray(self.a.evaluate(read) * self.b.evaluate(read))
 
 
 @dataclass(frozen=True)
-class Sum(Weight):
+class Sum(Broadcast):
     """Elementwise sum with numpy broadcasting (position and token-type tables that always meet)."""
-
-    a: Weight
-    b: Weight
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        return tuple(np.broadcast_shapes(self.a.shape, self.b.shape))
-
-    @property
-    def dtype(self) -> str:
-        return self.a.dtype
 
     @property
     def key(self) -> str:
         return f"add({self.a.key}, {self.b.key})"
-
-    @property
-    def operands(self) -> tuple[Weight, ...]:
-        return (self.a, self.b)
 
     def evaluate(self, read: Read) -> Array:
         return np.ascontiguousarray(self.a.evaluate(read) + self.b.evaluate(read))
 
 
 @dataclass(frozen=True)
-class NegatedExp(Weight):
+class NegatedExp(Derived):
     """`-exp(of)`, element by element, in float64 and then rounded (the decay rate of a gated DeltaNet's `A_log`)."""
-
-    of: Weight
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        return self.of.shape
-
-    @property
-    def dtype(self) -> str:
-        return self.of.dtype
 
     @property
     def key(self) -> str:
         return f"-exp({self.of.key})"
-
-    @property
-    def operands(self) -> tuple[Weight, ...]:
-        return (self.of,)
 
     def evaluate(self, read: Read) -> Array:
         values = self.of.evaluate(read)

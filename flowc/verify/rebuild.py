@@ -23,7 +23,7 @@ import numpy as np
 from flowc.compile import Compiled, Request, compile_spec
 from flowc.errors import CheckFailed, FlowError, WeightsError
 from flowc.ir.graph import Graph, Node, Value
-from flowc.ir.weight import Read, Weight
+from flowc.ir.weight import Derived, Read, Weight
 from flowc.lowering.data import Layout, lies_in_graph, plan
 from flowc.runtime.manifest import Manifest
 from flowc.slots import Options
@@ -34,22 +34,16 @@ Array = np.ndarray[Any, np.dtype[Any]]
 
 
 @dataclass(frozen=True)
-class Stored(Weight):
+class Stored(Derived):
     """A weight as the build's data file holds it."""
 
-    of: Weight
     file: Path
     offset: int
 
     @property
-    def shape(self) -> tuple[int, ...]:
-        """Sizes of the weight."""
-        return self.of.shape
-
-    @property
-    def dtype(self) -> str:
-        """Element type of the weight."""
-        return self.of.dtype
+    def operands(self) -> tuple[Weight, ...]:
+        """None: nothing is computed from the original tensors."""
+        return ()
 
     @property
     def key(self) -> str:
