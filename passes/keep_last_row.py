@@ -239,9 +239,10 @@ def _attention_refusal(node: Node, op: Attention, selector: Selector) -> str:
     assert q is not None and k is not None
     if q.shape[:2] != k.shape[:2]:
         return "its queries are not those of its keys"
-    if isinstance(selector.op, TakeFirst) and (op.causal or op.window or op.reach):
+    placed = bool(op.causal or op.window or op.reach)
+    if isinstance(selector.op, TakeFirst) and placed:
         return "what it sees depends on where it stands"
-    if isinstance(selector.op, TakeLast) and key_mask is not None and key_mask is not selector.mask:
+    if isinstance(selector.op, TakeLast) and key_mask is not selector.mask and (placed or key_mask is not None):
         return "the token is chosen by another mask than the keys'"
     if not isinstance(selector.op, Slice):
         for name in ("bias", "mask"):

@@ -202,6 +202,19 @@ def test_a_token_chosen_by_another_mask_is_not_the_last_of_the_keys() -> None:
     assert_close(got, want)
 
 
+@pytest.mark.parametrize(("facts", "moves"), [({"reach": 1}, False), ({"causal": True}, False), ({}, True)])
+def test_a_token_chosen_by_a_mask_that_hides_no_keys(facts: dict[str, Any], moves: bool) -> None:
+    """Keys of padding are not hidden, so the last valid token is not where the last query stands."""
+    make = Maker()
+    h = make(Norm("layer", 1e-5), IDS)
+    q, k, v = (make(Linear(), h, make.weight(8, 8)) for _ in range(3))
+    y = make(Attention(2, 2, 0.5, **facts), q, k, v)
+    result = apply(keep_last_row, make.graph(IDS, MASK, y=make(TakeLast(), y, MASK)))
+    assert widths(result.after, Attention) == [1 if moves else S]
+    want, got = (make.run(g, feeds()) for g in (result.before, result.after))
+    assert_close(got, want)
+
+
 def test_a_classifier_computes_one_token_in_onnxruntime(tmp_path: Path) -> None:
     text = """
 kind: encoder
