@@ -20,6 +20,7 @@ from flowc.ir.ops.attention import Attention, AttentionMask
 from flowc.ir.ops.group_query import GroupQueryAttention, MaskBias
 from flowc.ir.ops.positions import Positions, TakeLast
 from flowc.ir.ops.rope import Rope
+from flowc.ir.types import PAST
 from flowc.lowering.targets import AttentionKernel, Target
 from flowc.passes.audit import Audit, Context, place
 
@@ -43,7 +44,8 @@ def choose_kernels(graph: Graph, context: Context, audit: Audit) -> Graph:
     chosen = {n.outputs[0] for n, why in reasons.items() if not why}
     choice = _Choice(graph, chosen, kernel, context.target)
     facts = dict(graph.facts)
-    if not any(reasons.values()) and all(n.input("key_mask") and n.input("past_key") for n in layers):
+    whole = all(n.input("key_mask") and n.input("past_key") for n in layers)
+    if whole and not any(reasons.values()) and not _beside_attention(graph):
         facts["cache"] = "shared"
     return replace(rewrite(graph, choice.rule), facts=facts)
 
@@ -60,6 +62,16 @@ def why_not_compact(graph: Graph, context: Context) -> str:
                 return f"{place(node)}: {why}"
         elif node.op.name not in FOLLOW and masks.intersection(node.inputs):
             return f"{place(node)} reads the mask column by column"
+    return _beside_attention(graph)
+
+
+def _beside_attention(graph: Graph) -> str:
+    """Which operator beside attention continues cached keys or values (a tap without its layer), as a reason."""
+    for node in graph.nodes:
+        if isinstance(node.op, Attention) or node.op.name in FOLLOW:
+            continue
+        if any(v is not None and v.type.rank == 4 and v.shape[2] == PAST for v in node.inputs):
+            return f"{place(node)} continues a cache column by column"
     return ""
 
 

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,7 +13,19 @@ from flowc.ir.ops.positions import Positions
 from flowc.ir.ops.rope import Rope
 from flowc.passes.choose_kernels import choose_kernels
 from flowc.passes.fold_rope import fold_rope
-from tests.passes.making import HEAD, LLAMA, Array, apply, compile_text, count, run, run_onnx, same_numbers
+from tests.passes.making import (
+    HEAD,
+    LLAMA,
+    Array,
+    apply,
+    assert_close,
+    compile_text,
+    count,
+    random_feeds,
+    run,
+    run_onnx,
+    same_numbers,
+)
 
 WINDOWS = LLAMA.replace(
     "repeat: {count: $layers, body: [llama_decoder: 'model.layers.{i}']}",
@@ -175,3 +188,17 @@ def test_recurrent_layers_keep_the_cache_aligned_whatever_their_mask_is_called(t
         why = [why for _, why in compiled.audits[phase]["choose_kernels"].missed]
         assert why
         assert all("reads the mask column by column" in w for w in why)
+
+
+@pytest.mark.parametrize("assume", ["none", "right-padding"])
+def test_a_tap_without_its_layer_keeps_all_caches_aligned_and_out_of_place(tmp_path: Path, assume: Any) -> None:
+    """Its cache is joined column by column, so neither a compact cache nor a buffer of full length suits it."""
+    text = LLAMA.replace("  - repeat:", "  - llama_kv_tap: model.layers.2\n  - repeat:")
+    compiled = compile_text(tmp_path, text, assume=assume)
+    for phase in ("decode", "unified"):
+        assert metadata(compiled, phase)["flowc.assume"] == "none"
+        assert "flowc.cache" not in metadata(compiled, phase)
+        feeds = random_feeds(compiled.expanded[phase], padding="none")
+        feeds["attention_mask"][1, 2:4] = 0  # a prompt padded on the right
+        want = run(compiled.expanded[phase], feeds, compiled)
+        assert_close(run_onnx(compiled.graphs[phase], feeds, compiled), want, feeds["attention_mask"])
