@@ -143,8 +143,13 @@ def rope(e: Emitter, op: Rope, node: Node) -> None:
     assert x is not None and cos is not None
     tables = [e.need("cos"), e.need("sin")]
     if node.input("position_ids") is None and cos.shape[0] != x.shape[0]:
-        shape = e.sizes(x, (0, 1), int(cos.shape[2]))
-        tables = [e.shared(("expand", id(t), x.shape[:2]), lambda t=t: e.op("Expand", t, shape)) for t in tables]
+        tables = [
+            e.shared(
+                ("expand", id(t), x.shape[:2]),
+                lambda t=t: e.op("Expand", t, e.sizes(x, (0, 1), int(cos.shape[2]))),
+            )
+            for t in tables
+        ]
     half, head_dim = int(cos.shape[-1]), int(x.shape[-1]) // op.heads
     rotary = 2 * half if 2 * half != head_dim else 0
     e.bind(
@@ -165,28 +170,16 @@ def build_mask(
     past: Value | None,
     keys: Value | None,
 ) -> Any:
-    """Bool [batch or 1, 1, queries, total], True where a key is seen; see `AttentionMask`."""
-    queries = e.size(new, 1)
-    if mask is not None:
-        total = e.size(mask, 1)
-        keep = e.op("Unsqueeze", e.op("Cast", e.get(mask), to=9), e.ints(1, 2), label="ValidKeys")
-        places = _places(e, mask)
-        at_key = e.op("Unsqueeze", places, e.ints(1, 2))
-        at_query = e.op("Unsqueeze", newest(e, places, mask, new), e.ints(1, 3))
-    else:
-        length = e.size(keys, 1) if keys is not None else queries
-        total = length if past is None else e.op("Add", e.size(past, 2), length)
-        keep = None
-        at_key = e.op("Unsqueeze", _arange(e, total), e.ints(0, 1, 2))
-        at_query = e.op("Unsqueeze", _arange(e, total, e.op("Sub", total, queries)), e.ints(0, 1, 3))
+    """Bool [batch or 1, 1, queries, total], True where a key is seen; see `AttentionMask`.
+
+    What several masks of a graph have in common (valid keys, causal part, distances) is made once.
+    """
     single = new.shape[1] == 1
-    conditions = [keep] if keep is not None else []
+    conditions = [_valid_keys(e, mask)] if mask is not None else []
     if causal and not single:
-        columns = _arange(e, total)
-        rows = _arange(e, total, e.op("Sub", total, queries))
-        conditions.append(e.op("LessOrEqual", columns, e.op("Unsqueeze", rows, e.ints(1)), label="Causal"))
+        conditions.append(_causal(e, e.size(new, 1), _total(e, new, mask, past, keys)))
     if window is not None or reach is not None:
-        distance = e.op("Sub", at_query, at_key, label="Distance")
+        distance = _distance(e, new, mask, past, keys)
         if window is not None:
             conditions.append(e.op("Less", distance, e.array(window, "int64"), label="Window"))
         if reach is not None:
@@ -199,8 +192,64 @@ def build_mask(
     if single:
         return combined
     # onnxruntime's Attention wants the query axis in full.
-    batch = e.sizes(mask, (0,)) if mask is not None else e.ints(1)
-    return e.op("Expand", combined, e.op("Concat", batch, e.ints(1), queries, total, axis=0), label="FullMask")
+    queries, total = e.size(new, 1), _total(e, new, mask, past, keys)
+    batch = e.size(mask, 0) if mask is not None else e.ints(1)
+    full = e.shared(
+        ("full mask", id(batch), id(queries), id(total)),
+        lambda: e.op("Concat", batch, e.ints(1), queries, total, axis=0),
+    )
+    return e.op("Expand", combined, full, label="FullMask")
+
+
+def _total(e: Emitter, new: Value, mask: Value | None, past: Value | None, keys: Value | None) -> Any:
+    """Columns of the cache and the new tokens together, one element."""
+    if mask is not None:
+        return e.size(mask, 1)
+    length = e.size(keys if keys is not None else new, 1)
+    if past is None:
+        return length
+    before = e.size(past, 2)
+    return e.shared(("total columns", id(before), id(length)), lambda: e.op("Add", before, length))
+
+
+def _valid_keys(e: Emitter, mask: Value) -> Any:
+    """Keys that are no padding: bool [batch, 1, 1, total]."""
+    theirs = e.get(mask)
+    return e.shared(
+        ("valid keys", id(theirs)),
+        lambda: e.op("Unsqueeze", e.op("Cast", theirs, to=9), e.ints(1, 2), label="ValidKeys"),
+    )
+
+
+def _causal(e: Emitter, queries: Any, total: Any) -> Any:
+    """Columns that are no later than the query's own: bool [queries, total]."""
+
+    def make() -> Any:
+        rows = _arange(e, total, e.op("Sub", total, queries))
+        return e.op("LessOrEqual", _arange(e, total), e.op("Unsqueeze", rows, e.ints(1)), label="Causal")
+
+    return e.shared(("causal", id(queries), id(total)), make)
+
+
+def _distance(e: Emitter, new: Value, mask: Value | None, past: Value | None, keys: Value | None) -> Any:
+    """Valid tokens from each key to each query: int64 [batch or 1, 1, queries, total]."""
+    queries = e.size(new, 1)
+    over = e.get(mask) if mask is not None else _total(e, new, mask, past, keys)
+
+    def make() -> Any:
+        if mask is not None:
+            places = _places(e, mask)
+            at_key, at_query = places, newest(e, places, mask, new)
+            axes = (1, 2), (1, 3)
+        else:
+            at_key, at_query = _arange(e, over), _arange(e, over, e.op("Sub", over, queries))
+            axes = (0, 1, 2), (0, 1, 3)
+        at_key, at_query = (
+            e.op("Unsqueeze", at, e.ints(*where)) for at, where in zip((at_key, at_query), axes, strict=True)
+        )
+        return e.op("Sub", at_query, at_key, label="Distance")
+
+    return e.shared(("distance", id(over), id(queries)), make)
 
 
 @emits(AttentionMask)

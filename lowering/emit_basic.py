@@ -34,7 +34,7 @@ def linear(e: Emitter, op: Linear, node: Node) -> None:
         e.bind(e.op("Gemm", x, weight, bias, transB=1))
         return
     width = value.shape[-1]
-    rows = e.op("Reshape", x, e.ints(-1, int(width)), label="Rows")
+    rows = e.shared(("rows", id(x)), lambda: e.op("Reshape", x, e.ints(-1, int(width)), label="Rows"))
     y = e.op("Gemm", rows, weight, bias, transB=1)
     e.bind(e.op("Reshape", y, unflatten(e, node, out), label="Unrows"))
 
