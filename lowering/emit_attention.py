@@ -143,13 +143,7 @@ def rope(e: Emitter, op: Rope, node: Node) -> None:
     assert x is not None and cos is not None
     tables = [e.need("cos"), e.need("sin")]
     if node.input("position_ids") is None and cos.shape[0] != x.shape[0]:
-        tables = [
-            e.shared(
-                ("expand", id(t), x.shape[:2]),
-                lambda t=t: e.op("Expand", t, e.sizes(x, (0, 1), int(cos.shape[2]))),
-            )
-            for t in tables
-        ]
+        tables = [_for_batch(e, table, x, int(cos.shape[2])) for table in tables]
     half, head_dim = int(cos.shape[-1]), int(x.shape[-1]) // op.heads
     rotary = 2 * half if 2 * half != head_dim else 0
     e.bind(
@@ -158,6 +152,11 @@ def rope(e: Emitter, op: Rope, node: Node) -> None:
             num_heads=op.heads, interleaved=int(op.interleaved), rotary_embedding_dim=rotary,
         )
     )  # fmt: skip
+
+
+def _for_batch(e: Emitter, table: Any, x: Value, half: int) -> Any:
+    """Angles of one row [1, sequence, half] for every row of x, made once for all layers."""
+    return e.shared(("expand", id(table), x.shape[:2]), lambda: e.op("Expand", table, e.sizes(x, (0, 1), half)))
 
 
 def build_mask(

@@ -119,7 +119,7 @@ def _move(graph: Graph, selector: Selector, compact: bool, audit: Audit) -> Grap
         if old not in narrow:
             return None
         op, inputs = node.op, list(node.inputs)
-        for index in _row_operands(old):
+        for index in _row_operands(old, selector):
             value = old.inputs[index]
             assert value is not None
             inputs[index] = row(value, node, rewriter)
@@ -177,7 +177,7 @@ def _narrowed(graph: Graph, selector: Selector, compact: bool) -> tuple[set[Node
             reason = _refusal(node, selector, compact)
             if not reason:
                 narrow.add(node)
-                alone = _row_operands(node)
+                alone = _row_operands(node, selector)
                 for index, value in enumerate(node.inputs):
                     if value is not None:
                         (partly if index in alone else whole).add(value)
@@ -188,8 +188,11 @@ def _narrowed(graph: Graph, selector: Selector, compact: bool) -> tuple[set[Node
     return narrow, refused
 
 
-def _row_operands(node: Node) -> list[int]:
-    """Operands of which one token is enough; the others are the same for all tokens, or needed whole."""
+def _row_operands(node: Node, selector: Selector) -> list[int]:
+    """Operands of which one token is enough; the others are the same for all tokens, or needed whole.
+
+    A fixed place is the same in all rows of the batch, so what has but one row for all of them gives it too.
+    """
     out = node.outputs[0]
     if isinstance(node.op, Attention):
         return [0]
@@ -198,7 +201,10 @@ def _row_operands(node: Node) -> list[int]:
     found: list[int] = []
     for index in indices:
         value = node.inputs[index] if index < len(node.inputs) else None
-        if value is not None and value.type.rank >= 2 and value.shape[:2] == out.shape[:2]:
+        if value is None or value.type.rank < 2:
+            continue
+        fixed = isinstance(selector.op, Slice) and value.type.rank == out.type.rank and value.shape[0] == 1
+        if value.shape[:2] == out.shape[:2] or (fixed and value.shape[1] == out.shape[1]):
             found.append(index)
     return found
 
@@ -227,7 +233,8 @@ def _refusal(node: Node, selector: Selector, compact: bool) -> str:
         value = node.input(name)
         if value is None or value.shape[:2] == out.shape[:2]:
             continue
-        if value.type.rank == out.type.rank and value.shape[1] != 1:
+        same = value.type.rank == out.type.rank and value.shape[1] != 1
+        if same and not (isinstance(selector.op, Slice) and value.shape[1] == out.shape[1]):
             return f"operand {name} is the same for all rows of the batch"
         if isinstance(op, Binary) and value.type.rank == out.type.rank - 1 and value.shape[0] != 1:
             return f"operand {name} is the same for all rows of the batch"

@@ -15,6 +15,8 @@ from flowc.ir.ops.linear import Linear
 from flowc.ir.ops.norm import Norm
 from flowc.ir.ops.pool import Pool
 from flowc.ir.ops.positions import TakeLast
+from flowc.ir.ops.rope import Rope
+from flowc.ir.types import TensorType
 from flowc.passes.fold_rope import fold_rope
 from flowc.passes.keep_last_row import keep_last_row
 from tests.passes.graphs import B, Maker, S, ids, tokens
@@ -212,6 +214,26 @@ def test_a_token_chosen_by_a_mask_that_hides_no_keys(facts: dict[str, Any], move
     result = apply(keep_last_row, make.graph(IDS, MASK, y=make(TakeLast(), y, MASK)))
     assert widths(result.after, Attention) == [1 if moves else S]
     want, got = (make.run(g, feeds()) for g in (result.before, result.after))
+    assert_close(got, want)
+
+
+@pytest.mark.parametrize("choice", [Slice(1, 0, 1), Slice(1, -1), Slice(1, 2, 3)])
+def test_a_fixed_place_takes_its_row_of_what_the_batch_shares(choice: Slice) -> None:
+    """Angles of patches and position embeddings are the same in all rows, so their row at that place is known."""
+    make = Maker()
+    cos, sin = (Value(n, TensorType("float32", (1, S, 2))) for n in ("cos", "sin"))
+    table = Value("table", TensorType("float32", (1, S, 8)))
+    h = make(Norm("layer", 1e-5), IDS)
+    q, k, v = (make(Linear(), h, make.weight(8, 8)) for _ in range(3))
+    y = make(Attention(2, 2, 0.5), make(Rope(2), q, cos, sin), make(Rope(2), k, cos, sin), v)
+    y = make(Binary("add"), make(Binary("add"), IDS, y), table)
+    result = apply(keep_last_row, make.graph(IDS, cos, sin, table, y=make(choice, y)))
+    assert widths(result.after, Attention) == [1]
+    assert sorted(map(str, widths(result.after, Rope))) == ["1", S]
+    assert not result.audit.missed
+    rng = np.random.default_rng(5)
+    given = {n: rng.standard_normal((1, 6, w)).astype(np.float32) for n, w in (("cos", 2), ("sin", 2), ("table", 8))}
+    want, got = (make.run(g, {**feeds(), **given}) for g in (result.before, result.after))
     assert_close(got, want)
 
 
