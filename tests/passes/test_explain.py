@@ -2,6 +2,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
+from flowc.errors import CheckFailed
 from flowc.ir.canonical import canonical, difference
 from flowc.ir.cost import costs, sizes_of
 from flowc.passes.audit import Audit
@@ -82,3 +85,10 @@ def test_costs_name_the_stages(tmp_path: Path) -> None:
     assert found["repeat.layers.1.llama_decoder"].kind == "llama_decoder"
     assert found["lm_head"].parameters == 0
     assert found["embed"].parameters == 61 * 32
+
+
+def test_an_expected_number_is_the_one_that_explain_shows(tmp_path: Path) -> None:
+    """A decode graph has no row to keep, and its rope is the one of the other graphs."""
+    compile_text(tmp_path, LLAMA + "expect: {fold_rope: 1, keep_last_row: 1, share_masks: 2}\n")
+    with pytest.raises(CheckFailed, match="it fired 1 times in unified, 1 times in prefill, 0 times in decode"):
+        compile_text(tmp_path, LLAMA + "expect: {keep_last_row: 2}\n")
