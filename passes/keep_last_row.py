@@ -167,14 +167,16 @@ def _narrowed(graph: Graph, selector: Selector, compact: bool) -> tuple[set[Node
     partly: set[Value] = set()
     narrow: set[Node] = set()
     refused: dict[Node, str] = {}
+    known = True
     for node in reversed(graph.nodes):
+        known = known and selector.mask not in node.outputs
         if _selector(node) == selector:
             partly.update(v for v in node.inputs[:1] if v is not None)
             continue
         results = node.outputs[:1] if isinstance(node.op, Attention) else node.outputs
         wanted = any(v in partly for v in results)
         if wanted and not any(v in whole for v in results):
-            reason = _refusal(node, selector, compact)
+            reason = _refusal(node, selector, compact) if known else "the mask of the choice is made after it"
             if not reason:
                 narrow.add(node)
                 alone = _row_operands(node, selector)

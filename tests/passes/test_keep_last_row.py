@@ -16,6 +16,7 @@ from flowc.ir.ops.norm import Norm
 from flowc.ir.ops.pool import Pool
 from flowc.ir.ops.positions import TakeLast
 from flowc.ir.ops.rope import Rope
+from flowc.ir.ops.token_positions import AllOnes
 from flowc.ir.types import TensorType
 from flowc.passes.fold_rope import fold_rope
 from flowc.passes.keep_last_row import keep_last_row
@@ -234,6 +235,18 @@ def test_a_fixed_place_takes_its_row_of_what_the_batch_shares(choice: Slice) -> 
     rng = np.random.default_rng(5)
     given = {n: rng.standard_normal((1, 6, w)).astype(np.float32) for n, w in (("cos", 2), ("sin", 2), ("table", 8))}
     want, got = (make.run(g, {**feeds(), **given}) for g in (result.before, result.after))
+    assert_close(got, want)
+
+
+def test_nothing_moves_before_the_mask_that_chooses_is_made() -> None:
+    make = Maker()
+    x = encoder(make)
+    ones = make(AllOnes(), x)
+    graph = make.graph(IDS, MASK, y=make(Pool("cls"), make(Unary("tanh"), x), ones))
+    result = apply(keep_last_row, graph)
+    assert widths(result.after, Unary) == [S, S, 1]
+    assert [why for _, why in result.audit.missed] == ["the mask of the choice is made after it"]
+    want, got = (make.run(g, feeds()) for g in (graph, result.after))
     assert_close(got, want)
 
 
