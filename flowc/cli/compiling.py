@@ -24,16 +24,7 @@ def _parse_names(_: click.Context, __: click.Parameter, text: str | None) -> tup
     return names
 
 
-_OPTIONS = (
-    click.argument("spec", metavar="MODEL.yaml", type=click.Path(path_type=Path)),
-    click.option("--weights", type=click.Path(path_type=Path), help="Weights, instead of those that the spec names."),
-    click.option(
-        "--graph",
-        "graphs",
-        metavar="LIST",
-        callback=_parse_names,
-        help="Comma list of unified, prefill, decode; encode for an encoder.  [all]",
-    ),
+_FORM = (
     click.option("--target", metavar="NAME", default="ort-cpu", help="ort-cpu or portable.  [ort-cpu]"),
     click.option(
         "--logits", type=click.Choice(["last", "all"]), default="last", help="Of the last token, or of all.  [last]"
@@ -47,8 +38,27 @@ _OPTIONS = (
         "--context", type=click.IntRange(min=1, max=2**31 - 1), help="Context length in tokens.  [the model's]"
     ),
     click.option("--no-pass", "skip_passes", metavar="NAME", multiple=True, help="Leave out a pass; repeatable."),
+)
+_OPTIONS = (
+    click.argument("spec", metavar="MODEL.yaml", type=click.Path(path_type=Path)),
+    click.option("--weights", type=click.Path(path_type=Path), help="Weights, instead of those that the spec names."),
+    click.option(
+        "--graph",
+        "graphs",
+        metavar="LIST",
+        callback=_parse_names,
+        help="Comma list of unified, prefill, decode; encode for an encoder.  [all]",
+    ),
+    *_FORM,
     click.option("--json", "as_json", is_flag=True, help="One JSON object on stdout."),
 )
+
+
+def form_options(function: Function) -> Function:
+    """Give a command the options that decide the form of the graphs of a spec."""
+    for option in reversed(_FORM):
+        function = option(function)
+    return function
 
 
 def compile_options(function: Function) -> Function:

@@ -9,13 +9,15 @@ import click
 
 from flowc.cli.compiling import compile_options, request_of
 
+_TOLD = ("operators", "macs", "bytes_read")
+
 
 @click.command()
 @compile_options
 @click.option("--sequence", type=click.IntRange(min=1), default=128, help="New tokens, for the totals.  [128]")
 @click.option("--past", type=click.IntRange(min=0), default=128, help="Cached tokens, for the totals.  [128]")
 def explain(as_json: bool, sequence: int, past: int, **options: Any) -> None:
-    r"""Show what each pass did: fired at n of m places, at which stages, and why not at the others.
+    r"""Show what each pass did: fired at n of m places, at which stages, what that saves, and why not at the others.
 
     \b
     flowc explain model.yaml
@@ -23,23 +25,30 @@ def explain(as_json: bool, sequence: int, past: int, **options: Any) -> None:
     """
     from flowc.compile import compile_spec
     from flowc.passes.explain import explain as merge
-    from flowc.survey.facts import facts
+    from flowc.survey.facts import Steps, facts
     from flowc.survey.subject import Named
 
     request = request_of(**options)
-    compiled = compile_spec(request, need_weights=False)
+    steps = Steps()
+    compiled = compile_spec(request, steps, need_weights=False)
     reports = merge(compiled.audits)
     sizes = {"batch": 1, "sequence": sequence, "past": past}
+    changes = steps.changes(sizes)
     graphs = facts(Named(request.spec, compiled, None), sizes)["graphs"]
     totals = {p: {"before": g["before"], "after": g["after"]} for p, g in graphs.items()}
     if as_json:
-        shown = {"passes": [r.as_json() for r in reports], "sizes": sizes, "graphs": totals}
+        passes = [{**r.as_json(), "changes": changes.get(r.name, {})} for r in reports]
+        shown = {"passes": passes, "sizes": sizes, "graphs": totals}
         click.echo(json.dumps(shown, ensure_ascii=False))
         return
     for report in reports:
         click.echo(f"{report.name}: fired at {report.fired} of {report.candidates}")
         for line in _places(report.at):
             click.echo(f"  at {line}")
+        for phase, change in changes.get(report.name, {}).items():
+            told = ", ".join(f"{k} {change[k]:+,}" for k in _TOLD if change[k])
+            if told:
+                click.echo(f"  {phase}: {told}")
         reasons: dict[str, list[str]] = {}
         for miss in report.misses:
             reasons.setdefault(f"{miss.reason} ({', '.join(miss.graphs)})", []).append(miss.at)
@@ -49,8 +58,8 @@ def explain(as_json: bool, sequence: int, past: int, **options: Any) -> None:
                 click.echo(f"    {line}")
     for phase, total in totals.items():
         before, after = total["before"], total["after"]
-        changes = ", ".join(f"{k} {before[k]:,} -> {after[k]:,}" for k in ("operators", "macs", "bytes_read"))
-        click.echo(f"{phase} (sequence {sequence}, past {past}): {changes}")
+        told = ", ".join(f"{k} {before[k]:,} -> {after[k]:,}" for k in _TOLD)
+        click.echo(f"{phase} (sequence {sequence}, past {past}): {told}")
 
 
 def _places(places: tuple[str, ...], most: int = 6) -> list[str]:

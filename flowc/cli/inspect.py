@@ -7,6 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import click
+from click.core import ParameterSource
+
+from flowc.cli.compiling import form_options, request_of
 
 _SIZES = {"operators": "{:,}", "parameters": "{:,}", "macs": "{:,}", "bytes_read": "{:,}", "cache_bytes": "{:,}"}
 
@@ -14,15 +17,16 @@ _SIZES = {"operators": "{:,}", "parameters": "{:,}", "macs": "{:,}", "bytes_read
 @click.command()
 @click.argument("model", type=click.Path(path_type=Path))
 @click.option("--weights", type=click.Path(path_type=Path), help="Weights, instead of those that a spec names.")
-@click.option("--target", metavar="NAME", default="ort-cpu", help="For a spec: ort-cpu or portable.  [ort-cpu]")
+@form_options
 @click.option("--batch", type=click.IntRange(min=1), default=1, help="Sequences (or images) a run.  [1]")
 @click.option("--sequence", type=click.IntRange(min=1), default=128, help="New tokens of a prefill.  [128]")
 @click.option("--past", type=click.IntRange(min=0), default=128, help="Cached tokens of a decode step.  [128]")
 @click.option("--graph", "graphs", metavar="NAME", multiple=True, help="Show this graph only; repeatable.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object on stdout.")
+@click.pass_context
 def inspect(
-    model: Path, weights: Path | None, target: str, batch: int, sequence: int, past: int, graphs: tuple[str, ...],
-    as_json: bool,
+    context: click.Context, /, model: Path, weights: Path | None, batch: int, sequence: int, past: int,
+    graphs: tuple[str, ...], as_json: bool, **form: Any,
 ) -> None:  # fmt: skip
     r"""Show inputs, outputs, versions, sizes, what each stage costs, and where operators run.
 
@@ -30,12 +34,18 @@ def inspect(
     flowc inspect out/model.onnx
     flowc inspect model.yaml --sequence 512 --graph prefill
 
-    MODEL is a spec, or a build by any of its files. Multiply-adds and bytes are those of one run at the given sizes.
+    MODEL is a spec, or a build by any of its files; how its graphs are made is asked for with a spec, a build knows.
+    Multiply-adds and bytes are those of one run at the given sizes, `before -> after` where the passes change them.
     """
     from flowc.survey.facts import facts
-    from flowc.survey.subject import named
+    from flowc.survey.subject import is_spec, named
 
-    found = facts(named(model, weights, target), {"batch": batch, "sequence": sequence, "past": past})
+    given = [name for name in form if context.get_parameter_source(name) is ParameterSource.COMMANDLINE]
+    if given and not is_spec(model):
+        option = next(p.opts[0] for p in context.command.params if p.name == given[0])
+        raise click.UsageError(f"{option} is for a spec; '{model}' is a build, whose manifest says it", context)
+    request = request_of(model, weights, (), **form) if is_spec(model) else None
+    found = facts(named(model, weights, request), {"batch": batch, "sequence": sequence, "past": past})
     if graphs:
         found["graphs"] = {k: v for k, v in found["graphs"].items() if k in graphs}
     if as_json:
@@ -62,20 +72,20 @@ def _tell(found: dict[str, Any]) -> None:
             click.echo(
                 f"  {provider}: {sum(operators.values())} nodes ({', '.join(f'{k} {v}' for k, v in operators.items())})"
             )
-        rows = [
-            {"stage": "before passes", **graph["before"]},
-            {"stage": "after passes", **graph["after"]},
-            *graph["stages"],
-        ]
-        for line in table(rows):
+        for line in table([{"stage": "total", **graph["after"], "before": graph["before"]}, *graph["stages"]]):
             click.echo(f"  {line}")
 
 
 def table(rows: list[dict[str, Any]]) -> list[str]:
     """Lines of a table: the stage, then its numbers."""
-    cells = [["stage", *_SIZES]] + [[r["stage"], *(f.format(r[k]) for k, f in _SIZES.items())] for r in rows]
+    cells = [["stage", *_SIZES]] + [[r["stage"], *(_change(r, k, f) for k, f in _SIZES.items())] for r in rows]
     widths = [max(len(row[i]) for row in cells) for i in range(len(cells[0]))]
     return [
         "  ".join([row[0].ljust(widths[0]), *(c.rjust(w) for c, w in zip(row[1:], widths[1:], strict=True))])
         for row in cells
     ]
+
+
+def _change(row: dict[str, Any], key: str, form: str) -> str:
+    before, after = row["before"][key], row[key]
+    return form.format(after) if before == after else f"{form.format(before)} -> {form.format(after)}"

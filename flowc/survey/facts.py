@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import asdict
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, cast
 
-from flowc.ir.cost import Cost, costs, sizes_of
+from flowc.ir.cost import Cost, Costs, costs, sizes_of
 from flowc.ir.graph import Graph
 from flowc.lowering.targets import target
+from flowc.spec import Phase
 from flowc.survey.subject import Named
 
 
@@ -41,9 +43,9 @@ def facts(subject: Named, sizes: Mapping[str, int], *, placement: bool = True) -
             "inputs": {v.name: str(v.type) for v in graph.inputs},
             "outputs": {o.name: str(o.value.type) for o in graph.outputs},
             "operators": dict(sorted(Counter(n.op.name for n in graph.nodes).items())),
-            "before": _cost(before, sizes),
-            "after": _cost(graph, sizes),
-            "stages": [asdict(c) for c in stage_costs(graph, sizes)],
+            "before": _numbers(_costs(before, sizes).total),
+            "after": _numbers(_costs(graph, sizes).total),
+            "stages": _stages(before, graph, sizes),
         }
     if subject.manifest is not None:
         found["flowc"] = subject.manifest.raw.get("flowc")
@@ -66,14 +68,42 @@ def complete(graph: Graph, sizes: Mapping[str, int]) -> dict[str, int]:
     return known
 
 
-def stage_costs(graph: Graph, sizes: Mapping[str, int]) -> tuple[Cost, ...]:
-    """What each stage of a graph costs at these sizes."""
-    return costs(graph, complete(graph, sizes)).stages
+def _costs(graph: Graph, sizes: Mapping[str, int]) -> Costs:
+    return costs(graph, complete(graph, sizes))
 
 
-def _cost(graph: Graph, sizes: Mapping[str, int]) -> dict[str, int]:
-    total = asdict(costs(graph, complete(graph, sizes)).total)
-    return {k: v for k, v in total.items() if isinstance(v, int)}
+def _numbers(cost: Cost) -> dict[str, int]:
+    return {k: v for k, v in asdict(cost).items() if isinstance(v, int)}
+
+
+def _stages(before: Graph, after: Graph, sizes: Mapping[str, int]) -> list[dict[str, Any]]:
+    """Costs of every stage after the passes and, under `before`, before them, in the order of the spec."""
+    old, new = ({c.stage: c for c in _costs(g, sizes).stages} for g in (before, after))
+    return [
+        {**asdict(new.get(name, Cost(name, cost.kind))), "before": _numbers(old.get(name, Cost(name)))}
+        for name, cost in {**old, **new}.items()
+    ]
+
+
+class Steps:
+    """A watch of a compilation: keeps every graph as each pass that changed it left it."""
+
+    def __init__(self) -> None:
+        self.graphs: dict[Phase, dict[str, Graph]] = {}
+        """By phase and by pass, in order; the first is 'expand', before any pass."""
+
+    def __call__(self, phase: Phase, step: str, graph: Graph) -> None:
+        """Keep a graph."""
+        self.graphs.setdefault(phase, {})[step] = graph
+
+    def changes(self, sizes: Mapping[str, int]) -> dict[str, dict[Phase, dict[str, int]]]:
+        """What each pass added to the costs of each graph that it changed (less where negative), by pass and phase."""
+        found: dict[str, dict[Phase, dict[str, int]]] = {}
+        for phase, graphs in self.graphs.items():
+            totals = {step: _numbers(_costs(graph, sizes).total) for step, graph in graphs.items()}
+            for (_, old), (step, new) in pairwise(totals.items()):
+                found.setdefault(step, {})[phase] = {k: new[k] - old[k] for k in new}
+        return found
 
 
 def _files(subject: Named) -> list[dict[str, Any]]:

@@ -28,14 +28,19 @@ class Named:
         return self.manifest is not None
 
 
-def named(path: Path, weights: Path | None = None, target: str = "ort-cpu") -> Named:
+def named(path: Path, weights: Path | None = None, request: Request | None = None) -> Named:
     """Read a spec (`.yaml`, `.json`), or a build by any of its files or its folder.
 
-    `weights` and `target` are for a spec; a build knows its own. Raises FlowError with what is wrong.
+    `request` says how a spec is compiled; a build knows that itself. Raises FlowError with what is wrong.
     """
     if not path.exists():
         raise WeightsError.of("missing-file", f"there is nothing at '{path}'")
-    if path.suffix in SPECS and not path.name.endswith(manifests.SUFFIX):
-        return Named(path, compile_spec(Request(path, weights, target), need_weights=False), None)
+    if is_spec(path):
+        return Named(path, compile_spec(request or Request(path, weights), need_weights=False), None)
     manifest = manifests.load(path)
     return Named(path, recompile(manifest, weights), manifest)
+
+
+def is_spec(path: Path) -> bool:
+    """Whether a path's name is that of a spec, not of a build."""
+    return path.suffix in SPECS and not path.name.endswith(manifests.SUFFIX)

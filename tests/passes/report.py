@@ -22,6 +22,7 @@ from flowc.ir.cost import Cost, costs, sizes_of
 from flowc.ir.graph import Graph
 from flowc.passes.explain import explain
 from flowc.passes.pipeline import PIPELINE
+from flowc.survey.facts import Steps
 from tests.bench.measure import table
 from tests.oracle_io import COMMITTED, ROOT
 
@@ -48,18 +49,16 @@ def model_part(name: str, source: Path) -> str:
     with tempfile.TemporaryDirectory() as folder:
         spec = Path(folder) / "model.yaml"
         spec.write_text(import_checkpoint(source).text(Path(folder)), encoding="utf-8")
-        steps: dict[str, dict[str, Graph]] = {}
-        compiled = compile_spec(
-            Request(spec), lambda phase, step, graph: steps.setdefault(phase, {}).update({step: graph})
-        )
+        steps = Steps()
+        compiled = compile_spec(Request(spec), steps)
     reports = {r.name: r for r in explain(compiled.audits)}
     parts = [f"### {name}", ""]
-    for phase, graphs in steps.items():
+    for phase, graphs in steps.graphs.items():
         rows = [(phase, "fired", "operators", "MB read", "million multiply-adds")]
         before = cost_of(graphs["expand"])
         rows.append(("before", "", *_figures(before, None)))
         for step in (p.__name__ for p in PIPELINE):
-            audit = compiled.audits[phase].get(step)  # pyright: ignore[reportArgumentType]
+            audit = compiled.audits[phase].get(step)
             if audit is None or not audit.candidates:
                 continue
             after = cost_of(graphs[step]) if step in graphs else before

@@ -48,7 +48,25 @@ def test_inspect_counts_what_a_llama_computes() -> None:
     parameters = vocab * hidden + layers * (projections + 2 * hidden) + hidden
     assert graph["before"]["parameters"] == graph["after"]["parameters"] == parameters
     assert graph["before"]["cache_bytes"] == layers * 2 * kv * 4
-    assert sum(s["macs"] for s in graph["stages"]) == graph["after"]["macs"] < graph["before"]["macs"]
+    for number in ("operators", "macs", "bytes_read", "parameters"):
+        assert sum(s[number] for s in graph["stages"]) == graph["after"][number]
+        assert sum(s["before"][number] for s in graph["stages"]) == graph["before"][number]
+    assert graph["after"]["macs"] < graph["before"]["macs"]
+    last = next(s for s in graph["stages"] if s["stage"] == f"repeat.layers.{layers - 1}.llama_decoder")
+    spared = (tokens - 1) * (2 * hidden * hidden + 3 * hidden * ffn + attention)
+    assert last["before"]["macs"] - last["macs"] == spared
+    shown = flowc("inspect", TINY, "--sequence", tokens, "--graph", "prefill").output
+    assert f"{last['before']['macs']:,} -> {last['macs']:,}" in shown
+
+
+def test_inspect_of_a_form(built: Path) -> None:
+    operators = answer("inspect", TINY, "--assume", "right-padding")["graphs"]["decode"]["operators"]
+    assert "group_query_attention" in operators
+    assert "rope" not in operators
+    for option in (("--assume", "right-padding"), ("--target", "ort-cpu"), ("--no-pass", "fold_rope")):
+        result = flowc("inspect", built, *option)
+        assert result.exit_code == 2
+        assert f"{option[0]} is for a spec" in result.output
 
 
 def test_inspect_of_a_build_says_where_operators_run(built: Path) -> None:
@@ -68,6 +86,17 @@ def test_explain_names_fired_passes_and_reasons() -> None:
     without = {p["name"]: p for p in answer("explain", TINY, "--no-pass", "fold_rope")["passes"]}
     assert "fold_rope" not in without
     assert "fold_rope: fired at 1 of 1" in flowc("explain", TINY).output
+
+
+def test_explain_credits_every_pass_with_what_it_saves() -> None:
+    found = answer("explain", TINY, "--sequence", 16)
+    for phase, total in found["graphs"].items():
+        for number in ("operators", "macs", "bytes_read"):
+            changes = [p["changes"][phase][number] for p in found["passes"] if phase in p["changes"]]
+            assert sum(changes) == total["after"][number] - total["before"][number]
+    spared = next(p for p in found["passes"] if p["name"] == "keep_last_row")["changes"]["prefill"]["macs"]
+    assert spared == found["graphs"]["prefill"]["after"]["macs"] - found["graphs"]["prefill"]["before"]["macs"] < 0
+    assert f"macs {spared:,}" in flowc("explain", TINY, "--sequence", 16).output
 
 
 def test_a_miss_has_its_reason(tmp_path: Path) -> None:
