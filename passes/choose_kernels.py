@@ -8,7 +8,8 @@
     %a = attention(%q, %k, …, %mask)                       {compact}
 
 What each target wants is a table in `lowering/targets.py`. Where the operator's limits forbid it, ONNX Attention stays.
-A compact cache is one for all layers: unless every reader of the mask can go along, the graph keeps aligned columns.
+A compact cache is one for all layers: unless every reader of the mask can go along, the graph keeps aligned columns
+and the kernel that suits them.
 """
 
 from __future__ import annotations
@@ -36,11 +37,14 @@ def choose_kernels(graph: Graph, context: Context, audit: Audit) -> Graph:
         return graph
     reasons = {n: _refusal(n, context.target) for n in layers}
     together = why_not_compact(graph, context) if kernel == "fused" else ""
-    if kernel == "fused" and together:
+    if together:
         audit.missed += [(place(n), reasons[n] or together) for n in layers]
-        return replace(graph, facts={**graph.facts, "assume": "none"})
-    audit.missed += [(place(n), why) for n, why in reasons.items() if why]
-    audit.fired += [place(n) for n, why in reasons.items() if not why]
+        kernel = context.target.kernel(graph.phase, "none")
+        if kernel == "attention":
+            return graph
+    else:
+        audit.missed += [(place(n), why) for n, why in reasons.items() if why]
+        audit.fired += [place(n) for n, why in reasons.items() if not why]
     chosen = {n.outputs[0] for n, why in reasons.items() if not why}
     choice = _Choice(graph, chosen, kernel, context.target)
     facts = dict(graph.facts)
