@@ -4,6 +4,7 @@
     %y = binary(linear(%x, w"w", w"b"),         %y = linear(%x, mul(w"w", reshape(w"s")), mul(w"b", w"s"))
                 w"s") {mul}                 =>
     %e = scale(gather(w"t", %ids)) {5.0}    =>  %e = gather(affine(w"t"; 5.0, 0.0), %ids)
+    %y = softcap(linear(%x, w"w")) {30.0}   =>  %y = scale(tanh(linear(%x, affine(w"w"; 1 / 30.0, 0.0)))) {30.0}
     %y = (%x + w"row") + gather(w"t", %ids) =>  %y = %x + gather(add(w"t", w"row"), %ids)
     %p = gather(w"t", [[0]])                =>  reshape(rows(w"t"; 0:1))
 
@@ -18,7 +19,7 @@ from math import prod
 
 from flowc.ir import weight as weights
 from flowc.ir.graph import Graph, Node, Rewriter, Value, constant, rewrite
-from flowc.ir.ops.elementwise import Binary, Scale
+from flowc.ir.ops.elementwise import Binary, Scale, Softcap, Unary
 from flowc.ir.ops.gather import Gather
 from flowc.ir.ops.layout import Reshape, Slice, Transpose
 from flowc.ir.ops.linear import Linear
@@ -50,6 +51,8 @@ class _Folding:
                 return self._offset(node, node.op, rewriter)
             case Scale(factor=factor):
                 return self._scaled(node, factor, rewriter)
+            case Softcap(cap=cap):
+                return self._capped(node, cap, rewriter)
             case Binary(function="add"):
                 return self._constants(node) or self._into_table(node, rewriter)
             case Binary(function="mul"):
@@ -83,11 +86,16 @@ class _Folding:
         if made is None:
             return None
         self._fired(node)
-        weight, bias = made.inputs[_table(made)], made.input("bias") if isinstance(made.op, Linear) else None
-        assert weight is not None and weight.weight is not None
-        folded = Affine(weight.weight, factor)
-        shift = constant(Affine(bias.weight, factor)) if bias is not None and bias.weight is not None else None
-        return rewriter.remake(node, made.op, _with(made, constant(folded), shift))
+        return rewriter.remake(node, made.op, _times(made, factor))
+
+    def _capped(self, node: Node, cap: float, rewriter: Rewriter) -> tuple[Value, ...] | None:
+        made = self._made_for(node, node.inputs[0], rewriter)
+        if made is None:
+            return None
+        self._fired(node)
+        small = rewriter.emit(made.op, _times(made, 1.0 / cap), made)[0]
+        bounded = rewriter.emit(Unary("tanh"), (small,), node, "tanh")[0]
+        return rewriter.remake(node, Scale(cap), (bounded,))
 
     def _per_channel(self, node: Node, rewriter: Rewriter) -> tuple[Value, ...] | None:
         for x, vector in (node.inputs[:2], node.inputs[1::-1]):
@@ -195,6 +203,14 @@ def _of_constants(node: Node) -> Weight | None:
 def _table(made: Node) -> int:
     """Index of the weight among the operands of a projection or a table."""
     return 1 if isinstance(made.op, Linear) else 0
+
+
+def _times(made: Node, factor: float) -> tuple[Value | None, ...]:
+    """Operands of a projection or a table whose result is multiplied by a factor."""
+    weight, bias = made.inputs[_table(made)], made.input("bias") if isinstance(made.op, Linear) else None
+    assert weight is not None and weight.weight is not None
+    shift = constant(Affine(bias.weight, factor)) if bias is not None and bias.weight is not None else None
+    return _with(made, constant(Affine(weight.weight, factor)), shift)
 
 
 def _with(made: Node, weight: Value, bias: Value | None) -> tuple[Value | None, ...]:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from flowc.ir.graph import Value
-from flowc.ir.ops.elementwise import Binary, Scale
+from flowc.ir.ops.elementwise import Binary, Scale, Softcap, Unary
 from flowc.ir.ops.gather import Gather
 from flowc.ir.ops.layout import Reshape, Slice, Transpose
 from flowc.ir.ops.linear import Linear
@@ -49,6 +49,23 @@ def test_a_factor_goes_into_the_projection_before_it(kind: str, bias: bool) -> N
     result = check(make, y)
     assert [type(n.op) for n in result.after.nodes] == [Linear]
     assert len(result.audit.fired) == 1
+
+
+@pytest.mark.parametrize("bias", [False, True])
+def test_the_divisor_of_a_softcap_goes_into_the_head(bias: bool) -> None:
+    make = Maker()
+    y = make(Linear(), X, make.weight(5, 8), make.weight(5) if bias else None)
+    result = check(make, make(Softcap(1.5), y))
+    assert [n.op for n in result.after.nodes] == [Linear(), Unary("tanh"), Scale(1.5)]
+    assert len(result.audit.fired) == 1
+
+
+def test_a_tied_head_keeps_its_softcap() -> None:
+    make = Maker()
+    table = make.weight(6, 8)
+    result = check(make, make(Softcap(1.5), make(Linear(), make(Gather(), table, IDS), table)))
+    assert result.after is result.before
+    assert [why for _, why in result.audit.missed] == [f"linear1.0: {SHARED}"]
 
 
 def test_factors_fold_one_after_another() -> None:
