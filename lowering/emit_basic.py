@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from flowc.ir.graph import Node
+from flowc.ir.graph import Node, Value
 from flowc.ir.ops.elementwise import Binary, Function, Scale, Softcap, Unary
 from flowc.ir.ops.gather import Gather
 from flowc.ir.ops.layout import Concat, Reshape, Slice, Split, Transpose
@@ -33,10 +33,14 @@ def linear(e: Emitter, op: Linear, node: Node) -> None:
     if value.type.rank == 2:
         e.bind(e.op("Gemm", x, weight, bias, transB=1))
         return
-    width = value.shape[-1]
-    rows = e.shared(("rows", id(x)), lambda: e.op("Reshape", x, e.ints(-1, int(width)), label="Rows"))
-    y = e.op("Gemm", rows, weight, bias, transB=1)
+    y = e.op("Gemm", flatten(e, value), weight, bias, transB=1)
     e.bind(e.op("Reshape", y, unflatten(e, node, out), label="Unrows"))
+
+
+def flatten(e: Emitter, value: Value) -> Any:
+    """A value [..., width] as rows [n, width], made once per graph."""
+    x = e.get(value)
+    return e.shared(("rows", id(x)), lambda: e.op("Reshape", x, e.ints(-1, int(value.shape[-1])), label="Rows"))
 
 
 def unflatten(e: Emitter, node: Node, width: int) -> Any:
@@ -46,11 +50,10 @@ def unflatten(e: Emitter, node: Node, width: int) -> Any:
     lead = value.shape[:-1]
     if sum(isinstance(d, str) for d in lead) <= 1:
         return e.ints(*[d if isinstance(d, int) else -1 for d in lead], width)
-    # The batch and sequence of a graph are those of its first input, so one Shape serves every layer.
+    # Sizes of one name are equal all over a graph, so one Shape serves every layer.
     tokens = e.graph.inputs[0]
-    if tokens.shape[: len(lead)] == lead:
-        return e.shared(("unflatten", lead, width), lambda: e.sizes(tokens, range(len(lead)), width))
-    return e.sizes(value, range(len(lead)), width)
+    like = tokens if tokens.shape[: len(lead)] == lead else value
+    return e.shared(("unflatten", lead, width), lambda: e.sizes(like, range(len(lead)), width))
 
 
 @emits(Norm)

@@ -6,7 +6,7 @@ from typing import Any
 
 from flowc.ir.graph import Node
 from flowc.ir.ops.experts import Experts
-from flowc.lowering.emit_basic import unary, unflatten
+from flowc.lowering.emit_basic import flatten, unary, unflatten
 from flowc.lowering.emitter import CONTRIB, Emitter, emits
 
 
@@ -23,7 +23,7 @@ def _rows(e: Emitter, name: str) -> Any:
     """An operand [batch, sequence, n] as [tokens, n]."""
     value = e.node.input(name)
     assert value is not None
-    return e.op("Reshape", e.get(value), e.ints(-1, int(value.shape[-1])), label=f"Rows_{name}")
+    return flatten(e, value)
 
 
 def _fused(e: Emitter, op: Experts, node: Node) -> Any:
