@@ -18,10 +18,11 @@ import re
 import signal
 import sys
 import traceback
-from collections.abc import Callable, Generator
+from collections.abc import Callable
 
 import click
 
+from flowc.cli.stopping import Terminated, stoppable
 from flowc.errors import Diagnostic, FlowError, MissingTool, SpecError
 
 BUG = 70
@@ -36,18 +37,14 @@ _PAINTED = (
 )
 
 
-class _Terminated(BaseException):
-    """SIGTERM came: unwinds like Ctrl-C, so that unfinished files are removed."""
-
-
 def guarded(call: Callable[[], None], *, as_json: bool) -> int:
     """Exit code of a call; what it raises is shown, as one JSON object on stdout or as text on stderr."""
     try:
-        with _sigterm_raises():
+        with stoppable():
             return _called(call, as_json)
     except KeyboardInterrupt:
         return INTERRUPTED
-    except _Terminated:
+    except Terminated:
         return TERMINATED
     except BrokenPipeError:
         # Nothing may be left that Python would flush when it ends.
@@ -103,15 +100,18 @@ def _bug(error: Exception) -> tuple[Diagnostic, ...]:
 
 def _show(text: str, diagnostics: tuple[Diagnostic, ...], code: int, as_json: bool) -> None:
     if as_json:
-        click.echo(json.dumps({"exit_code": code, "diagnostics": [d.as_json() for d in diagnostics]}))
-    else:
-        click.echo(painted(text) if colourful() else text, err=True)
+        with contextlib.suppress(OSError):  # a stdout that takes nothing, which may be what failed
+            click.echo(json.dumps({"exit_code": code, "diagnostics": [d.as_json() for d in diagnostics]}))
+            _flush()
+            return
+    with contextlib.suppress(OSError):
+        click.echo(painted(text) if watched() else text, err=True)
 
 
-def colourful() -> bool:
-    """Whether stderr takes colour: a terminal, and nothing in the environment that asks for none."""
-    plain = os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb"
-    return not plain and sys.stderr.isatty()
+def watched() -> bool:
+    """Whether a person reads stderr: a terminal, and nothing in the environment that asks for plain text."""
+    plain = os.environ.get("CI") or os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb"
+    return not plain and sys.stderr is not None and sys.stderr.isatty()  # None when the caller closed it: `2>&-`
 
 
 def painted(text: str) -> str:
@@ -130,19 +130,3 @@ def _flush() -> None:
     """Write out what is buffered, while an error can still be told."""
     with contextlib.suppress(AttributeError):  # sys.stdout is None when the caller closed it: `>&-`
         sys.stdout.flush()
-
-
-@contextlib.contextmanager
-def _sigterm_raises() -> Generator[None]:
-    def terminate(_: int, __: object) -> None:
-        raise _Terminated
-
-    try:
-        before = signal.signal(signal.SIGTERM, terminate)
-    except ValueError:  # not the main thread: whoever embeds flowc minds its signals
-        yield
-        return
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)

@@ -3,26 +3,21 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import sys
 import time
 from collections.abc import Callable, Generator
+
+from flowc.cli.failing import watched
 
 _WIDTH = 30
 _QUIET_SECONDS = 0.5
 """What is done by then needs no bar."""
 
 
-def wanted() -> bool:
-    """Whether somebody watches: stderr is a terminal, and neither CI nor NO_COLOR says otherwise."""
-    quiet = os.environ.get("CI") or os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb"
-    return not quiet and sys.stderr.isatty()
-
-
 @contextlib.contextmanager
 def progress(label: str) -> Generator[Callable[[int, int], None] | None]:
     """A function of bytes done and bytes in all that draws a bar; None when nobody watches. The bar goes at the end."""
-    if not wanted():
+    if not watched():
         yield None
         return
     begun, last = time.monotonic(), 0.0

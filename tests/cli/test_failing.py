@@ -8,6 +8,7 @@ import os
 import resource
 import signal
 import subprocess
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from flowc.cli import failing, main
 from flowc.cli.failing import painted
 from flowc.cli.progress import bar, size
 from tests.cli.calling import BASE, flowc, process, write_spec
+from tests.oracle_io import ROOT
 
 BIG = BASE.replace("hidden: 8", "hidden: 512").replace("count: 2", "count: 12").replace("ffn: 16", "ffn: 4096")
 """About 300 MB of weights: long enough to be caught while they are written."""
@@ -123,6 +125,34 @@ def test_a_signal_while_weights_are_written(sent: signal.Signals, code: int, tmp
     assert files_below(tmp_path) == ["model.yaml"]
 
 
+SLOW_IMPORT = """\
+import sys, time
+print("importing", flush=True)
+try:
+    time.sleep(1)
+except BaseException as error:
+    raise ImportError("initialization failed") from error
+print("imported", flush=True)
+"""
+"""A module that answers whatever is raised while it is imported as numpy does."""
+
+
+@pytest.mark.parametrize(("sent", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_while_a_module_is_imported(sent: signal.Signals, code: int, tmp_path: Path) -> None:
+    (tmp_path / "slow.py").write_text(SLOW_IMPORT)
+    text = "import sys, time\nfrom flowc.cli.failing import guarded\n"
+    text += "sys.exit(guarded(lambda: __import__('slow') and time.sleep(9), as_json=False))\n"
+    paths = os.pathsep.join((str(ROOT), str(tmp_path)))
+    with subprocess.Popen(
+        [sys.executable, "-c", text], env={**os.environ, "PYTHONPATH": paths}, stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    ) as running:  # fmt: skip
+        assert running.stdout is not None
+        assert running.stdout.readline() == b"importing\n"
+        running.send_signal(sent)
+        assert finish(running) == (code, "imported\n", "")
+
+
 def test_a_reader_that_goes_away() -> None:
     reading, writing = os.pipe()
     os.close(reading)
@@ -133,8 +163,9 @@ def test_a_reader_that_goes_away() -> None:
     assert errors == b""
 
 
-def test_an_output_stream_that_is_full() -> None:
-    with open("/dev/full", "wb") as full, process("stages", stdout=full) as running:
+@pytest.mark.parametrize("words", [["stages"], ["stages", "--json"]])
+def test_an_output_stream_that_is_full(words: list[str]) -> None:
+    with open("/dev/full", "wb") as full, process(*words, stdout=full) as running:
         _, errors = running.communicate()
     assert running.returncode == 4
     assert errors.decode() == "error[io-failed]: input or output: No space left on device\n"
@@ -144,6 +175,14 @@ def test_an_output_stream_that_is_closed(tmp_path: Path) -> None:
     closed = process("check", write_spec(tmp_path), stdout=None, preexec_fn=lambda: os.close(1))
     _, errors = closed.communicate()
     assert (closed.returncode, errors) == (0, b"")
+
+
+def test_an_error_stream_that_is_full_or_closed(tmp_path: Path) -> None:
+    for words, code in ((["check", tmp_path / "none.yaml"], 2), (["build", write_spec(tmp_path), "-o", "x.txt"], 2)):
+        with process(*words, stderr=None, preexec_fn=lambda: os.close(2)) as running:
+            assert (running.communicate()[0], running.returncode) == (b"", code)
+        with open("/dev/full", "wb") as full, process(*words, stderr=full) as running:
+            assert (running.communicate()[0], running.returncode) == (b"", code)
 
 
 def broken(*_: Any, **__: Any) -> None:
@@ -259,6 +298,7 @@ def read(terminal: int) -> bytes:
 def test_colour_is_for_terminals_that_take_it(tmp_path: Path) -> None:
     assert b"\x1b[1;31merror[bad-version]\x1b[0m" in on_a_terminal(tmp_path, TERM="xterm")
     assert b"\x1b" not in on_a_terminal(tmp_path, TERM="xterm", NO_COLOR="1")
+    assert b"\x1b" not in on_a_terminal(tmp_path, TERM="xterm", CI="true")
     assert b"\x1b" not in on_a_terminal(tmp_path, TERM="dumb")
     with process("check", tmp_path / "model.yaml", env={"TERM": "xterm"}) as running:
         assert "\x1b" not in finish(running)[2]
@@ -304,16 +344,16 @@ def test_a_bar_is_for_people_at_a_terminal(
         monkeypatch.delenv(name, raising=False)
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
-    assert not progress.wanted()
+    assert not progress.watched()
     monkeypatch.setattr("sys.stderr.isatty", lambda: True, raising=False)
-    assert progress.wanted() is (not environment)
+    assert progress.watched() is (not environment)
 
 
 def test_a_bar_is_drawn_and_wiped(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     from flowc.cli import progress
 
     clock = iter([0.0, 0.2, 1.0, 1.05, 2.0])
-    monkeypatch.setattr(progress, "wanted", lambda: True)
+    monkeypatch.setattr(progress, "watched", lambda: True)
     monkeypatch.setattr("time.monotonic", lambda: next(clock))
     with progress.progress("writing") as draw:
         assert draw is not None
