@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import itertools
 import json
 import os
 import shutil
 import tempfile
 import threading
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Callable, Generator, Iterable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from importlib.metadata import version
@@ -25,7 +26,7 @@ from flowc.lock import hold_to
 from flowc.lowering.data import Layout, plan, write
 from flowc.lowering.targets import target
 from flowc.sources import Sources
-from flowc.spec import Phase
+from flowc.spec import PHASES, Phase
 from flowc.weights import Checkpoint, find_tokenizer_files
 from flowc.weights.gguf import GgufCheckpoint
 
@@ -40,6 +41,8 @@ class Built:
     folder: Path
     manifest: dict[str, Any]
     files: list[Path] = field(default_factory=list[Path])
+    removed: list[Path] = field(default_factory=list[Path])
+    """Graphs of earlier builds whose data file this one replaced."""
     checks: list[dict[str, Any]] = field(default_factory=list[dict[str, Any]])
 
 
@@ -70,6 +73,9 @@ def build(
         raise InternalError("a build needs a checkpoint")
     checkpoint, folder = compiled.checkpoint, out.absolute().parent
     data_name = f"{out.name}.data"
+    manifest_name = f"{out.name.removesuffix('.onnx')}.flowc.json"
+    names = [data_name, manifest_name, *(graph_file(out, phase) for phase in compiled.graphs)]
+    _spare([compiled.spec.path, *checkpoint.files()], [folder / name for name in names])
     weights = (w for graph in compiled.graphs.values() for w in graph.weights())
     layout = plan(weights, data_name, locator(checkpoint, folder) if in_place else None)
     with _workshop(folder, layout.size) as work:
@@ -92,7 +98,7 @@ def build(
         ]
         if lock is not None:
             hold_to(lock, manifest, whole=True)
-        manifest_path = work / f"{out.name.removesuffix('.onnx')}.flowc.json"
+        manifest_path = work / manifest_name
         built = Built(folder, manifest)
 
         def write_manifest() -> None:
@@ -103,7 +109,7 @@ def build(
             built.checks = check(manifest_path, compiled)
             manifest["checks"] = list(dict.fromkeys(c["name"] for c in built.checks))
             write_manifest()
-        built.files = _publish(work, folder, last=manifest_path.name)
+        _publish(built, work, out, _tokenizer_sources(checkpoint))
     if check is not None and in_place:
         # Graphs that read the checkpoint where it lies can only be loaded beside it.
         try:
@@ -179,9 +185,15 @@ def _workshop(folder: Path, needed: int) -> Generator[Path]:
         raise
 
 
-def _publish(work: Path, folder: Path, last: str) -> list[Path]:
-    """Give every file its final name, the manifest last: what it lists is then there."""
-    names = sorted((p.name for p in work.iterdir() if not p.is_symlink()), key=lambda n: (n == last, n))
+def _publish(built: Built, work: Path, out: Path, sources: Iterable[Path]) -> None:
+    """Give every file its final name, in an order that leaves no graph beside another build's data, wherever it ends.
+
+    Graphs of earlier builds go first, those of this one come after their data, and the manifest comes last. A file that
+    is one of `sources` stays what it is.
+    """
+    folder, graphs = built.folder, {graph_file(out, phase) for phase in PHASES}
+    new = [p for p in work.iterdir() if not p.is_symlink() and not any(_same(folder / p.name, s) for s in sources)]
+    names = sorted((p.name for p in new), key=lambda n: (n.endswith(".flowc.json"), n in graphs, n))
     for name in names:
         if (folder / name).is_dir():
             raise SpecError.of("bad-output", f"cannot write {folder / name}: it is a folder")
@@ -189,11 +201,39 @@ def _publish(work: Path, folder: Path, last: str) -> list[Path]:
     os.umask(umask)
     with _alone_in(folder):
         # Until the new manifest is there, the folder has none: a set cut short by a kill is not taken for a model.
-        (folder / last).unlink(missing_ok=True)
+        (folder / names[-1]).unlink(missing_ok=True)
+        for name in sorted(graphs):
+            if name in names:
+                (folder / name).unlink(missing_ok=True)
+            elif f"{out.name}.data" in names and _reads(folder / name, f"{out.name}.data"):
+                (folder / name).unlink()
+                built.removed.append(folder / name)
         for name in names:
             os.chmod(work / name, 0o666 & ~umask)
             os.replace(work / name, folder / name)
-    return [folder / name for name in names]
+    built.files = [folder / name for name in sorted(names, key=lambda n: (n == names[-1], n))]
+
+
+def _reads(graph: Path, data: str) -> bool:
+    """Whether a file is a graph that flowc made and that has its weights in a data file of this name."""
+    if not graph.is_file():
+        return False
+    content = graph.read_bytes()
+    return b"flowc.graph" in content and data.encode() in content
+
+
+def _spare(sources: Iterable[Path], outputs: Iterable[Path]) -> None:
+    """Refuse to write over what the build reads."""
+    for output, source in itertools.product(outputs, sources):
+        if _same(output, source):
+            raise SpecError.of("bad-output", f"cannot write {output}: the build reads it")
+
+
+def _same(output: Path, source: Path) -> bool:
+    try:
+        return output.samefile(source)
+    except OSError:  # one of them is not there
+        return False
 
 
 @contextlib.contextmanager
@@ -248,6 +288,10 @@ def _copy_tokenizer(checkpoint: Checkpoint, work: Path) -> list[Path]:
         if "tokenizer.ggml.model" not in checkpoint.metadata:
             return []
         return sorted(write_tokenizer(checkpoint, work))
+    return [Path(shutil.copyfile(f, work / f.name)) for f in _tokenizer_sources(checkpoint)]
+
+
+def _tokenizer_sources(checkpoint: Checkpoint) -> list[Path]:
+    """The tokenizer's files that lie beside the weights."""
     files = checkpoint.files()
-    found = find_tokenizer_files(files[0]) if files else []
-    return [Path(shutil.copyfile(f, work / f.name)) for f in found]
+    return find_tokenizer_files(files[0]) if files and not isinstance(checkpoint, GgufCheckpoint) else []

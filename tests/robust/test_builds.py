@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import os
 import random
 import time
@@ -14,6 +15,7 @@ from flowc.build import build
 from flowc.cli import main
 from flowc.compile import Request, compile_spec
 from flowc.errors import FlowError
+from flowc.source import plain, read_spec
 from tests.robust.builds import TINY, agrees, digests, finish, larger, start
 
 
@@ -76,6 +78,58 @@ def test_locked_sees_other_weights_of_the_same_shapes(tmp_path: Path, capsys: py
     assert main(["build", str(spec), "-o", str(tmp_path / "b" / "model.onnx"), "--locked", lock]) == 1
     assert "data.sha256" in capsys.readouterr().err
     assert not (tmp_path / "b").exists()
+
+
+def test_no_graph_is_left_beside_the_data_of_another_build(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / "model.onnx"
+    (tmp_path / "theirs.onnx").write_bytes(b"model.onnx.data")
+    build_tiny = ["build", str(TINY), "-o", str(out), "--verify", "off", "--graph"]
+    assert main([*build_tiny, "unified,decode"]) == 0
+    capsys.readouterr()
+    assert main([*build_tiny, "prefill"]) == 0
+    names = {"model.prefill.onnx", "model.onnx.data", "model.flowc.json", "theirs.onnx"}
+    assert {p.name for p in tmp_path.iterdir()} == names
+    told = capsys.readouterr()
+    assert f"note: removed {out}: its weights were in the model.onnx.data of an earlier build" in told.err
+    assert f"note: removed {tmp_path / 'model.decode.onnx'}: " in told.err
+    assert "removed" not in told.out
+    assert main([*build_tiny, "prefill,decode"]) == 0
+    assert "removed" not in capsys.readouterr().err
+    assert agrees(tmp_path)
+
+
+def test_what_a_build_reads_is_never_written_over(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    text = TINY.read_text()
+    for name, out in (("model.onnx", "model.onnx"), ("model.flowc.json", "model.onnx"), ("m.onnx.data", "m.onnx")):
+        spec = tmp_path / name
+        spec.write_text(text if spec.suffix != ".json" else json.dumps(plain(read_spec(TINY))))
+        assert main(["build", str(spec), "-o", str(tmp_path / out), "--verify", "off"]) == 2
+        assert f"error[bad-output]: cannot write {spec}: the build reads it" in capsys.readouterr().err
+        assert [p.name for p in tmp_path.iterdir()] == [name]
+        spec.unlink()
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_a_build_beside_its_weights_leaves_them_alone(fails: bool, tmp_path: Path) -> None:
+    compiled = compile_spec(Request(TINY))
+    assert compiled.checkpoint is not None
+    tensors = {name: compiled.checkpoint.read(name) for name in compiled.checkpoint.tensors()}
+    if fails:
+        tensors["model.norm.weight"] = tensors["model.norm.weight"] * np.float32(np.nan)
+    safetensors.numpy.save_file(tensors, tmp_path / "model.safetensors")
+    (tmp_path / "real.json").write_text("{}")
+    (tmp_path / "tokenizer.json").symlink_to("real.json")
+    (tmp_path / "tokenizer_config.json").write_text("{}")
+    before = {p.name: (p.lstat().st_ino, p.lstat().st_mtime_ns) for p in tmp_path.iterdir()}
+    weights, out = str(tmp_path / "model.safetensors"), str(tmp_path / "model.onnx")
+    options = ["--in-place", "--weights", weights, "-o", out]
+    assert main(["build", str(TINY), *options]) == int(fails)
+    after = {p.name: (p.lstat().st_ino, p.lstat().st_mtime_ns) for p in tmp_path.iterdir()}
+    assert {name: after.get(name) for name in before} == before
+    if fails:
+        assert after == before
+    else:
+        assert agrees(tmp_path)
 
 
 def test_weights_that_shrink_while_they_are_read(tmp_path: Path) -> None:
