@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from flowc.cli.threads import THREADS
 from flowc.cli.writing import write_whole
 from flowc.errors import SpecError, WeightsError
 
@@ -61,9 +62,7 @@ def record(cases: tuple[Path, ...], weights: Path | None, as_json: bool) -> None
 @click.argument("cases", metavar="CASE.yaml|FOLDER...", nargs=-1, required=True, type=_PATH)
 @click.option("--model", type=_PATH, help="A built model to check, instead of building the case's own.")
 @_WEIGHTS
-@click.option(
-    "--threads", type=click.IntRange(min=1), default=1, help="Of onnxruntime; other bytes with other ones.  [1]"
-)
+@click.option("--threads", type=THREADS, default=1, help="Of onnxruntime; other bytes with other ones.  [1]")
 @click.option("--strict", is_flag=True, help="Other bytes fail too, even inside the tolerance.")
 @click.option("--junit", "junit_file", type=_PATH, help="Write a JUnit report.")
 @click.option("--report", "report_file", type=_PATH, help="Write a JSON report.")

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from flowc.cli.threads import THREADS
 from flowc.errors import SpecError
 
 if TYPE_CHECKING:
@@ -108,7 +109,7 @@ class _Number(click.FloatRange):
 @click.option("--raw", is_flag=True, help="The text itself, without the chat template.")
 @click.option("--system", metavar="TEXT", help="A system message for the chat template.")
 @click.option("--ignore-eos", is_flag=True, help="Go on after the end-of-sequence token.")
-@click.option("--threads", type=click.IntRange(min=1, max=256), help="Threads.  [one per physical core]")
+@click.option("--threads", type=THREADS, help="Threads.  [one per physical core]")
 @click.option("--output", type=click.Path(path_type=Path, dir_okay=False), help="Write all outputs to an .npz file.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object on stdout.")
 def run(model: Path, top_k: int | None, top_p: float | None, **options: Any) -> None:

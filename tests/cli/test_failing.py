@@ -231,6 +231,8 @@ def test_too_little_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
         (["check", "a", "--logits", "some"], "'some' is not one of", "flowc check"),
         (["check", "a", "--graph", "prefill,,decode"], "is not a list of names", "flowc check"),
         (["build", "a", "-o", "b.onnx", "--dump-ir", "--json"], "both write to stdout", "flowc build"),
+        (["run", "a", "--ids", "1", "--threads", "1025"], "1025 is not in the range", "flowc run"),
+        (["golden", "check", "a", "--threads", "1025"], "1025 is not in the range", "flowc golden check"),
         (["import", "a", "--json"], "--json needs -o", "flowc import"),
         (["--colour"], "no such option", "flowc"),
     ],
