@@ -86,7 +86,7 @@ def table(facts: RopeFacts, length: int, which: str) -> Generated:
     [2 * length, dim / 2].
     """
     rows = 2 * length if facts.switches and length > facts.original_length else length
-    return Generated(f"rope_{which}<{facts!r}; {length}>", (rows, facts.dim // 2), partial(_make, facts, length, which))
+    return Generated(f"rope_{which}<{facts!r}; {length}>", (rows, facts.pairs), partial(_make, facts, length, which))
 
 
 def _make(facts: RopeFacts, length: int, which: str) -> Array:

@@ -6,9 +6,11 @@ know could change the numbers, so it is refused by name.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+
+import numpy as np
 
 from flowc.errors import SpecError, WeightsError, nearest
 from flowc.importers.config import Config
@@ -74,6 +76,8 @@ def _import(config: Config, checkpoint: Checkpoint, weights: Path, name: str) ->
             nearest(model_type, known) or f"it imports {', '.join(sorted(known))}",
         )  # fmt: skip
     shapes = {n: t.shape for n, t in checkpoint.tensors().items()}
+    if _head_of_its_own(checkpoint, shapes):
+        config.data["tie_word_embeddings"] = False
     try:
         family = importer(config, shapes)
     except (ArithmeticError, TypeError, ValueError, LookupError) as error:
@@ -83,3 +87,24 @@ def _import(config: Config, checkpoint: Checkpoint, weights: Path, name: str) ->
         raise
     config.finish()
     return ImportedSpec(name, family, model_type, weights, config.architecture)
+
+
+_HEADS = (
+    "lm_head.weight", "cls.predictions.decoder.weight", "lm_head.decoder.weight", "vocab_projector.weight",
+    "decoder.weight",
+)  # fmt: skip
+_EMBEDDINGS = ("embed_tokens.weight", "word_embeddings.weight", "tok_embeddings.weight")
+_ROWS = 4096
+
+
+def _head_of_its_own(checkpoint: Checkpoint, shapes: Mapping[str, tuple[int, ...]]) -> bool:
+    """Whether a file has a head that differs from its embedding; HuggingFace does not tie the two then."""
+    head = next((n for n in _HEADS if n in shapes), None)
+    embedding = next((n for n in shapes if n.endswith(_EMBEDDINGS)), None)
+    if head is None or embedding is None or shapes[head] != shapes[embedding]:
+        return False
+    for first in range(0, shapes[head][0], _ROWS):
+        rows = slice(first, min(first + _ROWS, shapes[head][0]))
+        if not np.array_equal(checkpoint.read(head, rows), checkpoint.read(embedding, rows)):
+            return True
+    return False

@@ -22,9 +22,20 @@ NEUTRAL = frozenset({
     "_attn_implementation", "_attn_implementation_autoset", "attn_implementation", "tokenizer_class", "prefix",
     "auto_map", "language", "license", "router_aux_loss_coef", "output_router_logits", "router_jitter_noise",
     "layerdrop", "feature_extractor_type", "image_processor_type", "encoder_stride", "model_name", "_commit_hash",
-    "transformers.js_config",
+    "transformers.js_config", "unsloth_fixed", "unsloth_version", "torchscript", "tf_legacy_loss", "use_bfloat16",
+    "max_length", "min_length", "do_sample", "early_stopping", "num_beams", "num_beam_groups", "diversity_penalty",
+    "temperature", "top_k", "top_p", "typical_p", "repetition_penalty", "length_penalty", "no_repeat_ngram_size",
+    "encoder_no_repeat_ngram_size", "bad_words_ids", "num_return_sequences", "output_scores", "return_dict_in_generate",
+    "forced_bos_token_id", "forced_eos_token_id", "remove_invalid_values", "exponential_decay_length_penalty",
+    "suppress_tokens", "begin_suppress_tokens",
 })  # fmt: skip
 """Fields that cannot change the numbers of one forward pass in evaluation mode."""
+
+_NEUTRAL_VALUES: Mapping[str, Any] = {
+    "pruned_heads": {}, "is_decoder": False, "add_cross_attention": False, "cross_attention_hidden_size": None,
+    "tie_encoder_decoder": False,
+}  # fmt: skip
+"""Fields of every class that cannot change the numbers while they have these values."""
 
 
 class Config:
@@ -141,7 +152,9 @@ class Config:
 
     def finish(self) -> None:
         """Raise SpecError with all refusals and with every field that was never read."""
-        for key in self.data:
+        for key, value in self.data.items():
+            if key in _NEUTRAL_VALUES and value == _NEUTRAL_VALUES[key]:
+                continue
             if key not in self._read and key not in NEUTRAL and not key.startswith("_"):
                 message = f"field '{key}' of {self.name} is not known to this importer and might change the numbers"
                 self._problems.error("unknown-config", message, self.span(key), "remove it if it does not matter")

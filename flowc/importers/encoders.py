@@ -49,7 +49,8 @@ BERT_NAMES = {
 def head_of(config: Config, heads: Sequence[str] = HEADS, shapes: Shapes | None = None, mlm: str = "") -> str:
     """Which head the checkpoint's class has; others than `heads` are refused by name.
 
-    A configuration that names no class has the masked-LM head whose tensor `mlm` is there, or none.
+    A configuration that names no class has the masked-LM head whose tensor `mlm` is there, or none. One that names the
+    masked-LM class of a file without that head has none: sentence-transformers publishes trunks so.
     """
     name = config.architecture
     if not name:
@@ -57,6 +58,8 @@ def head_of(config: Config, heads: Sequence[str] = HEADS, shapes: Shapes | None 
     found = next((h for h in heads if name.endswith(h) and not name.endswith("LMHeadModel")), None)
     if found is None:
         config.refuse("architectures", f"flowc imports classes that end in {', '.join(heads)}")
+    if found == "ForMaskedLM" and shapes is not None and not any(n.startswith(mlm.partition(".")[0]) for n in shapes):
+        return "Model"
     return found or "Model"
 
 
@@ -93,14 +96,13 @@ def mlm_head(
 ) -> list[Any]:
     """The `mlm_head` stage: `stage` completed by the decoder, which is tied unless the configuration says otherwise.
 
-    `decoder` is the last linear's name; its bias is also kept as `bias` (HF ties both).
+    `decoder` is the last linear's name; its bias is also kept as `bias` (HF ties both, but not two that differ).
     """
-    names = [n for n in (bias, f"{decoder}.bias") if n is not None]
+    names = [n for n in (f"{decoder}.bias", bias) if n is not None]
     if not config.bool("tie_word_embeddings", True):
         stage["decoder"] = f"{decoder}.weight"
-        names.reverse()
     if biased:
-        stage["decoder_bias"] = next((n for n in names if n in shapes), names[0])
+        stage["decoder_bias"] = next((n for n in names if n in shapes), names[-1])
     return [{"mlm_head": stage}]
 
 

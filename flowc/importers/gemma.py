@@ -72,7 +72,7 @@ def gemma2(config: Config, shapes: Shapes) -> Family:
 @imports("gemma3_text")
 def gemma3_text(config: Config, shapes: Shapes) -> Family:
     """Local layers with a window and an unscaled rope of their own; every sixth, or as stated, is global."""
-    return _gemma3(config, shapes, "model.")
+    return _gemma3(config, shapes, "model.", config.float("final_logit_softcapping", None))
 
 
 @imports("gemma3")
@@ -84,7 +84,8 @@ def gemma3(config: Config, shapes: Shapes) -> Family:
     text = config.part("text_config")
     text.only("model_type", "gemma3_text")
     root = next((r for r in _ROOTS if f"{r}embed_tokens.weight" in shapes), "model.")
-    family = _gemma3(text, shapes, root)
+    text.skip("final_logit_softcapping")  # Gemma3ForConditionalGeneration does not cap its logits
+    family = _gemma3(text, shapes, root, None)
     text.finish()
     family.allow_unused.extend(sorted({_image_part(name) + ".*" for name in shapes} - {".*"}))
     return family
@@ -107,7 +108,7 @@ def _scale(config: Config) -> float:
     return config.float("query_pre_attn_scalar") ** -0.5
 
 
-def _gemma3(config: Config, shapes: Shapes, root: str) -> Family:
+def _gemma3(config: Config, shapes: Shapes, root: str, softcap: float | None) -> Family:
     config.assume(_GEMMA3)
     config.skip("attn_logit_softcapping")  # Gemma3Attention keeps it and does not use it
     # A model without local or without global layers has no use for the other rope.
@@ -120,7 +121,6 @@ def _gemma3(config: Config, shapes: Shapes, root: str) -> Family:
     types = layer_types(config, [SLIDING if (i + 1) % pattern else FULL for i in range(count)])
     per_layer(symbols, layer, "window", windows(config, types, config.int("sliding_window", None)), None)
     per_layer(symbols, layer, "rope", ["local" if t == SLIDING else "global" for t in types], "rope")
-    softcap = config.float("final_logit_softcapping", None)
     layers = repeat({"gemma_decoder": layer})
     ropes = [_rope(config, t, symbols["head_dim"]) for t in (SLIDING, FULL) if t in types]
     return plain_decoder(
@@ -137,4 +137,5 @@ def _rope(config: Config, layer_type: str, head_dim: int) -> dict[str, Any]:
         config.refuse("rope_parameters", f"it has no entry '{layer_type}'")
     if layer_type == SLIDING and not block:
         return rope_stage(config, head_dim, found={"rope_theta": local}, name=name)
-    return rope_stage(config, head_dim, found=parameters(config, layer_type), theta=theta, name=name)
+    found = parameters(config, layer_type, scaled=layer_type == FULL)
+    return rope_stage(config, head_dim, found=found, theta=theta, name=name)

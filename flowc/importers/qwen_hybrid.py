@@ -70,6 +70,7 @@ def _qwen3_5(config: Config, shapes: Shapes, top: Config, root: str, *, moe: boo
     config.assume({**_COMMON, **(_EXPERTS_3_5 if moe else {"num_key_value_heads": 4})})
     config.only("attn_output_gate", True)
     config.only("mamba_ssm_dtype", "float32")
+    config.only("mlp_only_layers", [])
     config.skip("mtp_num_hidden_layers", "mtp_use_dedicated_embeddings")
     return _hybrid(config, shapes, [moe] * config.int("num_hidden_layers"), top=top, root=root)
 

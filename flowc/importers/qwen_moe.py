@@ -30,11 +30,11 @@ def fused_on_disk(shapes: Shapes) -> bool:
     return any(name.endswith(".experts.gate_up_proj") for name in shapes)
 
 
-def sparse_layers(config: Config, count: int) -> list[bool]:
+def sparse_layers(config: Config, count: int, experts: int) -> list[bool]:
     """Which layers have experts; the others have one MLP of `intermediate_size`."""
     dense = config.list("mlp_only_layers", [])
     step = config.int("decoder_sparse_step", 1)
-    return [i not in dense and (i + 1) % step == 0 for i in range(count)]
+    return [experts > 0 and i not in dense and (i + 1) % step == 0 for i in range(count)]
 
 
 @imports("qwen3_moe")
@@ -42,13 +42,16 @@ def qwen3_moe(config: Config, shapes: Shapes) -> Family:
     """`qwen3_moe_decoder` layers, and `qwen3_decoder` ones where the configuration says so."""
     config.assume(_DEFAULTS)
     config.skip("max_window_layers", "sliding_window")
+    config.only("qkv_bias", False)  # Qwen3-Coder's files say these
+    config.only("use_qk_norm", True)
+    config.only("shared_expert_intermediate_size", 0)
     symbols = {**decoder_symbols(config), **expert_symbols(config)}
     biases = {"attention_bias": True} if config.bool("attention_bias", False) else {}
     activation = config.choice("hidden_act", ACTIVATIONS)
     layer: dict[str, Any] = {"prefix": "model.layers.{i}", "activation": activation, **biases}
     if config.bool("use_sliding_window") and config.has("sliding_window"):
         layer["window"] = config.int("sliding_window")
-    sparse = sparse_layers(config, symbols["layers"])
+    sparse = sparse_layers(config, symbols["layers"], symbols["experts"])
     routed = {"renormalise": config.bool("norm_topk_prob")}
     if fused_on_disk(shapes):
         routed["fused"] = True

@@ -23,15 +23,19 @@ _HUGE = 1e30
 _COMMON = {"rope_type", "type", "rope_theta", "partial_rotary_factor"}
 
 
-def parameters(config: Config, layer_type: str | None = None) -> dict[str, Any]:
-    """The rope parameters of a configuration (of one layer type, where they differ), in the new layout's terms."""
+def parameters(config: Config, layer_type: str | None = None, *, scaled: bool = True) -> dict[str, Any]:
+    """The rope parameters of a configuration (of one layer type, where they differ), in the new layout's terms.
+
+    A file of both layouts is read as HuggingFace does: `rope_scaling` takes the place of `rope_parameters`, or is
+    added to those of the layer type, unless it is not `scaled`.
+    """
     config.skip("rope_parameters", "rope_theta", "rope_scaling", "partial_rotary_factor")
-    block = _mapping(config, "rope_parameters")
+    block, scaling = _mapping(config, "rope_parameters"), _mapping(config, "rope_scaling") if scaled else {}
     if layer_type is not None and isinstance(block.get(layer_type), Mapping):
-        block = cast("dict[str, Any]", block[layer_type])
+        block = {**cast("dict[str, Any]", block[layer_type]), **scaling}
+    else:
+        block = scaling or block
     found = {k: v for k, v in block.items() if v is not None and not isinstance(v, Mapping)}
-    if not block:
-        found = {k: v for k, v in _mapping(config, "rope_scaling").items() if v is not None}
     for key in ("rope_theta", "partial_rotary_factor"):
         if config.has(key):
             found.setdefault(key, config.get(key))
@@ -89,7 +93,7 @@ def rope_stage(
     kind = str(found.get("rope_type", found.get("type", "default")))
     if kind == "su":
         kind = "longrope"
-    where = "rope_parameters" if config.has("rope_parameters") else "rope_scaling"
+    where = "rope_scaling" if config.get("rope_scaling") or not config.has("rope_parameters") else "rope_parameters"
     if kind not in _KNOWN:
         config.refuse(where, f"rope type '{kind}' is not one of {', '.join(_KNOWN)}")
         return {"theta": theta}

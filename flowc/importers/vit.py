@@ -89,6 +89,8 @@ def dinov2(config: Config, shapes: Shapes) -> Family:
 def dinov2_with_registers(config: Config, shapes: Shapes) -> Family:
     """DINOv2 with register tokens, which get no position, between the class token and the patches."""
     class_of(config, "Dinov2WithRegistersModel")
+    config.only("interpolate_antialias", True)  # as its files say; the class has both fixed
+    config.only("interpolate_offset", 0.0)
     prefix = prefix_of(shapes, "dinov2_with_registers")
     return _dinov2(config, shapes, prefix, config.int("num_register_tokens", 4))
 

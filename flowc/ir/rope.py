@@ -22,7 +22,11 @@ RopeType = Literal["default", "linear", "llama3", "yarn", "longrope"]
 
 @dataclass(frozen=True)
 class RopeFacts:
-    """Everything that decides a rope table. `dim` is the number of rotated channels of a head (even)."""
+    """Everything that decides a rope table.
+
+    `dim` is the number of rotated channels of a head. An odd one divides the exponents as it is, and one channel more
+    turns (HF: `arange(0, dim, 2) / dim`).
+    """
 
     theta: float
     dim: int
@@ -38,8 +42,13 @@ class RopeFacts:
     short_factor: tuple[float, ...] = ()
     long_factor: tuple[float, ...] = ()
 
+    @property
+    def pairs(self) -> int:
+        """Angles of a position, each of which turns two channels."""
+        return -(-self.dim // 2)
+
     def frequencies(self, long: bool = False) -> Array:
-        """Inverse frequencies, float32 [dim / 2]; `long` picks longrope's second set."""
+        """Inverse frequencies, float32 [pairs]; `long` picks longrope's second set."""
         f32 = np.float32
         exponents = np.arange(0, self.dim, 2, dtype=np.int64).astype(f32) / f32(self.dim)
         powers = np.array([math.pow(self.theta, float(e)) for e in exponents], dtype=np.float64).astype(f32)
@@ -97,7 +106,7 @@ class RopeFacts:
         return (interpolated * (f32(1) - keep) + extrapolated * keep).astype(f32)
 
     def cos_sin(self, positions: Array, long: bool = False) -> tuple[Array, Array]:
-        """Cosine and sine at integer positions [...]: float32 [..., dim / 2], attention factor included."""
+        """Cosine and sine at integer positions [...]: float32 [..., pairs], attention factor included."""
         angles = positions.astype(np.float32)[..., None] * self.frequencies(long)
         wide = angles.astype(np.float64)
         scale = np.float32(self.attention_factor)

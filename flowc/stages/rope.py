@@ -27,7 +27,9 @@ class RopeTables(Stage, name="rope_tables"):
     theta: float = attr(doc="Base of the frequencies.", gt=0)
     head_dim: int = attr(doc="Channels of a head.", symbol="head_dim", gt=0)
     rotary_dim: int | None = attr(
-        doc="Channels that rotate, the first ones of a head; all by default.", default=None, gt=0
+        doc="Channels that rotate, the first ones of a head; all by default. An odd number turns one more, as in HuggingFace.",
+        default=None,
+        gt=0,
     )
     name: str = attr(doc="Name that attention stages use.", default="rope")
     type: Literal["default", "linear", "llama3", "yarn", "longrope", "dynamic"] = attr(
@@ -49,9 +51,11 @@ class RopeTables(Stage, name="rope_tables"):
     def facts(self, f: Expansion) -> RopeFacts:
         """The facts in the compiler's terms; reports what does not fit together."""
         dim = self.rotary_dim or self.head_dim
-        if dim % 2 or dim > min(self.head_dim, MAX_DIM):
+        if dim + dim % 2 > min(self.head_dim, MAX_DIM):
             most = f"at most head_dim = {self.head_dim}" if self.head_dim <= MAX_DIM else f"at most {MAX_DIM}"
             raise f.fail("bad-value", f"a rope turns an even number of {most} channels, not {dim}")
+        if dim % 2 and self.type in ("yarn", "longrope"):
+            raise f.fail("bad-value", f"a rope of type {self.type} turns an even number of channels, not {dim}")
         if self.type in ("llama3", "yarn", "longrope", "dynamic") and self.original_length == 0:
             raise f.fail("missing-field", f"a rope of type {self.type} needs `original_length`")
         if self.type == "longrope":

@@ -126,7 +126,13 @@ CASES = [
     ("missing-field", "kv_heads: 1, ", "", "kv_heads: Key and value heads; or give the model symbol 'kv_heads'"),
     ("undefined-input", "  - gather_last_token", "  - «input»: image", "which is not declared"),
     # ropes
-    ("bad-value", "{theta: 10000}", "{theta: 10000, rotary_dim: 3}", "an even number"),
+    ("bad-value", "{theta: 10000}", "{theta: 10000, rotary_dim: 5}", "at most head_dim = 4"),
+    (
+        "bad-value",
+        "{theta: 10000}",
+        "{theta: 10000, rotary_dim: 3, type: yarn, original_length: 32}",
+        "an even number",
+    ),
     ("bad-value", "{theta: 10000}", "{theta: 10000, rotary_dim: 6}", "at most head_dim = 4"),
     ("bad-value", "{theta: 10000}", "{theta: 10000, head_dim: 1000000000000}", "at most 65536"),
     ("bad-value", "{theta: 10000}", "{theta: 1, type: yarn, factor: 2, original_length: 32}", "no finite frequencies"),

@@ -208,17 +208,16 @@ def test_modernbert_classifier(pooling: str, tmp_path: Path) -> None:
 
 @pytest.mark.golden
 def test_untied_masked_lm_head(tmp_path: Path) -> None:
-    """An own decoder and its own bias count; tied, both are spare."""
+    """An own decoder and its own bias count, whatever the configuration says: HuggingFace ties none that differ."""
     folder = changed("xlm_roberta_mlm", tmp_path)
-    tied = built(folder, tmp_path).run("encode", FEEDS)
     more = with_tensors(folder, linear("lm_head.decoder", 85, 48))
     (tmp_path / "b").mkdir()
-    again = built(folder, tmp_path / "b").run("encode", FEEDS)
-    np.testing.assert_array_equal(again["logits"], tied["logits"])
+    again = built(folder, tmp_path / "b").run("encode", FEEDS)["logits"]
     config = json.loads((folder / "config.json").read_text())
     (folder / "config.json").write_text(json.dumps({**config, "tie_word_embeddings": False}))
     (tmp_path / "c").mkdir()
     untied = built(folder, tmp_path / "c").run("encode", FEEDS)
+    np.testing.assert_array_equal(again, untied["logits"])
     tensors = {**float32_tensors(folder), **more}
     h = apply("gelu", dense(untied["last_hidden_state"], tensors, "lm_head.dense"))
     centred = h - h.mean(-1, keepdims=True)
@@ -294,3 +293,26 @@ def test_poolers_by_name(tmp_path: Path) -> None:
     assert text.count("- pool:") == 2
     with pytest.raises(SpecError, match="poolers are for text encoders"):
         import_checkpoint(case_folders()["llama_gqa4_bias"], ["mean"])
+
+
+@pytest.mark.golden
+@pytest.mark.parametrize(
+    "case", ["mpnet_mlm", "xlm_roberta_mlm", "bert_mlm_prefix", "distilbert_mlm", "modernbert_mlm_bias"]
+)
+def test_a_trunk_that_names_its_masked_lm_class_is_a_trunk(case: str, tmp_path: Path) -> None:
+    """As sentence-transformers publishes all-mpnet-base-v2."""
+    folder = changed(case, tmp_path)
+    heads = ("lm_head.", "cls.", "vocab_", "head.", "decoder.")
+    trunk = {n: t for n, t in st.load_file(folder / "model.safetensors").items() if not n.startswith(heads)}
+    st.save_file(trunk, folder / "model.safetensors")
+    text = import_checkpoint(folder).text(tmp_path)
+    assert "mlm_head" not in text
+    assert "output: logits" not in text
+
+
+@pytest.mark.golden
+def test_a_bias_of_the_decoder_that_differs_is_the_one_that_counts(tmp_path: Path) -> None:
+    folder = changed("xlm_roberta_mlm", tmp_path)
+    tensors = st.load_file(folder / "model.safetensors")
+    st.save_file({**tensors, "lm_head.decoder.bias": tensors["lm_head.bias"] + 1}, folder / "model.safetensors")
+    assert "decoder_bias: lm_head.decoder.bias" in import_checkpoint(folder).text(tmp_path)

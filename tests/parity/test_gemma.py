@@ -83,3 +83,13 @@ def test_a_field_inside_the_text_configuration_is_refused(tmp_path: Path) -> Non
     (folder / "config.json").write_text(json.dumps(config))
     with pytest.raises(SpecError, match="'use_bidirectional_attention' of 'text_config'"):
         import_checkpoint(folder)
+
+
+@pytest.mark.golden
+def test_the_whole_of_a_multimodal_model_does_not_cap_its_logits(tmp_path: Path) -> None:
+    """Gemma3ForConditionalGeneration leaves `final_logit_softcapping` to Gemma3ForCausalLM."""
+    folder = _multimodal(tmp_path, "model.language_model.")
+    config = json.loads((folder / "config.json").read_text())
+    config["text_config"]["final_logit_softcapping"] = 5.0
+    (folder / "config.json").write_text(json.dumps(config))
+    assert "logit_softcap" not in import_checkpoint(folder).text(tmp_path)

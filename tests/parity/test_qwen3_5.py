@@ -11,6 +11,8 @@ import pytest
 
 from flowc.errors import SpecError
 from flowc.importers import import_checkpoint
+from flowc.ir.interpret import interpret
+from flowc.ir.rope import RopeFacts
 from tests.importers.refusals import changed
 from tests.oracle_io import Oracle, case_folders
 from tests.parity.harness import make
@@ -63,3 +65,20 @@ def test_a_field_of_the_text_model_that_is_not_understood_is_refused(fields: dic
         import_checkpoint(multimodal("qwen3_5_text_b", tmp_path, **fields))
     (name,) = fields
     assert any(f"'{name}'" in d.message and d.span is not None for d in caught.value.diagnostics)
+
+
+@pytest.mark.golden
+@pytest.mark.parametrize("target", ["ort-cpu", "portable"])
+def test_an_odd_part_of_a_head_turns_one_channel_more(target: str, tmp_path: Path) -> None:
+    """HuggingFace: exponents of `arange(0, 5, 2) / 5`, so three pairs of channels."""
+    np.testing.assert_allclose(RopeFacts(1e5, 5).frequencies(), [1, 1e-2, 1e-4], rtol=1e-6)
+    folder, work = tmp_path / "source", tmp_path / "work"
+    folder.mkdir()
+    work.mkdir()
+    rope = {"rope_type": "default", "rope_theta": 1e5, "partial_rotary_factor": 0.3125}
+    model = make(changed("qwen3_5_text", folder, rope_parameters=rope), target, work)
+    inputs = Oracle(case_folders()["qwen3_5_text"]).inputs("b1")
+    feeds = {name: inputs[name] for name in ("input_ids", "attention_mask")}
+    assert model.compiled.checkpoint is not None
+    meant = interpret(model.compiled.expanded["prefill"], feeds, model.compiled.checkpoint.read)
+    np.testing.assert_allclose(model.run("prefill", feeds)["logits"], meant["logits"], atol=5e-4)

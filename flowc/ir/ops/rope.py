@@ -15,7 +15,7 @@ from flowc.ir.types import TensorType, known, require
 class RopeAngles(Op, name="rope_angles", operands=("position_ids",)):
     """Cosine and sine of every new token's angles.
 
-    position_ids int64 [batch, sequence] -> two of float32 [batch, sequence, dim / 2]. longrope takes its long factors
+    position_ids int64 [batch, sequence] -> two of float32 [batch, sequence, pairs]. longrope takes its long factors
     when a position of the call reaches past the original length (HF `dynamic_rope_update`).
     """
 
@@ -23,7 +23,7 @@ class RopeAngles(Op, name="rope_angles", operands=("position_ids",)):
 
     def infer(self, position_ids: TensorType) -> tuple[TensorType, ...]:
         require(position_ids.rank == 2, f"positions must be [batch, sequence], not {position_ids}")
-        table = TensorType("float32", (*position_ids.shape, self.facts.dim // 2))
+        table = TensorType("float32", (*position_ids.shape, self.facts.pairs))
         return (table, table)
 
     def reference(self, position_ids: Array) -> tuple[Array, ...]:
