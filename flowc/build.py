@@ -19,7 +19,7 @@ from typing import Any, cast
 
 from flowc import __version__
 from flowc.compile import Compiled, metadata
-from flowc.errors import InternalError, MissingTool, SpecError, cannot_write
+from flowc.errors import CheckFailed, InternalError, MissingTool, SpecError, cannot_write
 from flowc.in_place import locator, records_of
 from flowc.ir.weight import Weight
 from flowc.lock import hold_to
@@ -114,9 +114,11 @@ def build(
         # Graphs that read the checkpoint where it lies can only be loaded beside it.
         try:
             built.checks = check(folder / manifest_path.name, compiled)
-        except BaseException:
+        except BaseException as error:
             for file in built.files:
                 file.unlink(missing_ok=True)
+            if isinstance(error, CheckFailed):  # such weights are not looked through before they are in doubt
+                Sources(checkpoint, compiled.names).check_all()
             raise
     return built
 

@@ -56,6 +56,7 @@ CODES: dict[str, str] = {
     "missing-weight": "A stage needs a tensor that the weights do not have.",
     "multi-document": "A YAML file holds more than one document.",
     "no-memory": "The machine has too little memory.",
+    "no-threads": "The machine refuses to start another thread.",
     "no-tokenizer": "A model has no tokenizer beside it, so it takes token ids only.",
     "no-weights": "A build was asked for, and neither the spec nor the command line names weights.",
     "non-finite-weight": "A tensor of the weights holds NaN or an infinity.",

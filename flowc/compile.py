@@ -75,7 +75,7 @@ def compile_spec(
 
     load_all()
     problems = Diagnostics()
-    spec = load(request.spec)
+    spec = load(request.spec, problems)
     phases = _phases(spec, request.graphs)
     target(request.target)  # an unknown one is told before all else
     checkpoint, names = None, Names(None)

@@ -200,6 +200,10 @@ class Diagnostics:
         for diagnostic in error.diagnostics:
             self._found[type(error), diagnostic] = None
 
+    def update(self, other: Diagnostics) -> None:
+        """Remember everything that another collection holds."""
+        self._found |= other._found
+
     def raise_if_any(self) -> None:
         """Raise what was collected; a wrong spec outranks wrong weights in the exit code."""
         if self._found:

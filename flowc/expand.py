@@ -172,14 +172,18 @@ class Expansion:
         return shape[axis] if shape is not None and axis < len(shape) else None
 
     def input(self, name: str, kind: TensorType | None = None) -> Value:
-        """A graph input, declared by the spec or made now with the given type."""
+        """A graph input, declared by the spec or made now with the given type, which a declaration must agree with."""
         if name not in self.inputs:
-            declared = next((d.type for d in self.spec.inputs if d.name == name), kind)
+            stated = next((d for d in self.spec.inputs if d.name == name), None)
+            declared = stated.type if stated is not None else kind
             if declared is None:
                 hint = nearest(name, [d.name for d in self.spec.inputs])
                 raise self.fail(
                     "undefined-input", f"{self._what()} reads the input '{name}', which is not declared", hint=hint
                 )
+            if stated is not None and kind is not None and self._for_phase(declared) != self._for_phase(kind):
+                message = f"the input '{name}' must be {kind}, not {declared}"
+                raise self.fail("bad-shape", message, stated.span)
             if len(self.inputs) >= MAX_PORTS:
                 raise self.fail("too-large", f"{self._what()}: the graph would have more than {MAX_PORTS} inputs")
             public = self.spec.rename.get(name, name)
@@ -212,10 +216,11 @@ class Expansion:
         return self.phase in ("decode", "unified")
 
     def tokens(self) -> Value:
-        """The first declared input: what the flow starts from."""
+        """The first declared input: what the flow starts from. Integers are the ids of tokens."""
         first = self.spec.inputs[0] if self.spec.inputs else None
         ids = TensorType("int64", (BATCH, SEQUENCE))
-        return self.input(first.name if first else "input_ids", first.type if first else ids)
+        given = first is not None and not first.type.dtype.startswith("int")
+        return self.input(first.name if first else "input_ids", None if given else ids)
 
     def attention_mask(self) -> Value | None:
         """int64 [batch, total], 1 where a token is not padding; None under `--assume no-padding`."""

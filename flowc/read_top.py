@@ -15,41 +15,43 @@ _SIZES = ("context_length", "vocab", "layers")
 _TOKENS = ("eos", "bos", "pad")
 
 
-def load(path: Path) -> Spec:
-    """Read a spec file; raises SpecError with everything that is wrong outside the stages themselves."""
-    return build(read_spec(path), path)
+def load(path: Path, problems: Diagnostics | None = None) -> Spec:
+    """Read a spec file; raises SpecError with everything that is wrong outside the stages themselves.
+
+    With `problems`, what the stages can be judged without is added there instead, so that their errors are told too.
+    """
+    return build(read_spec(path), path, problems)
 
 
-def build(root: Node, path: Path) -> Spec:
-    """Make a spec of parsed text."""
+def build(root: Node, path: Path, later: Diagnostics | None = None) -> Spec:
+    """Make a spec of parsed text; `later` is the `problems` of `load`."""
     problems = Diagnostics()
     if not isinstance(root, MapNode):
         raise SpecError.of("bad-type", "a spec is a mapping of keys to values", root.span)
-    for entry in root.entries:
-        key = str(entry.key.value)
-        if key not in TOP_LEVEL:
-            problems.error("unknown-key", f"a spec has no key '{key}'", entry.key.span, nearest(key, TOP_LEVEL))
-    version = root.get("flowc")
-    if not isinstance(version, Scalar) or type(version.value) is not int or version.value != 1:
-        span = version.span if version else root.span
-        problems.error("bad-version", "a spec starts with `flowc: 1`, the version of its language", span)
     reader = _Reader(root, problems)
+    reader.version()
+    model, inputs, flows = reader.model(), reader.inputs(), reader.flows()
+    decisive = bool(problems) or reader.misspelt()
+    reader.unknown_keys()
     spec = Spec(
         path=path,
         root=root,
         name=reader.text("name") or path.name.split(".")[0],
         kind=reader.choice("kind", ("decoder", "encoder")),
-        model=reader.model(),
+        model=model,
         weights=reader.weights(),
-        inputs=reader.inputs(),
-        flows=reader.flows(),
+        inputs=inputs,
+        flows=flows,
         output=reader.output(),
         rename=reader.strings("rename"),
         expect=reader.expect(),
         used_symbols=reader.used_symbols,
     )
     reader.text("description")
-    problems.raise_if_any()
+    if later is None or decisive:
+        problems.raise_if_any()
+    else:
+        later.update(problems)
     return spec
 
 
@@ -60,6 +62,24 @@ class _Reader:
         self.root = root
         self.problems = problems
         self.used_symbols: set[str] = set()
+
+    def version(self) -> None:
+        node = self.root.get("flowc")
+        if not isinstance(node, Scalar) or type(node.value) is not int or node.value != 1:
+            span = node.span if node else self.root.span
+            self.problems.error("bad-version", "a spec starts with `flowc: 1`, the version of its language", span)
+
+    def unknown_keys(self) -> None:
+        for entry in self.root.entries:
+            key = str(entry.key.value)
+            if key not in TOP_LEVEL:
+                hint = nearest(key, TOP_LEVEL)
+                self.problems.error("unknown-key", f"a spec has no key '{key}'", entry.key.span, hint)
+
+    def misspelt(self) -> bool:
+        """Whether an unknown key may be meant for one that the stages need."""
+        absent = [key for key in ("model", "inputs", "flow") if self.root.get(key) is None]
+        return any(nearest(str(e.key.value), absent) for e in self.root.entries if e.key.value not in TOP_LEVEL)
 
     def _typed(self, key: str, node: Node, kind: type, what: str) -> bool:
         if isinstance(node, kind):

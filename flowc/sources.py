@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 from flowc.errors import FlowError, WeightsError
@@ -30,12 +31,19 @@ class Sources:
         try:
             check_finite(array, weight.key)
         except WeightsError:
-            for tensor in weight.tensors():
-                try:
-                    check_finite(self.read(tensor.name), tensor.name)
-                except WeightsError as error:
-                    raise self._located(error, tensor.name) from None
+            self._check_tensors(tensor.name for tensor in weight.tensors())
             raise
+
+    def check_all(self) -> None:
+        """Read every tensor that a stage uses; raises WeightsError `non-finite-weight` at the first at fault."""
+        self._check_tensors(self.names.used)
+
+    def _check_tensors(self, names: Iterable[str]) -> None:
+        for name in names:
+            try:
+                check_finite(self.read(name), name)
+            except WeightsError as error:
+                raise self._located(error, name) from None
 
     def _located(self, error: FlowError, name: str) -> WeightsError:
         used = self.names.used.get(name)

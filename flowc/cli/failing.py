@@ -85,6 +85,8 @@ def explain(error: Exception) -> FlowError | None:
             return SpecError.of("usage", _sentence(error.format_message()), hint=hint)
         case MemoryError():
             return MissingTool.of("no-memory", "there is not enough memory")
+        case RuntimeError() if "can't start new thread" in str(error):
+            return MissingTool.of("no-threads", "this machine starts no more threads")
         case OSError():
             where = error.filename if isinstance(error.filename, str) else "input or output"
             return MissingTool.of("io-failed", f"{where}: {error.strerror or error}")

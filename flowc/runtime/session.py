@@ -117,7 +117,7 @@ def open_session(
     if lacking:
         raise MissingTool.of("missing-provider", f"this onnxruntime has no {', '.join(lacking)}")
     options = cast(Any, ort.SessionOptions())
-    options.log_severity_level = 3
+    options.log_severity_level = 4  # errors are raised, and told by who catches them
     options.intra_op_num_threads = threads or physical_cores()
     if not spin:
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")

@@ -120,7 +120,7 @@ def placed(file: Path) -> dict[str, dict[str, int]]:
     import onnxruntime as ort
 
     options = cast("Any", ort.SessionOptions())
-    options.log_severity_level = 3
+    options.log_severity_level = 4  # errors are raised, and told by who catches them
     options.add_session_config_entry("session.disable_prepacking", "1")
     options.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
     session: Any = cast("Any", ort.InferenceSession)(str(file), options, providers=["CPUExecutionProvider"])

@@ -166,7 +166,7 @@ def exposed(file: Path, names: Collection[str]) -> InferenceSession:
         if name in made and name not in there:
             model.graph.output.append(onnx.ValueInfoProto(name=name))
     options = cast("Any", ort.SessionOptions())
-    options.log_severity_level = 3
+    options.log_severity_level = 4  # errors are raised, and told by who catches them
     options.intra_op_num_threads = sessions.physical_cores()
     options.add_session_config_entry("session.model_external_initializers_file_folder_path", str(file.parent))
     options.add_session_config_entry("session.disable_prepacking", "1")

@@ -256,16 +256,45 @@ def test_stages_that_fixed_positions_do_not_suit(tmp_path: Path) -> None:
     assert [d["code"] for d in called.diagnostics()] == ["wrong-phase"]
 
 
-def test_an_input_that_the_first_stage_cannot_have(tmp_path: Path) -> None:
-    text = BASE.replace("flowc: 1", "flowc: 1\ninputs: {ids: 'int64[batch_size, 4]'}")
-    done("check", write_spec(tmp_path, text.replace("flow:", "output: logits\nflow:")))
+@pytest.mark.parametrize(
+    "kind", ["int64[batch_size, 4]", "int64[2, 3]", "int64[a, b]", "int32[batch_size, sequence_length]"]
+)
+def test_ids_of_any_other_type_than_graphs_take(tmp_path: Path, kind: str) -> None:
+    text = BASE.replace("flowc: 1", f"flowc: 1\ninputs: {{ids: '{kind}'}}")
+    result = flowc("check", write_spec(tmp_path, text))
+    assert result.code == 2
+    message = f"error[bad-shape]: the input 'ids' must be int64[batch_size, sequence_length], not {kind}\n"
+    assert f"{message} --> {tmp_path / 'model.yaml'}:2:10\n" in result.stderr
+
+
+def test_a_mask_of_another_type_than_the_stages_take(tmp_path: Path) -> None:
+    inputs = "inputs: {ids: 'int64[batch_size, sequence_length]', attention_mask: 'int64[batch_size, sequence_length]'}"
+    result = flowc("check", write_spec(tmp_path, BASE.replace("flowc: 1", f"flowc: 1\n{inputs}")))
+    assert result.code == 2
+    assert "'attention_mask' must be int64[batch_size, total_sequence_length], not int64[batch_size, " in result.stderr
 
 
 def test_a_symbol_that_only_an_input_reads_is_used(tmp_path: Path) -> None:
-    text = BASE.replace("vocab: 32", "vocab: 32, columns: 5").replace(
-        "flowc: 1", "flowc: 1\ninputs: {input_ids: 'int64[batch_size, $columns]'}"
-    )
-    assert "int64[batch_size, 5]" in done("check", write_spec(tmp_path, text)).stdout
+    text = """flowc: 1
+kind: encoder
+model: {columns: 5}
+weights: {random: 0}
+inputs: {x: 'float32[batch_size, tokens, $columns]'}
+flow: [linear: {weight: w, out: 4}]
+"""
+    assert "float32[batch_size, tokens, 5]" in done("check", write_spec(tmp_path, text)).stdout
+
+
+def test_what_is_wrong_outside_the_flow_does_not_hide_what_is_wrong_in_it(tmp_path: Path) -> None:
+    text = BASE.replace("flowc: 1", "flowc: 1\nbogus: 3\nname: [a]").replace("embed:", "embedd:")
+    result = flowc("check", write_spec(tmp_path, text))
+    assert result.code == 2
+    for code in ("unknown-key", "bad-type", "unknown-stage"):
+        assert f"error[{code}]" in result.stderr
+    result = flowc("check", write_spec(tmp_path, text.replace("model:", "modle:")))
+    assert result.code == 2
+    assert "unknown-key" in result.stderr
+    assert "unknown-stage" not in result.stderr
 
 
 def test_ports_can_be_renamed(tmp_path: Path) -> None:

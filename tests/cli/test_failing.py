@@ -210,13 +210,20 @@ def test_a_bug_shows_its_traceback_when_asked(
     assert "in broken" in capsys.readouterr().err
 
 
-def test_too_little_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("raised", "told"),
+    [
+        (MemoryError(), "error[no-memory]: there is not enough memory\n"),
+        (RuntimeError("can't start new thread"), "error[no-threads]: this machine starts no more threads\n"),
+    ],
+)
+def test_too_little_of_a_machine(raised: Exception, told: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(*_: Any, **__: Any) -> None:
-        raise MemoryError
+        raise raised
 
     monkeypatch.setattr("flowc.compile.compile_spec", fail)
     called = flowc("check", write_spec(tmp_path))
-    assert (called.code, called.stderr) == (4, "error[no-memory]: there is not enough memory\n")
+    assert (called.code, called.stderr) == (4, told)
 
 
 @pytest.mark.parametrize(

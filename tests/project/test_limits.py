@@ -150,9 +150,12 @@ ATTEMPTS: dict[str, Attempt] = {
     ),
     **{
         f"error[unused-input]: no stage reads the input '{name}'": (
-            spec("flow:", f'inputs: {{input_ids: "int64[batch, sequence]", {name}: "{kind}"}}\nflow:')
+            spec("flow:", f'inputs: {{input_ids: "int64[batch_size, sequence_length]", {name}: "{kind}"}}\nflow:')
         )
-        for name, kind in (("position_ids", "int64[batch, sequence]"), ("inputs_embeds", "float32[batch, sequence, 8]"))
+        for name, kind in (
+            ("position_ids", "int64[batch_size, sequence_length]"),
+            ("inputs_embeds", "float32[batch_size, sequence_length, 8]"),
+        )
     },
     "error[bad-value]: field 'window' of stage 'llama_decoder' must be greater than 0, not 0": (
         spec(LAYER, 'llama_decoder: {prefix: "layers.{i}", window: 0}')

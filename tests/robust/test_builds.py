@@ -110,7 +110,9 @@ def test_what_a_build_reads_is_never_written_over(tmp_path: Path, capsys: pytest
 
 
 @pytest.mark.parametrize("fails", [False, True])
-def test_a_build_beside_its_weights_leaves_them_alone(fails: bool, tmp_path: Path) -> None:
+def test_a_build_beside_its_weights_leaves_them_alone(
+    fails: bool, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     compiled = compile_spec(Request(TINY))
     assert compiled.checkpoint is not None
     tensors = {name: compiled.checkpoint.read(name) for name in compiled.checkpoint.tensors()}
@@ -123,7 +125,10 @@ def test_a_build_beside_its_weights_leaves_them_alone(fails: bool, tmp_path: Pat
     before = {p.name: (p.lstat().st_ino, p.lstat().st_mtime_ns) for p in tmp_path.iterdir()}
     weights, out = str(tmp_path / "model.safetensors"), str(tmp_path / "model.onnx")
     options = ["--in-place", "--weights", weights, "-o", out]
-    assert main(["build", str(TINY), *options]) == int(fails)
+    assert main(["build", str(TINY), *options]) == (3 if fails else 0)
+    if fails:
+        told = capsys.readouterr().err
+        assert "error[non-finite-weight]: tensor 'model.norm.weight' holds nan at [0] (stage rms_norm)" in told
     after = {p.name: (p.lstat().st_ino, p.lstat().st_mtime_ns) for p in tmp_path.iterdir()}
     assert {name: after.get(name) for name in before} == before
     if fails:
