@@ -106,6 +106,7 @@ def symbols_of(
 
 def class_of(config: Config, *allowed: str) -> str:
     """The checkpoint's model class, one of `allowed`; the first one where the configuration names none."""
+    config.skip("tie_word_embeddings")  # in full dumps; there are no words here
     name = config.architecture or allowed[0]
     if name not in allowed:
         config.refuse("architectures", f"flowc imports {', '.join(allowed)}")

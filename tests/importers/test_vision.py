@@ -78,6 +78,13 @@ def test_what_changes_the_numbers_is_refused(case: str, fields: dict[str, Any], 
 
 
 @pytest.mark.golden
+@pytest.mark.parametrize("case", ["vit_pooler", "clip_vision", "siglip_vision", "dinov3_rope"])
+def test_words_are_nothing_to_a_vision_model(case: str, tmp_path: Path) -> None:
+    text = import_checkpoint(changed(case, tmp_path)).text(tmp_path)
+    assert import_checkpoint(changed(case, tmp_path, tie_word_embeddings=True)).text(tmp_path) == text
+
+
+@pytest.mark.golden
 @pytest.mark.parametrize("case", ["vit_pooler", "dinov2_gelu", "dinov3_rope"])
 def test_a_size_may_be_a_number_or_a_pair(case: str, tmp_path: Path) -> None:
     folder = changed(case, tmp_path)
