@@ -24,7 +24,7 @@ from flowc.spec import Phase
 Array = np.ndarray[Any, np.dtype[Any]]
 Arrays = Mapping[str, Array]
 
-_PAST, _PRESENT = "past_key_values.", "present."
+_PAST, PRESENT = "past_key_values.", "present."
 _BINARY = 2  # bound of integers that index nothing: masks and flags of a spec's own
 PAST_SPREAD = 0.25
 """Spread of a made-up cache: wide ones make attention so sharp that rounding alone moves the result."""
@@ -45,18 +45,18 @@ class Call:
     feeds: Arrays
     new: Array
     total: Array
-    made_up: bool = False
-    """Whether its cache is not one that the model made."""
+    slack: float = 1.0
+    """How much more than usual its results may be off."""
 
-    def valid(self, kind: TensorType) -> Array:
-        """Where a value of that type is specified: bool, broadcastable to it."""
+    def valid(self, kind: TensorType, *, mask: bool = False) -> Array:
+        """Where a value of that type is specified: bool, broadcastable to it. Of a `mask`, padded keys are a part."""
         if not kind.shape or kind.shape[0] != BATCH:
             return np.ones((1,) * kind.rank, bool)
         batch = len(self.new)
         keep = self.new.any(axis=1).reshape(batch, *(1,) * (kind.rank - 1))
         for axis, dim in enumerate(kind.shape[1:], start=1):
             columns = {SEQUENCE: self.new, TOTAL: self.total}.get(str(dim))
-            if columns is not None:
+            if columns is not None and not (mask and dim == TOTAL):
                 keep = keep & columns.reshape(
                     batch, *(columns.shape[1] if a == axis else 1 for a in range(1, kind.rank))
                 )
@@ -137,6 +137,17 @@ class Feeder:
                 drawn[name] = _draw(port, shape, np.random.default_rng([seed, zlib.crc32(name.encode())]))
         return drawn
 
+    def at_the_ends(self, drawn: Arrays) -> dict[str, Array]:
+        """The same, with the last and the first that integers may be as the first row's first tokens."""
+        ends = dict(drawn)
+        for name, array in drawn.items():
+            port = self._ports[name]
+            if port.role == "tokens" and port.kind.dtype in ("int64", "int32"):
+                ends[name] = array = array.copy()
+                for column, value in enumerate((port.bound - 1, 0)[: array.shape[port.axis]]):
+                    array[tuple(column if a == port.axis else 0 for a in range(array.ndim))] = value
+        return ends
+
     def rows(self, drawn: Arrays, row: int, columns: Array) -> dict[str, Array]:
         """One row alone, with its `columns` (indices) only."""
         alone: dict[str, Array] = {}
@@ -158,7 +169,7 @@ class Feeder:
         start: int = 0,
         past: Arrays | None = None,
         *,
-        made_up: bool = False,
+        slack: float = 1.0,
     ) -> Call:
         """Columns `start` and on of what was drawn, over a past that holds the columns before.
 
@@ -179,7 +190,7 @@ class Feeder:
                     feeds[value.name] = _columns(drawn[value.name], port.axis, start, mask.shape[1])
                 case "fixed":
                     feeds[value.name] = drawn[value.name]
-        return Call(label, phase, feeds, mask[:, start:] != 0, mask != 0, made_up)
+        return Call(label, phase, feeds, mask[:, start:] != 0, mask != 0, slack)
 
     def past_of(self, results: Arrays) -> dict[str, Array]:
         """The caches that a run gave, as the inputs of the next one."""
@@ -187,8 +198,8 @@ class Feeder:
         past: dict[str, Array] = {}
         for public, array in results.items():
             name = internal.get(public, public)
-            if name.startswith(_PRESENT):
-                name = _PAST + name.removeprefix(_PRESENT)
+            if name.startswith(PRESENT):
+                name = _PAST + name.removeprefix(PRESENT)
                 past[self._public.get(name, name)] = array
         return past
 

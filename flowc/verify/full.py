@@ -24,6 +24,7 @@ from flowc.compile import Compiled
 from flowc.ir.types import SEQUENCE
 from flowc.runtime import manifest as manifests
 from flowc.runtime.manifest import Manifest
+from flowc.spec import Phase
 from flowc.verify.feeds import Array, Arrays, Call
 from flowc.verify.files import check_files, check_ports
 from flowc.verify.locate import sweep
@@ -33,6 +34,7 @@ from flowc.verify.results import Checks
 from flowc.verify.scenarios import (
     Facts,
     Scenario,
+    by_columns,
     decoder_scenarios,
     encoder_scenarios,
     memory_of,
@@ -43,6 +45,9 @@ from flowc.verify.together import check_together
 
 LARGE = 32_000_000
 """Numbers in the weights from which on what one graph was compared in is not compared again in its twin."""
+
+MOST_COLUMNS = 64
+"""Columns of a prompt that a decode graph alone is fed one by one."""
 
 MEMORY = 2_000_000_000
 """Bytes that a call may take in the interpreter before its prompt is replaced by a made-up past, or left out."""
@@ -123,7 +128,8 @@ class _Full:
         self.checks.finite(call, found)
         if not (twin and self.large):
             self.checks.against(call, found, self.subject.reference(call), "numbers")
-        if call.phase not in self.swept:
+        begins = call.phase == "decode" and call.new.shape == call.total.shape
+        if call.phase not in self.swept and not begins:
             self.swept.add(call.phase)
             self.checks.operators(call, list(sweep(self.subject, call)))
         return found
@@ -132,7 +138,8 @@ class _Full:
 
     def encode(self, scenario: Scenario) -> None:
         rows, columns = scenario.mask.shape
-        call = self.feeder.call(scenario.name, "encode", self.feeder.draw(rows, columns, scenario.seed), scenario.mask)
+        drawn = self.feeder.at_the_ends(self.feeder.draw(rows, columns, scenario.seed))
+        call = self.feeder.call(scenario.name, "encode", drawn, scenario.mask)
         found = self.one(call)
         for row in range(1, rows):
             # An encoder counts positions by columns (HF), so padding in front of a row moves it.
@@ -144,15 +151,20 @@ class _Full:
     def decode(self, scenario: Scenario) -> None:
         """A prompt through prefill and unified, then each step through decode (or unified) over one cache."""
         rows = len(scenario.mask)
-        first = "prefill" if "prefill" in self.phases else "unified"
-        if not scenario.past and (first not in self.phases or not self._affordable(first, scenario)):
+        prompts: tuple[Phase, ...] = ("prefill", "unified", "decode")
+        first = next(phase for phase in prompts if phase in self.phases)
+        if first == "decode" and not scenario.past:
+            scenario = self._by_columns(scenario)
+        if not scenario.past and not self._affordable(first, scenario):
+            if scenario.whole:
+                return
             scenario = shortened(scenario, scenario.mask.shape[1] + 4)
         if scenario.past and not ({"decode", "unified"} & set(self.phases)):
             return
         later = "unified" if "unified" in self.phases else "decode"
         if scenario.past and not self._affordable(later, scenario):
             return
-        drawn = self.feeder.draw(rows, scenario.columns, scenario.seed)
+        drawn = self.feeder.at_the_ends(self.feeder.draw(rows, scenario.columns, scenario.seed))
         mask = np.concatenate([np.ones((rows, scenario.past), np.int64), scenario.mask], axis=1)
         past: Mapping[str, Array] = {}
         if scenario.past:
@@ -167,22 +179,31 @@ class _Full:
             mask = np.concatenate([mask, step], axis=1)
             past = self._continue(scenario, drawn, mask, start, past)
 
+    def _by_columns(self, scenario: Scenario) -> Scenario:
+        """For a build that has nothing but a decode graph: the prompt column by column, or over a made-up past."""
+        padded = not all(m.all() for m in (scenario.mask, *scenario.steps))
+        if scenario.columns > MOST_COLUMNS or (padded and self.compiled.request.options.assume == "right-padding"):
+            return shortened(scenario, scenario.mask.shape[1] + 4)
+        return by_columns(scenario)
+
     def _begin(self, scenario: Scenario, drawn: Mapping[str, Array], mask: Array) -> dict[str, Array]:
-        """The prompt: prefill, unified, and each row alone. Returns the cache."""
-        found: dict[str, dict[str, Array]] = {}
-        last: Call | None = None
-        for phase in ("prefill", "unified"):
-            if phase in self.phases:
-                last = self.feeder.call(scenario.name, phase, drawn, mask)
-                found[phase] = self.one(last, bool(found))
-                longest = int(mask.sum(axis=1).max())
-                for row in range(len(mask)):
-                    padded = mask[row].sum() < mask.shape[1]
-                    if padded and not self.facts.switch_between(int(mask[row].sum()), longest):
-                        self.checks.alone(last, found[phase], row)
-        if len(found) == 2 and last is not None:
-            self.checks.against(last, found["unified"], found["prefill"], "pair", f"{scenario.name}: prefill = unified")
-        return self.feeder.past_of(next(iter(found.values()))) if found else {}
+        """The prompt: prefill, unified, decode if it is one token, and each row alone. Returns the cache."""
+        begun: tuple[str, dict[str, Array]] | None = None
+        longest = int(mask.sum(axis=1).max())
+        phases: tuple[Phase, ...] = ("prefill", "unified", "decode")
+        for phase in phases if mask.shape[1] == 1 else phases[:2]:
+            if phase not in self.phases:
+                continue
+            call = self.feeder.call(scenario.name, phase, drawn, mask, slack=scenario.slack)
+            found = self.one(call, begun is not None)
+            for row in range(len(mask)):
+                tokens = int(mask[row].sum())
+                if 0 < tokens < mask.shape[1] and not self.facts.switch_between(tokens, longest):
+                    self.checks.alone(call, found, row)
+            if begun is not None:
+                self.checks.against(call, found, begun[1], "pair", f"{scenario.name}: {begun[0]} = {phase}")
+            begun = begun or (phase, found)
+        return self.feeder.past_of(begun[1]) if begun is not None else {}
 
     def _continue(
         self, scenario: Scenario, drawn: Mapping[str, Array], mask: Array, start: int, past: Mapping[str, Array]
@@ -190,20 +211,21 @@ class _Full:
         """New tokens over a cache. Returns the longer cache."""
         new = mask.shape[1] - start
         label = f"{scenario.name}, {new} over {start}"
-        found: dict[str, dict[str, Array]] = {}
-        call: Call | None = None
-        for phase in ("decode", "unified"):
-            if phase in self.phases and (phase == "unified" or new == 1):
-                call = self.feeder.call(label, phase, drawn, mask, start, past, made_up=bool(scenario.past))
-                found[phase] = self.one(call, bool(found))
-        if call is None:
+        gone: tuple[Call, dict[str, Array]] | None = None
+        phases: tuple[Phase, ...] = ("decode", "unified")
+        for phase in phases if new == 1 else phases[1:]:
+            if phase not in self.phases:
+                continue
+            call = self.feeder.call(label, phase, drawn, mask, start, past, slack=scenario.slack)
+            found = self.one(call, gone is not None)
+            if gone is not None:
+                self.checks.against(call, found, gone[1], "pair", f"{label}: decode = unified")
+            gone = gone or (call, found)
+        if gone is None:
             return {}
-        if len(found) == 2:
-            self.checks.against(call, found["unified"], found["decode"], "pair", f"{label}: decode = unified")
-        results = next(iter(found.values()))
         if new == 1 and not scenario.past:
-            self._step(scenario, drawn, mask, call, results)
-        return self.feeder.past_of(results)
+            self._step(scenario, drawn, mask, *gone)
+        return self.feeder.past_of(gone[1])
 
     def _step(self, scenario: Scenario, drawn: Mapping[str, Array], mask: Array, call: Call, found: Arrays) -> None:
         """decode(N) = the last row of prefill(N + 1); not where a rope changes its tables in between."""

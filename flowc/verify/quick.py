@@ -36,7 +36,7 @@ SMALL = 8_000_000
 """Numbers in the weights up to which a build interprets its graphs whole."""
 MOST_IN_A_TABLE = 16_000_000
 """Numbers in a weight from which on a large model's operator is left to `flowc verify`: embeddings, mostly."""
-COLUMNS = 6
+COLUMNS, NEW = 6, 3
 
 
 @np.errstate(all="ignore")  # a broken model's numbers are judged, not warned about
@@ -93,10 +93,14 @@ def calls(subject: Subject, results: Mapping[str, tuple[Call, dict[str, Array]]]
     feeder, phases = subject.feeder, subject.compiled.graphs
     assume = subject.compiled.request.options.assume
     rows = 3 if feeder.takes_mask else 2
-    columns = COLUMNS if feeder.takes_tokens else 1
+    room = subject.compiled.context_length or COLUMNS + NEW
+    columns = max(1, min(COLUMNS, room - NEW if "encode" not in phases else room)) if feeder.takes_tokens else 1
     mask = ragged(rows, columns, assume) if feeder.takes_mask else np.ones((rows, columns), np.int64)
     first: tuple[Phase, ...] = ("prefill", "unified", "encode")
-    steps: tuple[tuple[str, Phase, int], ...] = (("decode", "decode", 1), ("unified over a past", "unified", 3))
+    steps: tuple[tuple[str, Phase, int], ...] = (
+        ("decode", "decode", 1),
+        ("unified over a past", "unified", min(NEW, room - columns)),
+    )
     for start in first:
         if start in phases:
             yield feeder.call(start, start, feeder.draw(rows, columns, 1), mask)
@@ -105,7 +109,7 @@ def calls(subject: Subject, results: Mapping[str, tuple[Call, dict[str, Array]]]
         mask = np.ones_like(mask)
         begun = None
     for label, phase, new in steps:
-        if phase in phases:
+        if phase in phases and 0 < new <= room - columns:
             past = feeder.past_of(begun) if begun else feeder.made_up_past(phase, rows, columns, 3)
             more = np.ones((rows, new), np.int64)
             if assume == "none" and feeder.takes_mask and new > 1:

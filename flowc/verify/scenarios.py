@@ -1,9 +1,11 @@
 """Inputs that bite: which batches, lengths and pasts a model is tried with in full.
 
 ragged      rows padded on the left and on the right, two steps on, then several tokens at once
+masked      a row without any token, and rows whose new tokens are all masked
 one         one row of one token, and a step over it
-window      longer than any window, so that tokens fall out of it
-rope        past the place where a rope changes its tables (longrope)
+window      longer than any window, so that tokens fall out of it; a row with holes in its mask
+long        a prompt of the whole context, as far as memory and time allow
+rope        past the place where a rope changes its tables (longrope), by one row of several or by none
 end         the last positions of the context, over a made-up past
 """
 
@@ -20,6 +22,7 @@ from flowc.ir.graph import Graph
 from flowc.ir.ops.attention import Attention
 from flowc.ir.ops.rope import RopeAngles
 from flowc.ir.types import BATCH, PAST, SEQUENCE, TOTAL
+from flowc.spec import Phase
 from flowc.verify.feeds import Array
 from flowc.verify.quick import ragged
 
@@ -27,6 +30,17 @@ COPIES = 5
 """How often the interpreter holds attention scores at once."""
 
 MARGIN = 1 << 24
+
+LONG, LONG_IF_SMALL = 130, 1024
+"""Longest prompts of a large model and of a small one, where no window or rope asks for more."""
+
+SHORT = 8
+
+MADE_UP = 5.0
+"""How much more is allowed over a made-up cache: no model gives such numbers, and rounding grows in them."""
+
+MANY = 3.0
+"""How much more is allowed over a long prompt: the largest error of very many is larger."""
 
 CACHES = 4
 """How often a cache is held at once: fed, given by two graphs, and given by the interpreter."""
@@ -45,11 +59,20 @@ class Scenario:
     steps: tuple[Array, ...] = ()
     past: int = 0
     seed: int = 1
+    many: bool = False
+    """So many tokens that the largest of their errors is larger than usual."""
+    whole: bool = False
+    """Says nothing in a shorter form: left out where memory does not suffice."""
 
     @property
     def columns(self) -> int:
         """All columns at the end."""
         return self.past + self.mask.shape[1] + sum(s.shape[1] for s in self.steps)
+
+    @property
+    def slack(self) -> float:
+        """How much more than usual the results may be off."""
+        return MADE_UP if self.past else MANY if self.many else 1.0
 
     @property
     def widest(self) -> int:
@@ -105,6 +128,18 @@ def memory_of(graph: Graph, batch: int, new: int, past: int) -> int:
 
 def decoder_scenarios(compiled: Compiled, facts: Facts, memory: int, *, large: bool) -> Iterator[Scenario]:
     """What a decoder is tried with. Lengths stay within the context."""
+    for scenario in _decoder_scenarios(compiled, facts, memory, large=large):
+        yield _within(scenario, facts.context or 1 << 30)
+
+
+def _within(scenario: Scenario, room: int) -> Scenario:
+    """The same, without the steps and the columns that the context has no room for."""
+    while scenario.steps and scenario.columns > room:
+        scenario = replace(scenario, steps=scenario.steps[:-1])
+    return replace(scenario, mask=scenario.mask[:, : max(1, room - scenario.past)])
+
+
+def _decoder_scenarios(compiled: Compiled, facts: Facts, memory: int, *, large: bool) -> Iterator[Scenario]:
     assume = compiled.request.options.assume
     room = facts.context or 1 << 30
 
@@ -121,24 +156,58 @@ def decoder_scenarios(compiled: Compiled, facts: Facts, memory: int, *, large: b
     steps = (full(3, 1), full(3, 1), tail) if assume == "none" else ()
     yield Scenario("ragged", ragged(3, fits(9), assume), steps)
     yield Scenario("one", full(1, 1), (full(1, 1),), seed=2)
+    if assume == "none":
+        yield _masked(fits(6))
     if not large:
         yield Scenario("full", full(2, fits(7)), (full(2, 1), full(2, 4)), seed=3)
     for window in facts.windows:
         length = fits(window + 5)
         if length > window:
-            rows = ragged(2, length, assume)
-            yield Scenario(
-                f"window of {window}", rows, (full(2, 1), full(2, 3)) if assume != "right-padding" else (), seed=4
-            )
+            rows = full(2, length)
+            if assume == "none":
+                rows[1, :2], rows[1, 4:7] = 0, 0
+            yield Scenario(f"window of {window}", rows, (full(2, 1), full(2, 3)), seed=4)
+    length = _affordable_prompt(compiled, memory, min(room, LONG if large else LONG_IF_SMALL))
+    if length > fits(max(9, *(w + 5 for w in facts.windows), 0)):
+        yield Scenario("long", full(1, length), seed=7, many=True)
     for switch in facts.switches:
-        if switch + 4 <= room:
+        if switch < room:
             yield Scenario(f"rope past {switch}", full(1, switch + 2), (full(1, 1), full(1, 2)), seed=5)
             yield Scenario(f"rope across {switch}", full(1, switch - 1), (full(1, 1), full(1, 1), full(1, 1)), seed=5)
+        if switch < room and assume == "none" and switch > SHORT:
+            yield from _ragged_switch(switch)
     steps = 1 if large else 2
     if facts.context is not None and facts.context > 16:
         past = min(facts.context - steps, _affordable_past(compiled, memory))
         name = "end of the context" if past == facts.context - steps else f"{past} tokens into the context"
         yield Scenario(name, full(1, 1), (full(1, 1),) * (steps - 1), past=past, seed=6)
+
+
+def _masked(columns: int) -> Scenario:
+    """Rows without a token: in the prompt, in a step, among several new tokens. They are finite, and touch no other."""
+    mask, step, tail = (np.ones((4, new), np.int64) for new in (columns, 1, 3))
+    mask[1], mask[2, :2] = 0, 0
+    step[1:3] = 0
+    tail[0], tail[2, ::2] = 0, 0
+    return Scenario("masked", mask, (step, tail, np.ones_like(step), step), seed=8)
+
+
+def _ragged_switch(switch: int) -> Iterator[Scenario]:
+    """Batches in which one row passes the switch, its last columns masked; or none does, for all its columns."""
+    past, before = np.ones((3, switch + 4), np.int64), np.ones((2, switch + 3), np.int64)
+    past[0, : switch // 2], past[1, -2:], past[2, :-SHORT] = 0, 0, 0
+    before[0, :5], before[1, :2], before[1, -3:] = 0, 0, 0
+    one, two = (np.ones((3, new), np.int64) for new in (1, 2))
+    yield Scenario(f"rope of one row past {switch}", past, (one, two), seed=9, whole=True)
+    yield Scenario(f"rope before {switch}, columns past it", before, (one[:2],) * 4, seed=9, whole=True)
+
+
+def _affordable_prompt(compiled: Compiled, memory: int, length: int) -> int:
+    """How long a prompt of one row may be, at most `length`; 0 where no graph takes one at once."""
+    phase: Phase | None = next((p for p in ("prefill", "unified") if p in compiled.graphs), None)
+    while phase is not None and length > SHORT and memory_of(compiled.expanded[phase], 1, length, 0) > memory:
+        length //= 2
+    return length if phase is not None else 0
 
 
 def _affordable_past(compiled: Compiled, memory: int) -> int:
@@ -167,6 +236,13 @@ def encoder_scenarios(compiled: Compiled, facts: Facts, *, tokens: bool, padded:
             )
     if facts.context is not None:
         yield Scenario("whole context", np.ones((1, facts.context), np.int64), seed=6)
+
+
+def by_columns(scenario: Scenario) -> Scenario:
+    """The same, every column a call of its own."""
+    columns: Array = np.concatenate([scenario.mask, *scenario.steps], axis=1)
+    first, *rest = np.split(columns, columns.shape[1], axis=1)
+    return replace(scenario, mask=first, steps=tuple(rest))
 
 
 def shortened(scenario: Scenario, columns: int) -> Scenario:
