@@ -254,13 +254,28 @@ def _alone_in(folder: Path) -> Generator[None]:
         os.close(handle)
 
 
-def _manifest(compiled: Compiled, out: Path, verify: str) -> dict[str, Any]:
-    request, spec = compiled.request, compiled.spec
+def facts_of(compiled: Compiled) -> dict[str, Any]:
+    """What the manifest says of a model, for those who run it."""
+    spec = compiled.spec
     eos = spec.symbol("eos")
     return {
-        "flowc": __version__,
         "name": spec.name,
         "kind": "encoder" if "encode" in compiled.graphs else "decoder",
+        "model": {
+            "vocab": spec.integer("vocab"),
+            "context_length": compiled.context_length,
+            "eos": cast("list[int]", eos) if isinstance(eos, list) else ([] if eos is None else [eos]),
+            "bos": spec.symbol("bos"),
+        },
+    }
+
+
+def _manifest(compiled: Compiled, out: Path, verify: str) -> dict[str, Any]:
+    request, spec, facts = compiled.request, compiled.spec, facts_of(compiled)
+    return {
+        "flowc": __version__,
+        "name": facts["name"],
+        "kind": facts["kind"],
         "target": request.target,
         "assume": None if request.options.assume == "none" else request.options.assume,
         "logits": request.options.logits,
@@ -273,12 +288,7 @@ def _manifest(compiled: Compiled, out: Path, verify: str) -> dict[str, Any]:
         "versions": {name: version(name) for name in ("numpy", "onnx", "onnx-ir")},
         "min_onnxruntime": target(request.target).min_onnxruntime,
         "tensors": {name: "x".join(map(str, shape)) for name, (shape, _) in compiled.names.used.items()},
-        "model": {
-            "vocab": spec.integer("vocab"),
-            "context_length": compiled.context_length,
-            "eos": cast("list[int]", eos) if isinstance(eos, list) else ([] if eos is None else [eos]),
-            "bos": spec.symbol("bos"),
-        },
+        "model": facts["model"],
         "graphs": {},
     }
 

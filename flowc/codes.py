@@ -100,6 +100,7 @@ CODES: dict[str, str] = {
     "unused-symbol": "Nothing reads an entry of `model:`.",
     "unused-weights": "The weights hold tensors that no stage uses.",
     "usage": "The command line is wrong.",
+    "wrong-facts": "A built graph or its manifest says something else of the model than its spec.",
     "wrong-numbers": "A built graph does not give what its spec means.",
     "wrong-phase": "A stage, or a flow, stands in a phase where it makes no sense.",
     "wrong-place": "A graph reads a weight elsewhere than where the data file holds it.",

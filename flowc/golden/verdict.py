@@ -56,7 +56,7 @@ class Report:
 
     def fails(self, *, strict: bool) -> bool:
         """Whether a check has to fail."""
-        return self.verdict == "DIVERGED" or (strict and self.verdict == "DRIFT")
+        return self.verdict == "DIVERGED" or (strict and self.verdict != "MATCH")
 
     def as_json(self) -> dict[str, object]:
         """Plain values."""

@@ -6,9 +6,15 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from flowc import __version__
+from flowc.build import facts_of
+from flowc.compile import metadata
 from flowc.in_place import UsedInPlace, record_of
+from flowc.lock import leaves
 from flowc.lowering.emitter import DTYPES
+from flowc.lowering.targets import target
 from flowc.runtime import manifest as manifests
+from flowc.runtime.manifest import Manifest
 from flowc.verify.subject import Subject
 
 if TYPE_CHECKING:
@@ -82,6 +88,40 @@ def check_ports(subject: Subject, checks: Checks) -> None:
                     checks.fail("wrong-ports", "ports", phase, message)
         if len(checks.done) == before:
             checks.passed("ports", phase, f"{len(graph.inputs)} inputs, {len(graph.outputs)} outputs")
+
+
+def check_facts(manifest: Manifest, checks: Checks) -> None:
+    """The manifest and each graph say of the model what its spec and its options say."""
+    import onnx
+
+    compiled = checks.subject.compiled
+    raw, wanted = manifest.raw, leaves(facts_of(compiled))
+    found = leaves({key: raw.get(key) for key in facts_of(compiled)})
+    for at in dict.fromkeys([*wanted, *found]):
+        if wanted.get(at) != found.get(at):
+            message = f"{manifest.path.name}: {at} is {found.get(at, 'not there')}; the spec means {wanted.get(at)}"
+            checks.fail("wrong-facts", "facts", "", message)
+    same_version = raw.get("flowc") == __version__
+    made_for = target(manifest.target)
+    for phase in compiled.graphs:
+        model = onnx.load(str(checks.subject.files[phase]), load_external_data=False)
+        says = {p.key: p.value for p in model.metadata_props}
+        means = metadata(compiled, phase)
+        if same_version:  # what a target asks for may change with flowc
+            says |= {"opset": _opset(model), "IR version": str(model.ir_version)}
+            means |= {"opset": str(made_for.opset), "IR version": str(made_for.ir_version)}
+        else:
+            means |= {k: says.get(k, "") for k in ("flowc.version", "flowc.min_onnxruntime")}
+        for key in sorted(means.keys() | says.keys()):
+            if says.get(key) != means.get(key):
+                message = f"the {phase} graph says {key} = {says.get(key)}; its spec means {means.get(key)}"
+                checks.fail("wrong-facts", "facts", phase, message)
+    if not any(c.name == "facts" for c in checks.done):
+        checks.passed("facts", "", f"the manifest and {len(compiled.graphs)} graphs")
+
+
+def _opset(model: Any) -> str:
+    return ",".join(str(o.version) for o in model.opset_import if o.domain in ("", "ai.onnx"))
 
 
 def _ports(values: Iterable[Any]) -> dict[str, str]:

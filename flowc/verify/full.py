@@ -3,6 +3,7 @@
 files       every file of the manifest has its recorded hash, the data file whole
 weights     the data file holds, bit by bit, what the weights give; every graph reads them where they lie
 load        each graph loads in onnxruntime with the inputs and outputs that the IR declares
+facts       graphs and manifest say of the model what its spec says
 operators   each operator of each graph does what it means, fed with the numbers of onnxruntime
 numbers     each graph gives what the interpreter gives, on inputs that bite (see `scenarios`)
 pair        prefill and decode give what unified gives
@@ -15,21 +16,25 @@ finite      no NaN and no infinity, also where nothing is specified
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from flowc.compile import Compiled
+from flowc.errors import WeightsError
+from flowc.in_place import locator
 from flowc.ir.types import SEQUENCE
+from flowc.lowering.data import Layout
 from flowc.runtime import manifest as manifests
 from flowc.runtime.manifest import Manifest
 from flowc.spec import Phase
 from flowc.verify.feeds import Array, Arrays, Call
-from flowc.verify.files import check_files, check_ports
+from flowc.verify.files import check_facts, check_files, check_ports
 from flowc.verify.locate import sweep
 from flowc.verify.quick import parameters
-from flowc.verify.rebuild import subject_of
+from flowc.verify.rebuild import layout_of, subject_of
 from flowc.verify.results import Checks
 from flowc.verify.scenarios import (
     Facts,
@@ -45,6 +50,9 @@ from flowc.verify.together import check_together
 
 LARGE = 32_000_000
 """Numbers in the weights from which on what one graph was compared in is not compared again in its twin."""
+
+COMPACT = 7
+"""Columns of a compact cache that is made up."""
 
 MOST_COLUMNS = 64
 """Columns of a prompt that a decode graph alone is fed one by one."""
@@ -67,17 +75,32 @@ def verify(manifest: Manifest, compiled: Compiled, memory: int = MEMORY) -> Chec
     check_files(manifest.path, checks, whole=True)
     if not all((manifest.folder / record.file).is_file() for record in manifest.graphs.values()):
         return checks
-    if manifest.data is not None and not manifest.in_place:
-        check_places(checks, manifest.data.file)
-        if compiled.checkpoint is not None and not _truncated(manifest):
-            check_weights(checks, manifest.folder, manifest.data.file)
+    layout = _layout(manifest, compiled)
+    if layout is not None:
+        check_places(checks, layout)
+        if compiled.checkpoint is not None and manifest.data is not None and not _truncated(manifest):
+            check_weights(checks, layout, manifest.folder / manifest.data.file)
     check_ports(checks.subject, checks)
-    if any(not c.passed and c.name in ("load", "ports") for c in checks.done) or _truncated(manifest):
+    if any(not c.passed and c.name in ("load", "ports") for c in checks.done):
+        return checks
+    check_facts(manifest, checks)
+    if _truncated(manifest):
         return checks
     _Full(checks, memory).run()
     if manifest.kind == "decoder" and not checks.failures:  # its runtime refuses files that are not the build's
         check_together(manifest, checks)
     return checks
+
+
+def _layout(manifest: Manifest, compiled: Compiled) -> Layout | None:
+    """Where each weight should lie; None for a build with --in-place that is held to weights from elsewhere."""
+    data = manifest.data.file if manifest.data is not None else ""
+    if not manifest.in_place:
+        return layout_of(compiled, data)
+    try:
+        return layout_of(compiled, data, locator(compiled.checkpoint, manifest.folder) if compiled.checkpoint else None)
+    except WeightsError:
+        return None
 
 
 def _truncated(manifest: Manifest) -> bool:
@@ -111,6 +134,8 @@ class _Full:
         else:
             for scenario in decoder_scenarios(self.compiled, self.facts, self.memory, large=self.large):
                 self.decode(scenario)
+            if self.compiled.request.options.assume == "right-padding" and self.feeder.takes_mask:
+                self.compact()
 
     def _affordable(self, phase: Any, scenario: Scenario) -> bool:
         needed = memory_of(self.phases[phase], len(scenario.mask), scenario.mask.shape[1], scenario.past)
@@ -178,6 +203,19 @@ class _Full:
             start = mask.shape[1]
             mask = np.concatenate([mask, step], axis=1)
             past = self._continue(scenario, drawn, mask, start, past)
+
+    def compact(self) -> None:
+        """A step over rows of unlike lengths: the spec does not know such a cache, but each operator's meaning does."""
+        past = min(COMPACT, (self.facts.context or COMPACT + 1) - 1)
+        lengths = np.maximum(past - np.arange(3) * 2, 0)
+        mask: Array = np.less(np.arange(past + 1), lengths[:, None] + 1).astype(np.int64)
+        phases: tuple[Phase, ...] = ("decode", "unified")
+        for phase in phases:
+            if phase in self.phases:
+                made_up = self.feeder.made_up_past(phase, 3, past, seed=10)
+                call = self.feeder.call("compact cache", phase, self.feeder.draw(3, past + 1, 10), mask, past, made_up)
+                call = replace(call, new=np.ones((3, 1), bool))
+                self.checks.operators(call, list(sweep(self.subject, call)))
 
     def _by_columns(self, scenario: Scenario) -> Scenario:
         """For a build that has nothing but a decode graph: the prompt column by column, or over a made-up past."""

@@ -24,7 +24,7 @@ from flowc.compile import Compiled, Request, compile_spec
 from flowc.errors import CheckFailed, FlowError, WeightsError
 from flowc.ir.graph import Graph, Node, Value
 from flowc.ir.weight import Derived, Read, Weight
-from flowc.lowering.data import Layout, lies_in_graph, plan
+from flowc.lowering.data import InPlace, Layout, lies_in_graph, plan
 from flowc.runtime.manifest import Manifest
 from flowc.slots import Options
 from flowc.spec import Phase
@@ -102,9 +102,9 @@ def files_of(manifest: Manifest) -> dict[Phase, Path]:
     return {cast("Phase", phase): manifest.folder / record.file for phase, record in manifest.graphs.items()}
 
 
-def layout_of(compiled: Compiled, data: str) -> Layout:
-    """Where each weight lies in the data file of that name."""
-    return plan((w for graph in compiled.graphs.values() for w in graph.weights()), data)
+def layout_of(compiled: Compiled, data: str, in_place: InPlace | None = None) -> Layout:
+    """Where each weight lies: in the data file of that name, or where it is used in place."""
+    return plan((w for graph in compiled.graphs.values() for w in graph.weights()), data, in_place)
 
 
 def recompile(manifest: Manifest, weights: Path | None = None) -> Compiled:

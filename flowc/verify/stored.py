@@ -10,9 +10,10 @@ import numpy as np
 from flowc.errors import CheckFailed
 from flowc.ir.graph import Graph, Origin
 from flowc.ir.weight import Weight
+from flowc.lowering.data import Layout, lies_in_graph
 from flowc.lowering.emitter import weight_name
 from flowc.runtime.session import one_line
-from flowc.verify.rebuild import Stored, layout_of
+from flowc.verify.rebuild import Stored
 from flowc.verify.results import Checks
 
 Array = np.ndarray[Any, np.dtype[Any]]
@@ -20,22 +21,21 @@ Array = np.ndarray[Any, np.dtype[Any]]
 PIECE = 1 << 22
 
 
-def check_weights(checks: Checks, folder: Path, data: str) -> None:
+def check_weights(checks: Checks, layout: Layout, data: Path) -> None:
     """Every tensor of the data file is, bit by bit, what its expression gives from the original weights.
 
     Memory holds one tensor. Names the stage that uses a wrong one.
     """
     compiled = checks.subject.compiled
-    layout = layout_of(compiled, data)
     users = _users(compiled.graphs.values())
     count = 0
     for offset, weight in layout.stored:
         expected = weight.evaluate(checks.subject.checkpoint_read)
         count += 1
-        if _lies_at(folder / data, offset, expected):
+        if _lies_at(data, offset, expected):
             continue
         try:
-            found = Stored(weight, folder / data, offset).evaluate(checks.subject.read)
+            found = Stored(weight, data, offset).evaluate(checks.subject.read)
         except CheckFailed as error:
             stage = users[weight.key].stage if weight.key in users else ""
             checks.fail("changed-file", "weights", "", error.diagnostics[0].message, stage=stage)
@@ -76,12 +76,11 @@ def _tell(checks: Checks, weight: Weight, found: Array, expected: Array, users: 
     checks.fail("changed-weights", "weights", "", message, stage=origin.stage if origin else "")
 
 
-def check_places(checks: Checks, data: str) -> None:
+def check_places(checks: Checks, layout: Layout) -> None:
     """Every graph reads each weight where it lies, as what it is."""
     import onnx
 
     compiled = checks.subject.compiled
-    layout = layout_of(compiled, data)
     for phase, graph in compiled.graphs.items():
         file = checks.subject.files[phase]
         wanted = {weight_name(w): w for w in graph.weights()}
@@ -93,6 +92,10 @@ def check_places(checks: Checks, data: str) -> None:
             continue
         for tensor in initializers:
             if tensor.data_location != onnx.TensorProto.EXTERNAL:
+                weight = wanted.get(tensor.name)
+                if weight is not None and not lies_in_graph(weight):
+                    message = f"the {phase} graph holds the weight '{tensor.name}', which belongs in the data file"
+                    checks.fail("wrong-place", "places", phase, message)
                 continue
             entries = {e.key: e.value for e in tensor.external_data}
             weight = wanted.get(tensor.name)

@@ -53,7 +53,7 @@ def test_a_sound_build_passes_every_kind_of_check(built: Path) -> None:
     checks = checked(built)
     assert not checks.failures
     assert {c.name for c in checks.done} == {
-        "files", "places", "weights", "ports", "finite", "numbers", "operators", "pair", "step", "alone",
+        "files", "places", "weights", "ports", "facts", "finite", "numbers", "operators", "pair", "step", "alone",
         "together",
     }  # fmt: skip
 

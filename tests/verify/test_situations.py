@@ -9,6 +9,7 @@ from typing import Any, cast
 import numpy as np
 import onnx
 import pytest
+import safetensors.numpy
 
 from flowc.build import build
 from flowc.compile import Request, compile_spec
@@ -227,3 +228,76 @@ def test_a_graph_that_feeds_wrong_shapes_is_wrong_and_no_bug(tmp_path: Path) -> 
     path = folder / "model.flowc.json"
     path.write_text(path.read_text().replace('"skip_passes": []', '"skip_passes": ["fold_rope"]'))
     assert checked(folder).failures
+
+
+def compact_rows_as_long_as_the_longest(model: Any) -> None:
+    lengths = next(n for n in model.graph.node if n.op_type == "GroupQueryAttention").input[5]
+    put(
+        model,
+        lengths,
+        op("ReduceMax", [lengths], ["planted.most"], keepdims=1),
+        op("Shape", [lengths], ["planted.shape"]),
+        op("Expand", ["planted.most", "planted.shape"], ["planted"]),
+    )
+
+
+@pytest.mark.parametrize("graph", ["unified", "decode"])
+def test_a_compact_cache(graph: str, tmp_path: Path) -> None:
+    """Its rows are of unlike lengths, and the stage is named."""
+    folder = made(tmp_path, "tiny-llama", options=Options(assume="right-padding"), graphs=(graph,))
+    name = "model.onnx" if graph == "unified" else "model.decode.onnx"
+    checks = spoiled(folder, compact_rows_as_long_as_the_longest, [name])
+    assert stage_of(checks) == "repeat.layers.0.llama_decoder"
+
+
+def test_a_weight_inside_of_a_graph(tmp_path: Path) -> None:
+    def edit(model: Any) -> None:
+        gain = next(t for t in model.graph.initializer if t.name == "model.norm.weight")
+        content = (tmp_path / "model.onnx.data").read_bytes()
+        offset = int(next(e.value for e in gain.external_data if e.key == "offset"))
+        array = np.frombuffer(content, np.float32, 64, offset).copy()
+        array[3] *= np.float32(1 + 2**-22)
+        gain.CopyFrom(onnx.numpy_helper.from_array(array, gain.name))
+
+    assert {c.name for c in spoiled(made(tmp_path, "tiny-llama"), edit).failures} == {"places"}
+
+
+def test_weights_in_place_are_read_where_they_lie(tmp_path: Path) -> None:
+    sound = compile_spec(Request(ROOT / "examples" / "tiny-llama.yaml"))
+    assert sound.checkpoint is not None
+    arrays = {name: sound.checkpoint.read(name) for name in sound.names.used}
+    norms = [name for name in arrays if name.endswith("input_layernorm.weight")]
+    arrays[norms[1]] = arrays[norms[0]] * np.float32(1 + 2**-22)  # below any tolerance
+    safetensors.numpy.save_file(arrays, tmp_path / "model.safetensors")
+    spec = tmp_path / "model.yaml"
+    text = (ROOT / "examples" / "tiny-llama.yaml").read_text()
+    spec.write_text(text.replace("{random: 0}", "{file: model.safetensors}"))
+    build(compile_spec(Request(spec, in_place=True)), tmp_path / "model.onnx", in_place=True)
+    assert not checked(tmp_path).failures
+
+    def edit(model: Any) -> None:
+        first, second = (next(t for t in model.graph.initializer if t.name == name) for name in norms)
+        entry = next(e for e in first.external_data if e.key == "offset")
+        entry.value = next(e.value for e in second.external_data if e.key == "offset")
+
+    assert {c.name for c in spoiled(tmp_path, edit, ["model.onnx"]).failures} == {"places"}
+
+
+def test_what_a_graph_says_of_the_model(tmp_path: Path) -> None:
+    def edit(model: Any) -> None:
+        next(p for p in model.metadata_props if p.key == "context_length").value = "9"
+
+    failures = spoiled(made(tmp_path, "tiny-llama"), edit, ["model.onnx"]).failures
+    assert [(c.name, c.graph) for c in failures] == [("facts", "unified")]
+    assert "context_length = 9; its spec means 512" in failures[0].detail
+
+
+@pytest.mark.parametrize(("old", "new"), [('"eos": []', '"eos": [5]'),
+                                          ('"context_length": 512,', '"context_length": 9,'),
+                                          ('"kind": "decoder"', '"kind": "encoder"')])  # fmt: skip
+def test_what_the_manifest_says_of_the_model(old: str, new: str, tmp_path: Path) -> None:
+    path = made(tmp_path, "tiny-llama") / "model.flowc.json"
+    before, after = path.read_text().split('"versions"')
+    head = before.replace(old, new) if old in before.split('"spec"')[0] else before
+    path.write_text(f'{head}"versions"{after.replace(old, new)}')
+    assert {c.name for c in checked(tmp_path).failures} == {"facts"}
