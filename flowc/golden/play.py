@@ -116,11 +116,12 @@ def _prompt(
 
 
 def _step(logits: Array) -> Recording:
-    """The ten best tokens with their logits, and how far the best is ahead."""
+    """The ten best tokens with their logits, how far the best is ahead, and all logits in brief."""
     order = np.lexsort((np.arange(logits.size), -logits))[:TOP]
     margin = float(logits[order[0]]) - float(logits[order[1]]) if logits.size > 1 else 0.0
     top = {str(int(i)): float(logits[i]).hex() for i in order}
-    return {"token": int(order[0]), "margin": margin.hex(), "top": top, "digest": _digest(logits)}
+    step = {"token": int(order[0]), "margin": margin.hex(), "top": top}
+    return {**step, "all": _statistics(logits), "digest": _digest(logits)}
 
 
 def _stages(subject: Subject, ids: Array) -> Recording:

@@ -85,7 +85,10 @@ def _id(value: object) -> bool:
 
 def _step(value: object) -> bool:
     fields = _record(token=_whole, margin=_hex, top=_mapping(_hex, _id, 1), digest=_text)
-    return fields(value) and str(cast("Recording", value)["token"]) in cast("Recording", value)["top"]
+    if not fields(value):
+        return False
+    step = cast("Recording", value)
+    return str(step["token"]) in step["top"] and (step.get("all") is None or _statistics(step["all"]))
 
 
 def _hashes(value: object) -> bool:

@@ -92,6 +92,10 @@ def _judge_step(case: Case, what: str, was: Mapping[str, Any], now: Mapping[str,
         over = [float.fromhex(v) - floor for i, v in mine.items() if i not in theirs]
         error = max([error, *over])
     allowed = case.absolute + 1e-5 * float(np.abs(a).max(initial=0.0))
+    if was.get("all") and error <= allowed:
+        whole, most = _distance(case, was["all"], now["all"])
+        if whole > most:
+            return Judged(what, "DIVERGED", whole, f"logits outside of the ten best moved, allowed {most:.2g}")
     if was["token"] == now["token"]:
         return Judged(what, "DRIFT" if error <= allowed else "DIVERGED", error, f"allowed {allowed:.2g}")
     gap = _gap(was, now)

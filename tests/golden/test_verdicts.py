@@ -56,6 +56,27 @@ def test_a_token_that_comes_into_the_list_counts() -> None:
     assert verdict_of(was, now)[0] == "DIVERGED"
 
 
+def test_logits_outside_of_the_ten_best_count() -> None:
+    def brief(value: float) -> Recording:
+        return {"rms": value.hex(), "max": (3.0).hex(), "projections": [value.hex()]}
+
+    was = {**step(1.0, 3.0), "all": brief(2.0)}
+    near, far = ({**was, "digest": "other", "all": brief(value)} for value in (2.00001, 2.01))
+    assert verdict_of(was, near)[0] == "DRIFT"
+    verdict, detail = verdict_of(was, far)
+    assert verdict == "DIVERGED"
+    assert "outside of the ten best" in detail
+
+
+def test_strict_fails_on_a_tie() -> None:
+    recorded: Recording = {"prompts": [{"steps": [step(2.0, 2.0005)], "stages": {}}]}
+    played: Recording = {"prompts": [{"steps": [step(2.0005, 2.0)], "stages": {}}]}
+    report = judge(CASE, recorded, played)
+    assert report.verdict == "TIE"
+    assert not report.fails(strict=False)
+    assert report.fails(strict=True)
+
+
 def test_strict_fails_on_drift_only_when_asked() -> None:
     recorded: Recording = {"prompts": [{"steps": [step(1.0, 2.0)], "stages": {}}]}
     played: Recording = {"prompts": [{"steps": [step(1.0, 2.00005)], "stages": {}}]}
