@@ -171,7 +171,7 @@ def _workshop(folder: Path, needed: int) -> Generator[Path]:
         folder.mkdir(parents=True, exist_ok=True)
         free = shutil.disk_usage(folder).free
         if free < needed:
-            message = f"the build needs {needed / 1e9:.1f} GB in {folder}, where {free / 1e9:.1f} GB are free"
+            message = f"the build needs {needed:,} bytes in {folder}, where {free:,} are free"
             raise MissingTool.of("cannot-write", message)
         work = Path(tempfile.mkdtemp(prefix=".flowc-", dir=folder))
         try:

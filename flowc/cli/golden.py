@@ -14,7 +14,7 @@ import click
 
 from flowc.cli.threads import THREADS
 from flowc.cli.writing import write_whole
-from flowc.errors import SpecError, WeightsError
+from flowc.errors import Diagnostics, FlowError, SpecError, WeightsError
 
 if TYPE_CHECKING:
     from flowc.compile import Compiled
@@ -47,13 +47,19 @@ def record(cases: tuple[Path, ...], weights: Path | None, as_json: bool) -> None
     from flowc.golden.play import play
 
     written: list[str] = []
+    problems = Diagnostics()
     for case in _load(cases, weights):
-        with _built(case, weights, None) as (manifest, compiled):
-            _same_weights(case, case.weights_sha256, compiled)
-            write_whole(case.recording, _compact(play(case, manifest, compiled)))
+        try:
+            with _built(case, weights, None) as (manifest, compiled):
+                _same_weights(case, case.weights_sha256, compiled)
+                write_whole(case.recording, _compact(play(case, manifest, compiled)))
+        except FlowError as error:  # the other cases can be recorded all the same
+            problems.include(error)
+            continue
         written.append(str(case.recording))
         if not as_json:
             click.echo(case.recording)
+    problems.raise_if_any()
     if as_json:
         click.echo(json.dumps({"files": written}))
 

@@ -48,6 +48,8 @@ def facts(subject: Named, sizes: Mapping[str, int], *, placement: bool = True) -
             "stages": _stages(before, graph, sizes),
         }
     if subject.manifest is not None:
+        if compiled.checkpoint is None and subject.manifest.data is not None:
+            found["weights"] = f"as stored in {subject.manifest.data.file}"
         found["flowc"] = subject.manifest.raw.get("flowc")
         found["verify"] = subject.manifest.raw.get("verify")
         found["files"] = _files(subject)

@@ -184,6 +184,22 @@ def test_a_wrong_case_is_refused(
     assert words in capsys.readouterr().err
 
 
+def test_a_case_that_cannot_be_recorded_does_not_stop_the_others(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    text = (
+        (ROOT / "golden/cases/tiny-llama.yaml")
+        .read_text()
+        .replace("../../", f"{ROOT}/")
+        .replace("steps: 8", "steps: 1")
+    )
+    for name in ("bad", "good"):
+        (tmp_path / f"{name}.yaml").write_text(text.replace("examples/tiny-llama", "none") if name == "bad" else text)
+    assert main(["golden", "record", str(tmp_path / "bad.yaml"), str(tmp_path / "good.yaml")]) == 2
+    assert (tmp_path / "good.json").is_file()
+    assert "none.yaml" in capsys.readouterr().err
+
+
 def test_recordings_of_something_else_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     text = (ROOT / "golden/cases/tiny-llama.yaml").read_text().replace("../../", f"{ROOT}/")
     recording = json.loads((ROOT / "golden/cases/tiny-llama.json").read_text())
