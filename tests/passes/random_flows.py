@@ -11,362 +11,18 @@ Only what has a meaning is drawn. What a padded token is has none, so
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
-from typing import Any, cast
+from collections.abc import Callable
+from typing import Any
 
 from hypothesis import strategies as st
 
 from flowc.passes.pipeline import PIPELINE
-from flowc.stage import load_all
-
-Draw = Callable[[st.SearchStrategy[Any]], Any]
-Stage = str | dict[str, Any]
-Stages = list[Stage]
-
-VOCAB = 23
-CONTEXT = 24
-ACTIVATIONS = ("silu", "gelu", "gelu_tanh", "quick_gelu", "relu", "tanh", "sigmoid")
-ROPES: tuple[dict[str, Any], ...] = (
-    {"theta": 10000},
-    {"theta": 700, "rotary_dim": 4},
-    {"theta": 10000, "type": "linear", "factor": 3.0},
-    {"theta": 10000, "type": "llama3", "factor": 4.0, "original_length": 8},
-    {"theta": 10000, "type": "yarn", "factor": 2.0, "original_length": 8},
-    {"theta": 10000, "type": "longrope", "original_length": 6, "attention_factor": 1.25},
-)
-BODIES = ("body", "then", "otherwise", "before_a", "before_b", "joint", "after_a", "after_b")
-IDS = "int64[batch_size, sequence_length]"
+from tests.passes.drawn_layers import LayerMaker
+from tests.passes.drawn_parts import CONTEXT, IDS, VOCAB, Case, Draw, Stage, Stages, needed, stated
 
 
-@dataclass(frozen=True, slots=True)
-class Case:
-    """A spec and a build of it."""
-
-    text: str
-    options: dict[str, Any] = field(default_factory=dict[str, Any])
-    several_masks: bool = False
-    """Every token must see something, also one that a mask calls padding."""
-    first_column: bool = False
-    """The first column of every row is a token."""
-
-    def __repr__(self) -> str:
-        return f"{self.text}# {self.options}, {self.several_masks=}, {self.first_column=}"
-
-
-def stated(stage: Stage) -> tuple[str, dict[str, Any]]:
-    """Kind of a stage and the fields that are given, the main one by its name."""
-    if isinstance(stage, str):
-        return stage, {}
-    kind, given = next(iter(stage.items()))
-    if isinstance(given, dict):
-        return kind, cast(dict[str, Any], given)
-    return kind, {next((a.name for a in load_all()[kind].attributes() if a.main), ""): given}
-
-
-def needed(stages: Sequence[Stage]) -> set[str]:
-    """Entries of `model:` that stages read: those of fields left out, and those behind a `$`."""
-    kinds = load_all()
-    found: set[str] = set()
-    for stage in stages:
-        kind, fields = stated(stage)
-        found.update(a.symbol for a in kinds[kind].attributes() if a.symbol and a.name not in fields)
-        found.update(v[1:].split("[")[0] for v in fields.values() if isinstance(v, str) and v.startswith("$"))
-        for name in BODIES:
-            found |= needed(fields.get(name, []))
-    return found
-
-
-class Maker:
-    """Draws the stages of one flow, and knows what may follow what."""
-
-    def __init__(self, draw: Draw, kind: str) -> None:
-        self.draw = draw
-        self.kind = kind
-        self.kv_heads = self.pick(1, 2)
-        self.heads = self.kv_heads * self.pick(1, 2, 3) if kind != "image" else self.pick(1, 2, 3)
-        self.head_dim = self.pick(8, 16, 4, 12) if kind != "image" else self.pick(8, 16, 4)
-        self.wide = self.heads * self.head_dim
-        self.hidden = self.pick(24, self.wide, 12, 32) if kind == "decoder" else self.pick(self.wide, 24)
-        self.ropes: list[str] = []
-        self.streams: dict[str, bool] = {}
-        """Named streams, and whether they hold one token alone."""
-        self.single = False
-        self.outputs = 0
-        self.names = 0
-        self.layer = 0
-        self.shared = self.maybe(3)
-        self.inside = ""
-        """What follows a weight's name inside a `repeat`."""
-        self.relative = False
-        self.causal = True
-        """Whether a stage may read attention_mask itself."""
-        self.several_masks = False
-        self.first_column = False
-        self.inputs: dict[str, str] = {}
-        self.patch = [2, 2]
-
-    # Draws
-
-    def pick(self, *options: Any) -> Any:
-        """One of some values, the simplest first."""
-        return self.draw(st.sampled_from(options))
-
-    def maybe(self, times: int = 2) -> bool:
-        """True once in so many times."""
-        return self.draw(st.integers(0, times - 1)) == times - 1
-
-    def some(self, one: Callable[[], Stages], least: int, most: int) -> Stages:
-        """Several draws of stages, one behind the other."""
-        return [stage for _ in range(self.draw(st.integers(least, most))) for stage in one()]
-
-    def new(self, stem: str) -> str:
-        """A name that nothing has yet."""
-        self.names += 1
-        return f"{stem}{self.names}{self.inside}"
-
-    def weight(self, stem: str) -> str:
-        """Name of a weight; where weights are shared, perhaps one that other stages read too."""
-        return f"shared_{stem}.weight" if self.shared and self.maybe(3) else f"{self.new(stem)}.weight"
-
-    def switch(self, *names: str) -> dict[str, bool]:
-        """Fields that are true or false."""
-        return {name: self.maybe() for name in names}
-
-    # Stages that work token by token
-
-    def points(self, least: int = 0, most: int = 3) -> Stages:
-        """Some of them, with residuals."""
-
-        def one() -> Stages:
-            stages = self.point()
-            return self.residual(stages) if self.maybe(3) else stages
-
-        return self.some(one, least, most)
-
-    def residual(self, stages: Stages) -> Stages:
-        """Stages beside a residual."""
-        return ["residual_save", *stages, "residual_add"]
-
-    def point(self) -> Stages:
-        """Any stage, or few, that keep the width of the tokens."""
-        kinds = [self._norm, self._linear, self._mlp, self._function, self._experts, self._custom, self._tap]
-        if not self.inside:
-            kinds += [self._store] * (2 if self.streams else 4)
-        if self.like():
-            kinds += [self._with_stream] * 5 + [self._joined] * 2 + [self._dual]
-        return self.pick(*kinds)()
-
-    def like(self) -> list[str]:
-        """Streams that hold as many tokens as the active value."""
-        return [name for name, single in self.streams.items() if single == self.single]
-
-    def _norm(self) -> Stages:
-        kind = self.pick("rms_norm", "layer_norm", "gemma_rms_norm")
-        return [{kind: {"weight": self.weight("norm"), **(self.switch("bias") if kind == "layer_norm" else {})}}]
-
-    def _linear(self) -> Stages:
-        stages: Stages = [{"linear": {"weight": self.weight("linear"), "out": "$hidden", **self.switch("bias")}}]
-        return stages + self.scaled(2)
-
-    def scaled(self, times: int) -> Stages:
-        """A layer scale, once in so many times."""
-        return [{"layer_scale": self.weight("scale")}] if self.maybe(times) else []
-
-    def _mlp(self) -> Stages:
-        p = self.new("mlp")
-        pair = {"input": f"{p}.in.weight", "output": f"{p}.out.weight"}
-        act = {"activation": self.pick(*ACTIVATIONS)}
-        stages: Stages = [
-            self.pick(
-                {"swiglu": {"prefix": p, **act}},
-                {"geglu": {"prefix": p, "bias": True}},
-                {"gelu_ffn": {"intermediate": pair["input"], "output": pair["output"], **act}},
-                {"packed_swiglu": {**pair, **act}},
-                {"vision_swiglu_ffn": {"prefix": p}},
-            )
-        ]
-        return stages + self.scaled(3)
-
-    def _function(self) -> Stages:
-        return [self.pick("embed_scale", {"activation": self.pick(*ACTIVATIONS)}, {"logit_softcap": {"cap": 3.0}})]
-
-    def _experts(self) -> Stages:
-        gate = self.switch("shared_gate")
-        return [{"moe": {"prefix": self.new("moe"), **self.experts(), "shared_ffn": self.pick(None, 6), **gate}}]
-
-    def experts(self) -> dict[str, Any]:
-        """Fields of a mixture of experts."""
-        act = {"activation": self.pick("silu", "gelu")}
-        return {"experts": 4, "top": self.pick(2, 1), "moe_ffn": 8, **self.switch("renormalise", "fused"), **act}
-
-    def _custom(self) -> Stages:
-        kind = f"float[batch, tokens, {self.hidden}]"
-        text = f"c ({kind} x, float[{self.hidden}] w) => ({kind} y) {{ y = Mul(x, w) }}"
-        return [{"custom": {"onnx": text, "weight_inputs": {"w": self.weight("custom")}}}]
-
-    def _tap(self) -> Stages:
-        if self.inside:
-            return ["zero_beta"]
-        self.outputs += 1
-        return [{"output": f"tapped{self.outputs}"}]
-
-    def _store(self) -> Stages:
-        name = f"s{self.draw(st.integers(0, 3))}"
-        self.streams[name] = self.single
-        return [{"store_stream": name}]
-
-    def _with_stream(self) -> Stages:
-        kind = self.pick("add_stream", "scale_by_stream", "load_stream")
-        if kind == "load_stream" and self.inside:
-            kind = "add_stream"
-        return [{kind: self.pick(*self.like())}]
-
-    def _joined(self) -> Stages:
-        names = [self.pick(*self.like()), self.pick(*self.like())]
-        if self.maybe():
-            narrowed = {"weight": self.weight("joined"), "out": "$hidden"}
-            return [{"join_streams": {"names": names, "axis": -1}}, {"linear": narrowed}]
-        part: Stage = {"part_like_stream": {"name": names[0], "end": self.pick("first", "last")}}
-        return [{"join_streams": names}, *self._norm(), part]
-
-    def _dual(self) -> Stages:
-        if len(self.like()) < 2:
-            return self._with_stream()
-        a, b = self.draw(st.permutations(self.like()))[:2]
-        return [{"dual_stream": {"a": a, "b": b, "before_a": self._linear(), "after_b": self._norm()}}]
-
-    def wrapped(self, stages: Stages) -> Stages:
-        """The same, perhaps as a group."""
-        kind = self.pick("", "", "sequence", "named", "when")
-        if not stages or not kind:
-            return stages
-        if kind == "sequence":
-            return [{"sequence": stages}] if isinstance(stages[0], str) else [{"sequence": {"body": stages}}]
-        if kind == "named":
-            return [{"named": {"name": self.new("group").replace("{i}", ""), "body": stages}}]
-        return [{"when": {"value": "$head_dim", "equals": self.head_dim, "then": stages, "otherwise": ["zero_beta"]}}]
-
-    # Ropes, windows and layers
-
-    def rope_stages(self) -> Stages:
-        """One or two ropes."""
-        stages: Stages = []
-        for name in ("rope", "other_rope")[: self.pick(1, 1, 2)]:
-            facts = dict(self.pick(*ROPES))
-            if facts.get("type") == "longrope":
-                half = range(self.head_dim // 2)
-                facts |= {"short_factor": [1 + i / 8 for i in half], "long_factor": [2 + i / 4 for i in half]}
-            stages.append({"rope_tables": {**facts, "name": name}})
-            self.ropes.append(name)
-        return stages
-
-    def rope(self) -> dict[str, Any]:
-        """A rope, or none."""
-        return {"rope": self.pick(*self.ropes) if self.ropes and not self.maybe(5) else None}
-
-    def window(self) -> dict[str, Any]:
-        """A window, perhaps wider than the context."""
-        least = 2 if self.several_masks else 1
-        return {"window": self.pick(least, 2, 3, 5, CONTEXT, 30)} if self.maybe() else {}
-
-    def decoder_layer(self) -> Stages:
-        """A layer that keeps keys and values, or a state."""
-        index = "{i}" if self.inside else str(self.layer)
-        self.layer += not self.inside
-        pre = f"model.layers.{index}"
-        kind = self.pick("whole", "whole", "whole", "composed", "gated", "delta", "tapped")
-        if kind == "whole":
-            return [self.whole_layer(pre)]
-        if kind == "tapped":
-            rope = self.rope()
-            layer = {"llama_decoder": {"prefix": pre, **rope, **self.window()}}
-            if not self.inside and self.maybe(3):  # a tap whose layer is not there
-                self.layer += 1
-                return [layer, {"llama_kv_tap": {"prefix": f"model.layers.{index}", "layer": self.layer - 1, **rope}}]
-            return [{"llama_kv_tap": {"prefix": pre, **rope}}, layer]
-        if kind == "delta":
-            keys, values = (
-                {"key_heads": 2, "key_dim": 4},
-                {"value_heads": self.pick(2, 4), "value_dim": self.pick(6, 4)},
-            )
-            fields = {"prefix": f"{pre}.linear", **keys, **values, "kernel": 3, **self.switch("grouped")}
-            inner: Stages = [{"gated_delta_net": fields}]
-        elif kind == "gated":
-            fields = {"prefix": f"{pre}.self_attn", **self.rope(), **self.switch("attention_bias")}
-            inner = [{"gated_attention": fields}]
-        else:
-            inner = self.composed(f"{pre}.self_attn")
-        return self.residual(self._norm() + inner)
-
-    def whole_layer(self, prefix: str, kinds: Sequence[str] = ()) -> Stage:
-        """A layer of one of the families."""
-        kind = self.pick(*(kinds or ("llama", "qwen3", "gemma", "phi3", "qwen3_moe")))
-        fields: dict[str, Any] = {"prefix": prefix, **self.rope(), **self.switch("attention_bias")}
-        if kind == "qwen3_moe":
-            return {"qwen3_moe_decoder": {**fields, **self.experts()}}
-        fields |= {**self.window(), "activation": self.pick(*ACTIVATIONS)}
-        if kind == "gemma":
-            style = self.pick("gemma", "gemma2", "gemma3")
-            fields |= {"style": style, "softcap": self.pick(None, 5.0) if style == "gemma2" else None}
-        if kind == "qwen3":
-            fields |= self.switch("qk_norm")
-        return {f"{kind}_decoder": fields}
-
-    def composed(self, prefix: str) -> Stages:
-        """Causal attention from its parts."""
-        fields: dict[str, Any] = {**self.rope(), **self.window(), **self.switch("bias", "qk_norm")}
-        fields |= {"norm_offset": self.pick(0.0, 1.0), "softcap": self.pick(None, 4.0)}
-        tap: Stages = []
-        if prefix.startswith("model.") and self.maybe(3):
-            tap = [{"gemma_kv_tap": {"prefix": prefix.removesuffix(".self_attn"), "rope": fields["rope"]}}]
-        output = {"weight": f"{self.new('o')}.weight", "out": "$hidden"}
-        stages: Stages = [{"self_attn_prefill": {"prefix": prefix, **fields}}, {"linear": output}]
-        return tap + stages + self.scaled(2)
-
-    def encoder_layer(self) -> Stages:
-        """A layer whose tokens see both sides; or one that a decoder could have."""
-        prefix = self.new("layers.")
-        fields: dict[str, Any] = {"prefix": prefix}
-        reach = {"reach": self.pick(1, 2, 3, 30)} if self.maybe() else {}
-        bias = {"bias": "relative"} if self.relative and self.maybe() else {}
-        act = {"activation": self.pick(*ACTIVATIONS)}
-        kinds = ["parts", "parts", "vit"]
-        if self.hidden == self.wide:
-            kinds += ["bert", "modernbert", "nomic", "dinov2"]
-        if self.causal and not self.inside:
-            kinds.append("causal")
-        match self.pick(*kinds):
-            case "bert":
-                return [{"bert_encoder_layer": {**fields, **act, **bias}}]
-            case "modernbert":
-                norms = self.switch("attn_norm", "norm_bias")
-                return [{"modernbert_layer": {**fields, **reach, **self.rope(), **norms}}]
-            case "nomic":
-                return [{"nomic_encoder_layer": {**fields, **self.rope(), **self.switch("interleaved", "up_bias")}}]
-            case "dinov2":
-                return [{"dinov2_layer": {**fields, "mlp": self.pick("gelu", "swiglu")}}]
-            case "causal":
-                self.layer += 1
-                return self.residual(self.composed(f"layers.{self.layer - 1}.self_attn"))
-            case "vit":
-                return self.residual(self.vit(prefix))
-            case _:
-                inner: Stage = {"encoder_self_attn": {**self.projections(prefix), **bias, **reach, **self.rope()}}
-                stages = [*self._norm(), inner, *self.scaled(3)]
-                return self.residual(stages) if self.maybe() else stages
-
-    def vit(self, prefix: str) -> Stages:
-        """Attention of images."""
-        fields = {**self.projections(prefix), **self.rope(), **self.switch("bias", "out_bias")}
-        return [*self._norm(), {"vit_self_attn": fields}, *self.scaled(2)]
-
-    def projections(self, prefix: str) -> dict[str, Any]:
-        """Names of the projections, packed or apart."""
-        parts = ("qkv",) if self.maybe() else ("q", "k", "v")
-        return {name: f"{prefix}.{name}.weight" for name in (*parts, "out")}
-
-    # Whole flows
+class FlowMaker(LayerMaker):
+    """Draws whole flows, and writes them down."""
 
     def repeated(self, layer: Callable[[], Stages]) -> Stages:
         """Layers in a `repeat`, of one kind or two by turns."""
@@ -622,40 +278,40 @@ class Maker:
 @st.composite
 def decoders(draw: Draw) -> Case:
     """Decoders: one flow for all phases."""
-    maker = Maker(draw, "decoder")
+    maker = FlowMaker(draw, "decoder")
     return maker.case(maker.decoder())
 
 
 @st.composite
 def phased_decoders(draw: Draw) -> Case:
     """Decoders with a flow for each phase."""
-    maker = Maker(draw, "decoder")
+    maker = FlowMaker(draw, "decoder")
     return maker.case(maker.by_phase())
 
 
 @st.composite
 def encoders(draw: Draw) -> Case:
     """Encoders of tokens."""
-    maker = Maker(draw, "encoder")
+    maker = FlowMaker(draw, "encoder")
     return maker.case(maker.encoder())
 
 
 @st.composite
 def choosers(draw: Draw) -> Case:
     """Encoders of which one token is kept."""
-    maker = Maker(draw, "encoder")
+    maker = FlowMaker(draw, "encoder")
     return maker.case(maker.chooser())
 
 
 @st.composite
 def images(draw: Draw) -> Case:
     """Encoders of images."""
-    maker = Maker(draw, "image")
+    maker = FlowMaker(draw, "image")
     return maker.case(maker.image())
 
 
 @st.composite
 def dual_streams(draw: Draw) -> Case:
     """Blocks over two streams."""
-    maker = Maker(draw, "streams")
+    maker = FlowMaker(draw, "streams")
     return maker.case(maker.streams_of_two())

@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 
 from flowc.ir.graph import Graph
 from tests.passes import random_flows
+from tests.passes.drawn_parts import VOCAB, Case, Draw
 from tests.passes.making import Array, compile_text, run, run_onnx
-from tests.passes.random_flows import VOCAB, Case, Draw
 
 TOLERANCE = 2e-4
 """Of a difference, in units of 1 + the greatest number beside it."""
