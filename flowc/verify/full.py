@@ -88,6 +88,7 @@ def verify(manifest: Manifest, compiled: Compiled, memory: int = MEMORY) -> Chec
         return checks
     _Full(checks, memory).run()
     if manifest.kind == "decoder" and not checks.failures:  # its runtime refuses files that are not the build's
+        checks.subject.release()
         check_together(manifest, checks)
     return checks
 

@@ -67,6 +67,10 @@ class Subject:
             self._sessions[phase] = sessions.open_session(self.files[phase], prepack=False, spin=False)
         return self._sessions[phase]
 
+    def release(self) -> None:
+        """Close all sessions; one that is asked for again is opened again."""
+        self._sessions.clear()
+
     @functools.cached_property
     def _sessions(self) -> dict[Phase, InferenceSession]:
         return {}
