@@ -87,22 +87,25 @@ def _modules(folder: Path) -> list[dict[str, str]]:
 
 def _mode(path: Path) -> str:
     """The one way of pooling that a `1_Pooling/config.json` chooses."""
-    config = cast("dict[str, Any]", _json(path))
+    config, where = _json(path), f"{path.parent.name}/{path.name}"
+    if not isinstance(config, dict):
+        raise SpecError.of("bad-type", f"{where} is no mapping")
     chosen: list[str] = []
-    for key, value in config.items():
+    for key, value in cast("dict[str, Any]", config).items():
         if key in _MODES:
             chosen += [_MODES[key]] if value is True else []
-        elif key == "pooling_mode" and value in _MODE_NAMES:
-            chosen.append(_MODE_NAMES[value])
+        elif key == "pooling_mode" and all(isinstance(m, str) and m in _MODE_NAMES for m in _several(value)):
+            chosen += [_MODE_NAMES[mode] for mode in _several(value)]
         elif key not in _NEUTRAL and value not in (False, None):
-            raise SpecError.of("unsupported-config", f"field '{key}' of {path.parent.name}/{path.name} is {value!r}, "
-                               "which flowc does not reproduce")  # fmt: skip
+            message = f"field '{key}' of {where} is {value!r}, which flowc does not reproduce"
+            raise SpecError.of("unsupported-config", message)
     if len(set(chosen)) != 1:
-        raise SpecError.of(
-            "unsupported-config",
-            f"{path.parent.name}/{path.name} chooses {len(chosen)} ways of pooling; flowc takes one",
-        )
+        raise SpecError.of("unsupported-config", f"{where} chooses {len(chosen)} ways of pooling; flowc takes one")
     return chosen[0]
+
+
+def _several(value: Any) -> list[Any]:
+    return cast("list[Any]", value) if isinstance(value, list) else [value]
 
 
 def _json(path: Path) -> Any:

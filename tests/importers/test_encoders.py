@@ -254,6 +254,7 @@ def sentence_transformers(folder: Path, *kinds: str, **pooling: Any) -> Path:
         (("Transformer", "Pooling", "Normalize"), {"pooling_mode_cls_token": True}, "cls_pooled_l2"),
         (("Transformer", "Pooling"), {"pooling_mode_lasttoken": True}, "last_pooled"),
         (("Transformer", "Pooling"), {"pooling_mode": "mean"}, "mean_pooled"),
+        (("Transformer", "Pooling"), {"pooling_mode": ["cls"]}, "cls_pooled"),
     ],
 )
 def test_sentence_transformers_folder(
@@ -271,6 +272,8 @@ def test_sentence_transformers_folder(
         (("Transformer", "Pooling", "Dense"), {"pooling_mode_mean_tokens": True}, "Dense"),
         (("Transformer", "Pooling"), {"pooling_mode_weightedmean_tokens": True}, "pooling_mode_weightedmean_tokens"),
         (("Transformer", "Pooling"), {"pooling_mode_mean_tokens": True, "pooling_mode_cls_token": True}, "2 ways"),
+        (("Transformer", "Pooling"), {"pooling_mode": ["cls", "mean"]}, "2 ways"),
+        (("Transformer", "Pooling"), {"pooling_mode": {"how": "mean"}}, "pooling_mode"),
         (("Transformer", "Pooling"), {}, "0 ways"),
         (("Transformer", "Normalize"), {}, "Normalize"),
     ],
