@@ -145,7 +145,8 @@ class _Reader:
             data["partial_rotary_factor"] = turning / width
         elif turning != width:
             self.refuse("rope.dimension_count", f"is {turning}, where heads have {width} channels")
-        found = {"rope_type": own.get("rope.scaling.type", "none"), "factor": _shortest(own.get("rope.scaling.factor"))}
+        found: dict[str, Any] = {"factor": _shortest(own.get("rope.scaling.factor")) or None}  # 0 is none to llama.cpp
+        found["rope_type"] = own.get("rope.scaling.type", "linear" if found["factor"] else "none")
         original = own.get("rope.scaling.original_context_length")
         for key in ("beta_fast", "beta_slow"):
             found[key] = _shortest(own.get(f"rope.scaling.yarn_{key}"))

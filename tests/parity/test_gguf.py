@@ -99,6 +99,13 @@ def test_metadata_that_changes_the_numbers_is_refused(
 
 
 @pytest.mark.golden
+@pytest.mark.parametrize(("factor", "read"), [(4.0, "type: linear, factor: 4.0"), (0.0, "head_dim: 12}")])
+def test_a_factor_without_a_type_is_linear_as_in_llama_cpp(factor: float, read: str, tmp_path: Path) -> None:
+    gguf = convert(_folder("llama_mha"), tmp_path / "model.gguf", rope__scaling__factor=factor)
+    assert read in import_checkpoint(gguf).text(tmp_path)
+
+
+@pytest.mark.golden
 def test_an_unknown_rope_type_is_refused(tmp_path: Path) -> None:
     gguf = convert(_folder("llama_mha"), tmp_path / "model.gguf", rope__scaling__type="spiral")
     with pytest.raises(SpecError, match="spiral"):
