@@ -19,6 +19,12 @@ import jinja2.sandbox
 
 from flowc.errors import SpecError
 
+_FAULTS = (
+    jinja2.TemplateError, TypeError, ValueError, ArithmeticError, LookupError, AttributeError, RecursionError,
+    MemoryError,
+)  # fmt: skip
+"""What a template's own expressions raise."""
+
 
 class _Generation(jinja2.ext.Extension):
     """`{% generation %} … {% endgeneration %}`: marks the assistant's words for training; here its content as it is."""
@@ -45,9 +51,10 @@ def render(template: str, messages: Sequence[Mapping[str, str]], specials: Mappi
     try:
         compiled = environment.from_string(template)
         return compiled.render(messages=messages, tools=None, documents=None, add_generation_prompt=True, **specials)
-    except (jinja2.TemplateError, TypeError, ValueError, ArithmeticError) as error:
+    except _FAULTS as error:
+        why = str(error) if isinstance(error, jinja2.TemplateError) else f"{type(error).__name__}: {error}"
         raise SpecError.of(
-            "chat-template", f"the model's chat template fails: {error}", hint="use --raw to leave it out"
+            "chat-template", f"the model's chat template fails: {why}", hint="use --raw to leave it out"
         ) from None
 
 

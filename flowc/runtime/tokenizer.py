@@ -69,7 +69,17 @@ class Tokenizer:
         )
 
     def encode(self, text: str, *, special_tokens: bool = True) -> list[int]:
-        """Ids of a text; with `special_tokens`, also those that the tokenizer itself puts around every text."""
+        """Ids of a text; with `special_tokens`, also those that the tokenizer itself puts around every text.
+
+        Raises:
+            SpecError: half a surrogate pair, as Python makes of bytes that are no UTF-8, is no text.
+        """
+        if not text.isascii():
+            try:
+                text.encode()
+            except UnicodeEncodeError as error:
+                why = f"the prompt is not Unicode text: {text[error.start]!a} at character {error.start}"
+                raise SpecError.of("bad-prompt", why) from None
         return list(self.inner.encode(text, add_special_tokens=special_tokens).ids)
 
     def encode_prompt(self, text: str, *, raw: bool = False, system: str | None = None) -> list[int]:
@@ -113,10 +123,14 @@ class TextStream:
     """
 
     _CONTEXT = 8
+    _LONGEST = 4  # bytes of a character
 
     def __init__(self, tokenizer: Tokenizer, prompt: Sequence[int] = ()) -> None:
         self._tokenizer = tokenizer
-        self._window = list(prompt[-self._CONTEXT :])
+        # A window that begins inside a character would turn a whole run of fallback bytes into U+FFFD.
+        starts = range(self._CONTEXT, self._CONTEXT + self._LONGEST)
+        windows = [list(prompt[-start:]) for start in starts]
+        self._window = next((w for w in windows if not tokenizer.decode(w).startswith("\ufffd")), windows[0])
         self._read = len(self._window)
 
     def push(self, token: int) -> str:
@@ -182,7 +196,7 @@ def _template(config: dict[str, Any], file: Path | None) -> str | None:
             raise WeightsError.of("broken-tokenizer", f"cannot read {file}: {error}") from None
     template: Any = config.get("chat_template")
     if isinstance(template, list):  # several, by name
-        entries = cast("list[dict[str, str]]", template)
+        entries = [cast("dict[str, Any]", e) for e in cast("list[Any]", template) if isinstance(e, dict)]
         by_name = {str(entry.get("name")): entry.get("template") for entry in entries}
         template = by_name.get("default")
     return template if isinstance(template, str) else None

@@ -78,6 +78,20 @@ def test_a_stream_of_fallback_bytes(text: str) -> None:
     assert all("\ufffd" not in piece for piece in pieces) or "\ufffd" in text
 
 
+@pytest.mark.parametrize("before", ["\u4e2d\u4e2d\u4e2d", "\u00e9" * 5, "\u4e2d\u00e9\U0001f642\u00e9", "\ufffd"])
+def test_a_prompt_that_ends_in_fallback_bytes(before: str) -> None:
+    """The decoder turns a whole run of bytes that begins inside a character into U+FFFD."""
+    tokenizer = Tokenizer(sentencepiece())
+    prompt, ids = ([7 + byte for byte in text.encode()] for text in (before, "\u4e2d\u00e9"))
+    assert streamed(tokenizer, ids, prompt) == ["", "", "\u4e2d", "", "\u00e9", ""]
+
+
+def test_a_prompt_that_is_no_text_is_refused() -> None:
+    with pytest.raises(SpecError, match="not Unicode text") as caught:
+        Tokenizer(byte_level()).encode_prompt("ab\udcff")
+    assert [d.code for d in caught.value.diagnostics] == ["bad-prompt"]
+
+
 def test_padding_and_truncation_of_the_file_are_dropped(tmp_path: Path) -> None:
     inner = byte_level()
     inner.enable_padding(length=8)
@@ -138,6 +152,11 @@ def test_what_templates_use(template: str, text: str) -> None:
         ("{{ ''.__class__.__mro__ }}", "unsafe"),
         ("{{ 1 / 0 }}", "division"),
         ("{{ 'a' + 1 }}", "concatenate"),
+        ("{{ '{name}'.format() }}", "KeyError: 'name'"),
+        ("{{ '{}'.format() }}", "IndexError"),
+        ("{{ (1, 2) | dictsort }}", "AttributeError"),
+        ("{% macro f() %}{{ f() }}{% endmacro %}{{ f() }}", "RecursionError"),
+        ("{{ 'a' * 10**18 }}", "MemoryError"),
     ],
 )
 def test_templates_that_refuse_or_fail(template: str, message: str) -> None:
