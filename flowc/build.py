@@ -19,7 +19,7 @@ from typing import Any, cast
 
 from flowc import __version__
 from flowc.compile import Compiled, metadata
-from flowc.errors import CheckFailed, InternalError, MissingTool, SpecError, cannot_write
+from flowc.errors import CheckFailed, FlowError, InternalError, MissingTool, SpecError, cannot_write
 from flowc.in_place import locator, records_of
 from flowc.ir.weight import Weight
 from flowc.lock import hold_to
@@ -44,6 +44,8 @@ class Built:
     removed: list[Path] = field(default_factory=list[Path])
     """Graphs of earlier builds whose data file this one replaced."""
     checks: list[dict[str, Any]] = field(default_factory=list[dict[str, Any]])
+    notes: list[str] = field(default_factory=list[str])
+    """What the model is without."""
 
 
 def graph_file(out: Path, phase: str) -> str:
@@ -92,14 +94,16 @@ def build(
             manifest["data"] = {"file": data_name, "sha256": digest.result(), "bytes": layout.size}
         if in_place:
             manifest["in_place"] = records_of(checkpoint)
+        notes: list[str] = []
         manifest["tokenizer"] = [
             {"file": f.name, "sha256": hashlib.sha256(f.read_bytes()).hexdigest()}
-            for f in _copy_tokenizer(checkpoint, work)
+            for f in _copy_tokenizer(checkpoint, work, notes)
         ]
+        notes += _replaced_tokenizers(folder, manifest_name, manifest["tokenizer"])
         if lock is not None:
             hold_to(lock, manifest, whole=True)
         manifest_path = work / manifest_name
-        built = Built(folder, manifest)
+        built = Built(folder, manifest, notes=notes)
 
         def write_manifest() -> None:
             manifest_path.write_text(json.dumps(manifest, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
@@ -293,17 +297,43 @@ def _manifest(compiled: Compiled, out: Path, verify: str) -> dict[str, Any]:
     }
 
 
-def _copy_tokenizer(checkpoint: Checkpoint, work: Path) -> list[Path]:
-    if isinstance(checkpoint, GgufCheckpoint):
+def _copy_tokenizer(checkpoint: Checkpoint, work: Path, notes: list[str]) -> list[Path]:
+    """Bring the tokenizer along: a GGUF's own, or what lies beside the weights where flowc converts none."""
+    sources = _tokenizer_sources(checkpoint)
+    if isinstance(checkpoint, GgufCheckpoint) and "tokenizer.ggml.model" in checkpoint.metadata:
         from flowc.weights.gguf_tokenizer import write_tokenizer
 
-        if "tokenizer.ggml.model" not in checkpoint.metadata:
-            return []
-        return sorted(write_tokenizer(checkpoint, work))
-    return [Path(shutil.copyfile(f, work / f.name)) for f in _tokenizer_sources(checkpoint)]
+        try:
+            return sorted(write_tokenizer(checkpoint, work))
+        except FlowError as error:
+            first = error.diagnostics[0]
+            if first.code != "unsupported-tokenizer":
+                raise
+            if not sources:
+                notes.append(f"no tokenizer comes along: {first.message}; {first.hint}")
+    return [Path(shutil.copyfile(f, work / f.name)) for f in sources]
+
+
+def _replaced_tokenizers(folder: Path, manifest_name: str, records: list[dict[str, str]]) -> list[str]:
+    """What becomes of the folder's other models, whose tokenizer files have the same names."""
+    ours = {record["file"]: record["sha256"] for record in records}
+    notes: list[str] = []
+    for path in sorted(folder.glob("*.flowc.json")) if ours else []:
+        try:
+            theirs = [(record["file"], record["sha256"]) for record in json.loads(path.read_bytes())["tokenizer"]]
+        except (OSError, ValueError, LookupError, TypeError):
+            continue
+        lost = [name for name, digest in theirs if ours.get(name, digest) != digest]
+        if path.name != manifest_name and lost:
+            other = path.name.removesuffix(".flowc.json")
+            notes.append(f"{', '.join(lost)} replaced the files of '{other}', which needs a folder of its own now")
+    return notes
 
 
 def _tokenizer_sources(checkpoint: Checkpoint) -> list[Path]:
-    """The tokenizer's files that lie beside the weights."""
+    """The tokenizer's files that lie beside the weights; beside a GGUF they count only with a `tokenizer.json`."""
     files = checkpoint.files()
-    return find_tokenizer_files(files[0]) if files and not isinstance(checkpoint, GgufCheckpoint) else []
+    found = find_tokenizer_files(files[0]) if files else []
+    if isinstance(checkpoint, GgufCheckpoint) and all(f.name != "tokenizer.json" for f in found):
+        return []
+    return found

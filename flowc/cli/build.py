@@ -95,6 +95,8 @@ def _tell(built: Built, compiled: Compiled, output: Path, as_json: bool) -> None
     for file in built.removed:
         reason = f"its weights were in the {output.name}.data of an earlier build"
         click.echo(f"note: removed {output.parent / file.name}: {reason}", err=True)
+    for note in built.notes:
+        click.echo(f"note: {note}", err=True)
     files = [output.parent / file.name for file in built.files]
     if as_json:
         graphs = {

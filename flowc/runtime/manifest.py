@@ -97,21 +97,22 @@ class Manifest:
         path = self.folder / record.file
         if not path.is_file():
             raise CheckFailed.of("missing-file", f"{path} is named in {self.path.name} but is not there")
-        found = sha256_of(path)
-        if found != record.sha256:
-            raise CheckFailed.of(
-                "changed-file",
-                f"{path} is not the file that flowc wrote: sha256 {found[:12]}…, recorded {record.sha256[:12]}…",
-                hint="build the model again, or bring back the file that belongs to this manifest",
-            )
+        _check_hash(path, record)
         self._check_data()
         return path
 
     def tokenizer_file(self, name: str) -> Path | None:
-        """Path of a tokenizer file by its usual name (`tokenizer.json`), also as `PREFIX.tokenizer.json`; else None."""
+        """Path of a tokenizer file by its usual name (`tokenizer.json`), also as `PREFIX.tokenizer.json`; else None.
+
+        Raises:
+            CheckFailed: the file is not the one that the build wrote.
+        """
         for record in self.tokenizer:
             if record.file == name or record.file.endswith("." + name):
-                return self.folder / record.file
+                path = self.folder / record.file
+                if path.is_file():
+                    _check_hash(path, record)
+                return path
         return None
 
     def _check_used_in_place(self) -> None:
@@ -140,6 +141,16 @@ class Manifest:
             raise WeightsError.of(
                 "changed-file", f"the weights file {path} has {size} bytes; the build wrote {self.data.bytes}"
             )
+
+
+def _check_hash(path: Path, record: FileRecord) -> None:
+    found = sha256_of(path)
+    if found != record.sha256:
+        raise CheckFailed.of(
+            "changed-file",
+            f"{path} is not the file that flowc wrote: sha256 {found[:12]}…, recorded {record.sha256[:12]}…",
+            hint="build the model again, or bring back the file that belongs to this manifest",
+        )
 
 
 def sha256_of(path: Path) -> str:

@@ -165,6 +165,32 @@ def test_a_gguf_cut_short(kept: int, folder: Path) -> None:
     assert diagnostic["line"] == 3
 
 
+@pytest.mark.parametrize("kind", [None, "bert"])
+def test_a_gguf_without_a_tokenizer_that_flowc_converts(kind: str | None, folder: Path) -> None:
+    """It is built without one, and says so, or takes the files that lie beside it."""
+    metadata = {} if kind is None else {"tokenizer__ggml__model": kind}
+    write_gguf(folder / "w.gguf", tensors(folder), **metadata)
+    write_spec(folder, FROM_FILE.replace("w.safetensors", "w.gguf"))
+    built = done("build", folder / "model.yaml", "-o", folder / "out" / "model.onnx", "--verify", "off")
+    assert ("no tokenizer comes along: the GGUF's tokenizer is of kind 'bert'" in built.stderr) == (kind is not None)
+    assert not (folder / "out" / "tokenizer.json").exists()
+    (folder / "tokenizer.json").write_text("{}")
+    built = done("build", folder / "model.yaml", "-o", folder / "out" / "model.onnx", "--verify", "off")
+    assert "note" not in built.stderr
+    assert (folder / "out" / "tokenizer.json").read_text() == "{}"
+
+
+def test_two_tokenizers_in_one_folder(folder: Path) -> None:
+    """The second build says that it replaced the first one's tokenizer, and `run` does not take the wrong one."""
+    for name in ("one", "other"):
+        (folder / "tokenizer.json").write_text(f'{{"name": "{name}"}}')
+        built = done("build", folder / "model.yaml", "-o", folder / "out" / f"{name}.onnx", "--verify", "off")
+        assert ("tokenizer.json replaced the files of 'one'" in built.stderr) == (name == "other")
+    called = flowc("run", folder / "out" / "one.onnx", "--prompt", "hi", "--json")
+    assert called.diagnostics()[0]["code"] == "changed-file"
+    assert "tokenizer.json" in called.stderr + called.stdout
+
+
 def test_weights_that_are_not_there(folder: Path) -> None:
     (folder / "w.safetensors").unlink()
     diagnostic = refused(folder)
