@@ -4,13 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import itertools
 import json
-import os
-import shutil
-import tempfile
 import threading
-from collections.abc import Callable, Generator, Iterable, Mapping
+from collections.abc import Callable, Generator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from importlib.metadata import version
@@ -18,17 +14,17 @@ from pathlib import Path
 from typing import Any, cast
 
 from flowc import __version__
+from flowc.bring_tokenizer import copy_tokenizer, replaced_tokenizers, tokenizer_sources
 from flowc.compile import Compiled, metadata
-from flowc.errors import CheckFailed, FlowError, InternalError, MissingTool, SpecError, cannot_write
+from flowc.errors import CheckFailed, InternalError, SpecError
 from flowc.in_place import locator, records_of
 from flowc.ir.weight import Weight
 from flowc.lock import hold_to
 from flowc.lowering.data import Layout, plan, write
 from flowc.lowering.targets import target
+from flowc.publish import publish, spare, workshop
 from flowc.sources import Sources
 from flowc.spec import PHASES, Phase
-from flowc.weights import Checkpoint, find_tokenizer_files
-from flowc.weights.gguf import GgufCheckpoint
 
 Progress = Callable[[int, int], None]
 """Bytes written, bytes in all."""
@@ -77,10 +73,10 @@ def build(
     data_name = f"{out.name}.data"
     manifest_name = f"{out.name.removesuffix('.onnx')}.flowc.json"
     names = [data_name, manifest_name, *(graph_file(out, phase) for phase in compiled.graphs)]
-    _spare([compiled.spec.path, *checkpoint.files()], [folder / name for name in names])
+    spare([compiled.spec.path, *checkpoint.files()], [folder / name for name in names])
     weights = (w for graph in compiled.graphs.values() for w in graph.weights())
     layout = plan(weights, data_name, locator(checkpoint, folder) if in_place else None)
-    with _workshop(folder, layout.size) as work:
+    with workshop(folder, layout.size) as work:
         manifest = _manifest(compiled, out, verify)
         if lock is not None:
             hold_to(lock, manifest, whole=False)
@@ -97,9 +93,9 @@ def build(
         notes: list[str] = []
         manifest["tokenizer"] = [
             {"file": f.name, "sha256": hashlib.sha256(f.read_bytes()).hexdigest()}
-            for f in _copy_tokenizer(checkpoint, work, notes)
+            for f in copy_tokenizer(checkpoint, work, notes)
         ]
-        notes += _replaced_tokenizers(folder, manifest_name, manifest["tokenizer"])
+        notes += replaced_tokenizers(folder, manifest_name, manifest["tokenizer"])
         if lock is not None:
             hold_to(lock, manifest, whole=True)
         manifest_path = work / manifest_name
@@ -113,7 +109,8 @@ def build(
             built.checks = check(manifest_path, compiled)
             manifest["checks"] = list(dict.fromkeys(c["name"] for c in built.checks))
             write_manifest()
-        _publish(built, work, out, _tokenizer_sources(checkpoint))
+        graphs = {graph_file(out, phase) for phase in PHASES}
+        built.files, built.removed = publish(work, folder, graphs, data_name, tokenizer_sources(checkpoint))
     if check is not None and in_place:
         # Graphs that read the checkpoint where it lies can only be loaded beside it.
         try:
@@ -164,100 +161,6 @@ def _writing(sources: Sources, layout: Layout, path: Path, progress: Progress | 
             raise
 
 
-@contextlib.contextmanager
-def _workshop(folder: Path, needed: int) -> Generator[Path]:
-    """A folder for unfinished files, on the same file system; gone afterwards, whatever happens.
-
-    `needed` bytes must be free there. What cannot be written raises what `cannot_write` gives.
-    """
-    created = [p for p in (folder, *folder.parents) if not os.path.exists(p)]  # unlike Path.exists, it never raises
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        free = shutil.disk_usage(folder).free
-        if free < needed:
-            message = f"the build needs {needed:,} bytes in {folder}, where {free:,} are free"
-            raise MissingTool.of("cannot-write", message)
-        work = Path(tempfile.mkdtemp(prefix=".flowc-", dir=folder))
-        try:
-            yield work
-        finally:
-            shutil.rmtree(work, ignore_errors=True)
-    except BaseException as error:
-        for made in created:
-            with contextlib.suppress(OSError):
-                made.rmdir()
-        if isinstance(error, OSError):
-            raise cannot_write(folder, error) from None
-        raise
-
-
-def _publish(built: Built, work: Path, out: Path, sources: Iterable[Path]) -> None:
-    """Give every file its final name, in an order that leaves no graph beside another build's data, wherever it ends.
-
-    Graphs of earlier builds go first, those of this one come after their data, and the manifest comes last. A file that
-    is one of `sources` stays what it is.
-    """
-    folder, graphs = built.folder, {graph_file(out, phase) for phase in PHASES}
-    new = [p for p in work.iterdir() if not p.is_symlink() and not any(_same(folder / p.name, s) for s in sources)]
-    names = sorted((p.name for p in new), key=lambda n: (n.endswith(".flowc.json"), n in graphs, n))
-    for name in names:
-        if (folder / name).is_dir():
-            raise SpecError.of("bad-output", f"cannot write {folder / name}: it is a folder")
-    umask = os.umask(0)
-    os.umask(umask)
-    with _alone_in(folder):
-        # Until the new manifest is there, the folder has none: a set cut short by a kill is not taken for a model.
-        (folder / names[-1]).unlink(missing_ok=True)
-        for name in sorted(graphs):
-            if name in names:
-                (folder / name).unlink(missing_ok=True)
-            elif f"{out.name}.data" in names and _reads(folder / name, f"{out.name}.data"):
-                (folder / name).unlink()
-                built.removed.append(folder / name)
-        for name in names:
-            os.chmod(work / name, 0o666 & ~umask)
-            os.replace(work / name, folder / name)
-    built.files = [folder / name for name in sorted(names, key=lambda n: (n == names[-1], n))]
-
-
-def _reads(graph: Path, data: str) -> bool:
-    """Whether a file is a graph that flowc made and that has its weights in a data file of this name."""
-    if not graph.is_file():
-        return False
-    content = graph.read_bytes()
-    return b"flowc.graph" in content and data.encode() in content
-
-
-def _spare(sources: Iterable[Path], outputs: Iterable[Path]) -> None:
-    """Refuse to write over what the build reads."""
-    for output, source in itertools.product(outputs, sources):
-        if _same(output, source):
-            raise SpecError.of("bad-output", f"cannot write {output}: the build reads it")
-
-
-def _same(output: Path, source: Path) -> bool:
-    try:
-        return output.samefile(source)
-    except OSError:  # one of them is not there
-        return False
-
-
-@contextlib.contextmanager
-def _alone_in(folder: Path) -> Generator[None]:
-    """Two builds into one folder name their files one after the other, so that the set is one build's."""
-    try:
-        import fcntl
-    except ImportError:  # not on this system: the last one to rename wins, file by file
-        yield
-        return
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(handle)
-
-
 def facts_of(compiled: Compiled) -> dict[str, Any]:
     """What the manifest says of a model, for those who run it."""
     spec = compiled.spec
@@ -295,45 +198,3 @@ def _manifest(compiled: Compiled, out: Path, verify: str) -> dict[str, Any]:
         "model": facts["model"],
         "graphs": {},
     }
-
-
-def _copy_tokenizer(checkpoint: Checkpoint, work: Path, notes: list[str]) -> list[Path]:
-    """Bring the tokenizer along: a GGUF's own, or what lies beside the weights where flowc converts none."""
-    sources = _tokenizer_sources(checkpoint)
-    if isinstance(checkpoint, GgufCheckpoint) and "tokenizer.ggml.model" in checkpoint.metadata:
-        from flowc.weights.gguf_tokenizer import write_tokenizer
-
-        try:
-            return sorted(write_tokenizer(checkpoint, work))
-        except FlowError as error:
-            first = error.diagnostics[0]
-            if first.code != "unsupported-tokenizer":
-                raise
-            if not sources:
-                notes.append(f"no tokenizer comes along: {first.message}; {first.hint}")
-    return [Path(shutil.copyfile(f, work / f.name)) for f in sources]
-
-
-def _replaced_tokenizers(folder: Path, manifest_name: str, records: list[dict[str, str]]) -> list[str]:
-    """What becomes of the folder's other models, whose tokenizer files have the same names."""
-    ours = {record["file"]: record["sha256"] for record in records}
-    notes: list[str] = []
-    for path in sorted(folder.glob("*.flowc.json")) if ours else []:
-        try:
-            theirs = [(record["file"], record["sha256"]) for record in json.loads(path.read_bytes())["tokenizer"]]
-        except (OSError, ValueError, LookupError, TypeError):
-            continue
-        lost = [name for name, digest in theirs if ours.get(name, digest) != digest]
-        if path.name != manifest_name and lost:
-            other = path.name.removesuffix(".flowc.json")
-            notes.append(f"{', '.join(lost)} replaced the files of '{other}', which needs a folder of its own now")
-    return notes
-
-
-def _tokenizer_sources(checkpoint: Checkpoint) -> list[Path]:
-    """The tokenizer's files that lie beside the weights; beside a GGUF they count only with a `tokenizer.json`."""
-    files = checkpoint.files()
-    found = find_tokenizer_files(files[0]) if files else []
-    if isinstance(checkpoint, GgufCheckpoint) and all(f.name != "tokenizer.json" for f in found):
-        return []
-    return found

@@ -25,7 +25,15 @@ ROOMS = (
     ("flowc.lowering.targets",),  # what a target can do, as data: the passes choose by it
     ("flowc.passes",),
     ("flowc.lowering",),
-    ("flowc.compile", "flowc.sources", "flowc.in_place", "flowc.lock", "flowc.build"),
+    (
+        "flowc.compile",
+        "flowc.sources",
+        "flowc.in_place",
+        "flowc.lock",
+        "flowc.publish",
+        "flowc.bring_tokenizer",
+        "flowc.build",
+    ),
     ("flowc.runtime", "flowc.verify"),
     ("flowc.golden",),
     ("flowc.survey",),
