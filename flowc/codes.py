@@ -97,6 +97,7 @@ CODES: dict[str, str] = {
     "unsupported-gguf": "A GGUF file uses a feature that flowc does not read.",
     "unsupported-tokenizer": "A GGUF's tokenizer is of a kind that flowc does not convert.",
     "unused-input": "The spec declares an input that no stage reads.",
+    "unused-residual": "A residual is saved and never added.",
     "unused-symbol": "Nothing reads an entry of `model:`.",
     "unused-weights": "The weights hold tensors that no stage uses.",
     "usage": "The command line is wrong.",

@@ -24,6 +24,9 @@ def expand(spec: Spec, phase: Phase, names: Names, options: Options, problems: D
         x = f.run(flow.items, f.tokens())
     except Failed:
         return None
+    if f.slots.residual is not None:
+        hint = "`residual_add` adds it"
+        problems.error("unused-residual", "a residual is saved and never added", f.slots.residual_place, hint)
     if x not in f.outputs.values():
         default = "logits" if phase != "encode" else "last_hidden_state"
         f.outputs = {spec.output or default: x, **f.outputs}

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from flowc.errors import Span
 from flowc.ir.graph import Origin, Value
 from flowc.ir.rope import RopeFacts
 
@@ -55,6 +56,8 @@ class Rope:
     facts: RopeFacts | None
     angles: tuple[Value, Value] | None = None
     interleaved: bool = False
+    head_dim: int | None = None
+    """Channels of the heads that it is for; None where only the channels that turn are known."""
 
 
 @dataclass(slots=True)
@@ -62,6 +65,8 @@ class Slots:
     """The hidden state of a flow."""
 
     residual: Value | None = None
+    residual_place: Span | None = None
+    """Where the residual was saved, for the error that it was never added."""
     streams: dict[str, Value] = field(default_factory=dict[str, Value])
     ropes: dict[str, Rope] = field(default_factory=dict[str, Rope])
     named: dict[str, Any] = field(default_factory=dict[str, Any])

@@ -10,12 +10,12 @@ class ResidualSave(Stage, name="residual_save"):
     """Keeps the active value for the next `residual_add`."""
 
     writes = ("residual",)
-    example = "residual_save"
+    example = "sequence: [residual_save, residual_add]"
 
     def expand(self, f: Expansion, x: Value) -> Value:
         if f.slots.residual is not None:
             raise f.fail("residual-twice", "a residual is saved while the last one was not added yet")
-        f.slots.residual = x
+        f.slots.residual, f.slots.residual_place = x, f.origin.span
         return x
 
 

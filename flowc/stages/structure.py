@@ -16,6 +16,9 @@ class Repeat(Stage, name="repeat"):
     name: str = attr(doc="Label of the repeated part in dumps and reports.", default="layers")
 
     def expand(self, f: Expansion, x: Value) -> Value:
+        if not self.index.isidentifier() or not self.index.isascii() or self.index in f.spec.model:
+            message = f"the index '{self.index}' would hide an entry of `model:`, or is no name"
+            raise f.fail("bad-value", message, f.place("index"))
         f.expect_stages(self.count * (1 + len(self.body.items)))
         for i in range(self.count):
             x = f.run(self.body, x, f"{self.name}.{i}", **{self.index: i})
@@ -32,8 +35,10 @@ class When(Stage, name="when"):
     otherwise: Stages = attr(doc="Stages where they differ.", default=Stages(()))
 
     def expand(self, f: Expansion, x: Value) -> Value:
-        equal = type(self.value) is type(self.equals) and self.value == self.equals
-        return f.run(self.then if equal else self.otherwise, x)
+        if type(self.value) is not type(self.equals):
+            message = f"stage 'when' compares {self.value!r} with {self.equals!r}, which are never equal"
+            raise f.fail("bad-value", message, f.place("value"), "`equals` is true when it is left out")
+        return f.run(self.then if self.value == self.equals else self.otherwise, x)
 
 
 class Named(Stage, name="named"):
