@@ -110,7 +110,13 @@ def rotate(f: Expansion, x: Value, heads: int, facts: Heads, name: str) -> Value
     if facts.rope is None:
         return x
     cos, sin = f.rope_angles(facts.rope)
-    interleaved = facts.interleaved or f.slots.ropes[facts.rope].interleaved
+    rope = f.slots.ropes[facts.rope]
+    if rope.head_dim not in (None, facts.head_dim):
+        message = f"the rope '{facts.rope}' is for heads of {rope.head_dim} channels, these have {facts.head_dim}"
+        raise f.fail("bad-shape", message, f.place("rope"), "`rotary_dim` says how many channels of a head turn")
+    if rope.facts is not None and x.shape[1] != cos.shape[1]:
+        raise f.fail("bad-shape", f"the rope '{facts.rope}' turns the flow's own tokens, not those of {x.type}")
+    interleaved = facts.interleaved or rope.interleaved
     return f.op(Rope(heads, interleaved), x, cos, sin, name=name)
 
 

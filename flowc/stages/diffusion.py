@@ -184,7 +184,7 @@ class RopeInputs(Stage, name="rope_inputs"):
 
     def expand(self, f: Expansion, x: Value) -> Value:
         cos, sin = (self._once(f, f.input(name)) for name in (self.cos, self.sin))
-        _name_rope(f, self.name, cos, sin, interleaved=self.interleaved)
+        _name_rope(f, self.name, cos, sin, interleaved=self.interleaved, whole=True)
         return x
 
     def _once(self, f: Expansion, table: Value) -> Value:
@@ -199,7 +199,10 @@ class RopeInputs(Stage, name="rope_inputs"):
         return f.op(Reshape((1, tokens, width // 2)), f.op(Slice(3, 0, 1), pairs, name="first"), name="once")
 
 
-def _name_rope(f: Expansion, name: str, cos: Value, sin: Value, *, interleaved: bool) -> None:
+def _name_rope(f: Expansion, name: str, cos: Value, sin: Value, *, interleaved: bool, whole: bool = False) -> None:
+    """Keep a rope of angles; `whole` when all channels of a head turn."""
     if name in f.slots.ropes:
         raise f.fail("duplicate-rope", f"the rope '{name}' is made a second time", hint="give it another `name`")
-    f.slots.ropes[name] = Rope(None, (cos, sin), interleaved)
+    angles = cos.shape[-1]
+    head_dim = 2 * angles if whole and isinstance(angles, int) else None
+    f.slots.ropes[name] = Rope(None, (cos, sin), interleaved, head_dim)

@@ -89,7 +89,7 @@ class RopeTables(Stage, name="rope_tables"):
             raise f.fail(
                 "duplicate-rope", f"the rope '{self.name}' is made a second time", hint="give it another `name`"
             )
-        f.slots.ropes[self.name] = Rope(self.facts(f))
+        f.slots.ropes[self.name] = Rope(self.facts(f), head_dim=self.head_dim)
         f.facts.setdefault("ropes", {})[self.name] = f.slots.ropes[self.name].facts
         return x
 

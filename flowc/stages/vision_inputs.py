@@ -159,7 +159,7 @@ class PatchRope(Stage, name="patch_rope"):
             label = f"{facts},{grid}"
             cos = f.constant(Generated(f"cos<{label}>", _sizes(cos), partial(facts.cos, *grid)))
             sin = f.constant(Generated(f"sin<{label}>", _sizes(sin), partial(facts.sin, *grid)))
-        f.slots.ropes[self.name] = Rope(None, (cos, sin), interleaved=self.style == "grid")
+        f.slots.ropes[self.name] = Rope(None, (cos, sin), interleaved=self.style == "grid", head_dim=self.head_dim)
         return x
 
     def _check(self, f: Expansion, pixels: Value) -> None:
