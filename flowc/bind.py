@@ -18,6 +18,9 @@ from flowc.source import ListNode, MapNode, Node, Scalar, plain
 from flowc.spec import Spec
 from flowc.stage import REGISTRY, Attribute, Stage, Stages
 
+_SMALLEST, _LARGEST = 2.0**-126, (2 - 2.0**-23) * 2.0**127
+"""The smallest and the largest normal number of float32, in which graphs compute."""
+
 
 @dataclass(frozen=True, slots=True)
 class Bound:
@@ -179,6 +182,8 @@ def convert(node: Node, attribute: Attribute, scope: _Scope) -> Any:
                 raise _Wrong(f"must be at least {facts['ge']}, not {number}")
             if facts["gt"] is not None and number <= facts["gt"]:
                 raise _Wrong(f"must be greater than {facts['gt']}, not {number}")
+            if isinstance(number, float) and not (_SMALLEST <= abs(number) <= _LARGEST or number == 0.0):
+                raise _Wrong(f"must be a number that float32 holds, not {number}")
     return value  # pyright: ignore[reportUnknownVariableType]
 
 

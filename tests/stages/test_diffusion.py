@@ -131,7 +131,7 @@ REFUSALS = {
     "positions of another number of axes": ("axial_rope: {ids: [rows], dims: [8], theta: 10}", "x rows", "bad-shape"),
     "an odd number of channels": ("axial_rope: {ids: [rows], dims: [3, 5], theta: 10}", "x rows", "bad-shape"),
     "channels beyond measure": ("axial_rope: {ids: [rows], dims: [4, 1000000], theta: 10}", "x rows", "bad-shape"),
-    "a base without frequencies": ("axial_rope: {ids: [rows], dims: [4, 4], theta: 1e-320}", "x rows", "bad-shape"),
+    "a base without frequencies": ("axial_rope: {ids: [rows], dims: [4, 4], theta: 1e-320}", "x rows", "bad-value"),
     "no positions": ("axial_rope: {ids: [], dims: [8], theta: 10}", "x", "bad-value"),
     "two ropes of one name": (
         "axial_rope: {ids: [rows], dims: [4, 4], theta: 10}\n axial_rope: {ids: [rows], dims: [4, 4], theta: 10}",
