@@ -127,11 +127,18 @@ def encoder_attention(
     return linear(f, y, names.out, x.shape[-1], bias=names.out_bias, name="out")
 
 
-def token_mask(f: Expansion) -> Value | None:
-    """The mask that encoder stages use: what an `attn_mask` stage made, else the graph's attention_mask.
+def token_mask(f: Expansion, x: Value) -> Value | None:
+    """The mask that encoder stages use on x: what an `attn_mask` stage made, else the graph's attention_mask.
 
     None in a flow that starts from images: none of their tokens is padding.
     """
-    if "attn_mask" in f.slots.named:
-        return f.slots.named["attn_mask"]
-    return f.attention_mask() if f.tokens().type.rank < 4 else None
+    f.require_whole()
+    found: Value | None = f.slots.named.get("attn_mask")
+    if found is None:
+        if f.tokens().type.rank > 3 or f.options.assume == "no-padding":
+            return None
+        found = f.attention_mask()
+    if found is not None and x.shape[1] not in (found.shape[1], f.tokens().shape[1]):
+        hint = "`attn_mask` behind the stage that changed the tokens makes a mask of ones for them"
+        raise f.fail("bad-shape", f"the mask {found.type} is not that of the tokens of {x.type}", hint=hint)
+    return found

@@ -106,6 +106,19 @@ class Expansion:
             message = f"{self._what()} keeps a cache of every new token, and gets {x.type} for {tokens.type}"
             raise self.fail("bad-shape", message, hint="`gather_last_token` comes after the last such stage")
 
+    def require_whole(self) -> None:
+        """Raise Failed in a graph with a past, whose new tokens are not the whole sequence."""
+        if self.decoding:
+            message = f"{self._what()} looks at the whole sequence; the '{self.phase}' graph gets its newest tokens"
+            raise self.fail("wrong-phase", message, hint="`kind: encoder`, or a flow of its own under `prefill:`")
+
+    def require_sequence(self) -> Value:
+        """The tokens that the flow starts from; Raises Failed where those are images, which have no sequence yet."""
+        tokens = self.tokens()
+        if tokens.type.rank > 3:
+            raise self.fail("bad-shape", f"{self._what()} counts tokens, and the flow starts from {tokens.type}")
+        return tokens
+
     def weight(self, name: str, *sizes: Dim | None, at: str = "") -> Value:
         """A tensor of the checkpoint as a constant, its shape checked against `sizes` (None: whatever the file says).
 
@@ -237,7 +250,9 @@ class Expansion:
             if mask is None and past is None and self.decoding:
                 message = f"{self._what()} asks for positions before any attention has a cache to count on from"
                 raise self.fail("undefined-slot", message, hint="build it without --assume no-padding")
-            found = self.op(Positions(), self.tokens(), mask, None if mask is not None else past, name="position_ids")
+            found = self.op(
+                Positions(), self.require_sequence(), mask, None if mask is not None else past, name="position_ids"
+            )
             self.slots.named["position_ids"] = found
         return found
 

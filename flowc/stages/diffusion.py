@@ -132,6 +132,7 @@ class JointAttention(Stage, name="joint_attention"):
     rope: str | None = attr(doc="Name of the rope for q and k; null for none.", default="rope")
 
     def expand(self, f: Expansion, x: Value) -> Value:
+        f.require_whole()
         q, k, v = f.emit(Split((self.heads * self.head_dim,) * 3), x, name="qkv")
         interleaved = self.rope in f.slots.ropes and f.slots.ropes[self.rope].interleaved
         facts = Heads(

@@ -47,7 +47,7 @@ class Dinov2Layer(Stage, name="dinov2_layer"):
         q, k, v = (Part(f"{p}.attention.attention.{name}.weight") for name in ("query", "key", "value"))
         names = Projections(q, k, v, f"{p}.attention.output.dense.weight", self.qkv_bias)
         facts = Heads(self.heads, self.heads, self.head_dim, causal=False, rope=None)
-        x = add(f, x, self._scaled(f, encoder_attention(f, h, names, facts, token_mask(f)), 1))
+        x = add(f, x, self._scaled(f, encoder_attention(f, h, names, facts, token_mask(f, x)), 1))
         h = layer_norm(f, x, f"{p}.norm2.weight", self.eps)
         return add(f, x, self._scaled(f, self._mlp(f, h), 2))
 

@@ -34,4 +34,7 @@ class EmbedScale(Stage, name="embed_scale"):
     hidden: int = attr(doc="Channels of the embedding.", symbol="hidden", gt=0, main=True)
 
     def expand(self, f: Expansion, x: Value) -> Value:
+        if x.shape[-1] != self.hidden:
+            message = f"stage 'embed_scale' is for {self.hidden} channels, and gets {x.type}"
+            raise f.fail("bad-shape", message, f.place("hidden"))
         return f.op(Scale(math.sqrt(self.hidden)), x, name="scaled")

@@ -23,7 +23,8 @@ class ColumnPositions(Stage, name="column_positions"):
     name: str = attr(doc="Name that `gather_add` uses.", default="position_ids", main=True)
 
     def expand(self, f: Expansion, x: Value) -> Value:
-        f.slots.named[f"ids {self.name}"] = f.op(Columns(), f.tokens(), name=self.name)
+        f.require_whole()
+        f.slots.named[f"ids {self.name}"] = f.op(Columns(), f.require_sequence(), name=self.name)
         return x
 
 
@@ -38,6 +39,7 @@ class PositionsFromIdsStage(Stage, name="positions_from_ids"):
     name: str = attr(doc="Name that `gather_add` uses.", default="position_ids")
 
     def expand(self, f: Expansion, x: Value) -> Value:
+        f.require_whole()
         f.slots.named[f"ids {self.name}"] = f.op(PositionsFromIds(self.pad), f.tokens(), name=self.name)
         return x
 
@@ -138,7 +140,8 @@ class RelativeBiasStage(Stage, name="relative_bias"):
     name: str = attr(doc="Name that encoder layers use.", default="relative")
 
     def expand(self, f: Expansion, x: Value) -> Value:
+        f.require_whole()
         table = f.weight(self.weight, self.rows or self.buckets, self.heads, at="weight")
-        bias = f.op(RelativeBias(self.buckets, self.max_distance), f.tokens(), table, name="bias")
+        bias = f.op(RelativeBias(self.buckets, self.max_distance), f.require_sequence(), table, name="bias")
         f.slots.named[f"bias {self.name}"] = bias
         return x

@@ -82,7 +82,7 @@ class BertEncoderLayer(Stage, name="bert_encoder_layer"):
         at = {n: f"{self.prefix}.{getattr(names, n)}.weight" for n in names.__slots__}
         projections = Projections(Part(at["q"]), Part(at["k"]), Part(at["v"]), at["out"])
         facts = Heads(self.heads, self.heads, self.head_dim, causal=False, rope=None)
-        h = encoder_attention(f, x, projections, facts, token_mask(f), score_bias(f, self.bias))
+        h = encoder_attention(f, x, projections, facts, token_mask(f, x), score_bias(f, self.bias))
         x = layer_norm(f, add(f, x, h), at["attention_norm"], self.eps)
         h = plain_mlp(f, x, at["up"], at["down"], self.activation, self.ffn)
         return layer_norm(f, add(f, x, h), at["output_norm"], self.eps)
@@ -132,7 +132,7 @@ class NomicEncoderLayer(Stage, name="nomic_encoder_layer"):
         p, bias = self.prefix, self.attention_bias
         projections = packed_projections(f"{p}.attn.Wqkv.weight", f"{p}.attn.out_proj.weight", bias=bias, out_bias=bias)
         facts = Heads(self.heads, self.heads, self.head_dim, causal=False, rope=self.rope, interleaved=self.interleaved)
-        h = encoder_attention(f, x, projections, facts, token_mask(f))
+        h = encoder_attention(f, x, projections, facts, token_mask(f, x))
         x = layer_norm(f, add(f, x, h), f"{p}.norm1.weight", self.eps)
         up, gate = Part(f"{p}.mlp.fc11.weight"), Part(f"{p}.mlp.fc12.weight")
         h = gated_parts(
@@ -182,7 +182,7 @@ class ModernBertLayer(Stage, name="modernbert_layer"):
         h = layer_norm(f, x, f"{p}.attn_norm.weight", self.eps, bias=self.norm_bias) if self.attn_norm else x
         projections = packed_projections(f"{p}.attn.Wqkv.weight", f"{p}.attn.Wo.weight", bias=bias, out_bias=bias)
         facts = Heads(self.heads, self.heads, self.head_dim, causal=False, reach=self.reach, rope=self.rope)
-        x = add(f, x, encoder_attention(f, h, projections, facts, token_mask(f)))
+        x = add(f, x, encoder_attention(f, h, projections, facts, token_mask(f, x)))
         h = layer_norm(f, x, f"{p}.mlp_norm.weight", self.eps, bias=self.norm_bias)
         gate, up = parts(f"{p}.mlp.Wi.weight", 2)
         h = gated_parts(

@@ -62,5 +62,7 @@ class GatherLastToken(Stage, name="gather_last_token"):
     def expand(self, f: Expansion, x: Value) -> Value:
         if f.options.logits == "all":
             return x
+        if x.shape[1] not in (1, f.require_sequence().shape[1]):
+            raise f.fail("bad-shape", f"stage 'gather_last_token' picks one of the flow's own tokens, not of {x.type}")
         f.facts["last_token"] = True
         return f.op(TakeLast(), x, f.attention_mask())

@@ -33,7 +33,7 @@ class PoolStage(Stage, name="pool"):
     output: str | None = attr(doc=_OUTPUT, default=None)
 
     def expand(self, f: Expansion, x: Value) -> Value:
-        y = f.op(Pool(self.how), x, token_mask(f))
+        y = f.op(Pool(self.how), x, token_mask(f, x))
         if self.normalize:
             y = f.op(L2Normalize(1e-12), y, name="normalized")
         return _hand_out(f, x, y, self.output)
@@ -48,6 +48,7 @@ class ClsTokenPool(Stage, name="cls_token_pool"):
     output: str | None = attr(doc=_OUTPUT, default=None, main=True)
 
     def expand(self, f: Expansion, x: Value) -> Value:
+        f.require_whole()
         return _hand_out(f, x, f.op(Pool("cls"), x, None), self.output)
 
 
@@ -65,7 +66,7 @@ class Pooler(Stage, name="pooler"):
     output: str | None = attr(doc=_OUTPUT, default=None)
 
     def expand(self, f: Expansion, x: Value) -> Value:
-        first = f.op(Pool("cls"), x, token_mask(f), name="first")
+        first = f.op(Pool("cls"), x, token_mask(f, x), name="first")
         dense = linear(f, first, self.weight, self.size or x.shape[-1], bias=True, at="weight")
         return _hand_out(f, x, f.op(Unary(self.activation), dense, name="activation"), self.output)
 

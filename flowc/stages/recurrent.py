@@ -56,6 +56,8 @@ class GdnScan(Stage, name="gdn_scan"):
             raise f.fail("wrong-phase", "a state is carried by decoders alone; this flow is of kind 'encoder'")
         if self.carry and self.layer is None:
             raise f.fail("missing-field", "stage 'gdn_scan' with `carry` needs `layer`, the index of its state")
+        if not self.carry:
+            f.require_whole()
         y = delta_scan(f, q, k, v, g, beta, self.key_heads, self.value_heads, self.scale,
                        self.layer if self.carry else None)  # fmt: skip
         return f.op(Reshape(shape), y) if split else y
@@ -89,6 +91,7 @@ def delta_scan(
     scale: float | None, layer: int | None,
 ) -> Value:  # fmt: skip
     """The gated delta rule; with a layer, its state continues from the past and is handed on."""
+    f.require_tokens(v)
     key_dim, value_dim = _per_head(f, k, key_heads), _per_head(f, v, value_heads)
     op = DeltaScan(key_heads, value_heads, key_dim**-0.5 if scale is None else scale)
     state = None
@@ -146,6 +149,7 @@ class GatedDeltaNet(Stage, name="gated_delta_net"):
     def expand(self, f: Expansion, x: Value) -> Value:
         if self.value_heads % self.key_heads:
             raise f.fail("bad-value", f"{self.value_heads} value heads cannot share {self.key_heads} key heads")
+        f.require_tokens(x)
         layer = f.layer_index(self, self.prefix)
         keys, values = self.key_heads * self.key_dim, self.value_heads * self.value_dim
         mixed, z, b, a = self._projections(f, x)

@@ -62,7 +62,7 @@ class AddStream(Stage, name="add_stream"):
     name: str = attr(doc="Name of the stream.", main=True)
 
     def expand(self, f: Expansion, x: Value) -> Value:
-        return f.op(Binary("add"), x, per_token(f, stream(f, self.name), x))
+        return _with_stream(f, "add", x, self.name)
 
 
 class ScaleByStream(Stage, name="scale_by_stream"):
@@ -74,7 +74,15 @@ class ScaleByStream(Stage, name="scale_by_stream"):
     name: str = attr(doc="Name of the stream.", main=True)
 
     def expand(self, f: Expansion, x: Value) -> Value:
-        return f.op(Binary("mul"), x, per_token(f, stream(f, self.name), x))
+        return _with_stream(f, "mul", x, self.name)
+
+
+def _with_stream(f: Expansion, function: Literal["add", "mul"], x: Value, name: str) -> Value:
+    """The active value with a stream added or multiplied: still of its own shape."""
+    y = f.op(Binary(function), x, per_token(f, stream(f, name), x))
+    if y.shape != x.shape:
+        raise f.fail("bad-shape", f"the stream '{name}' would make {y.type} of the active value {x.type}")
+    return y
 
 
 def per_token(f: Expansion, value: Value, x: Value) -> Value:
@@ -95,6 +103,8 @@ class JoinStreams(Stage, name="join_streams"):
     def expand(self, f: Expansion, x: Value) -> Value:
         if not self.names:
             raise f.fail("bad-value", "stage 'join_streams' needs at least one stream")
+        if self.axis not in (1, -1):
+            raise f.fail("bad-value", f"streams are joined along axis 1 or -1, not {self.axis}", f.place("axis"))
         return f.op(Concat(self.axis), *[stream(f, name) for name in self.names])
 
 

@@ -51,7 +51,7 @@ class VitSelfAttn(Stage, name="vit_self_attn"):
 
     def expand(self, f: Expansion, x: Value) -> Value:
         facts = Heads(self.heads, self.heads, self.head_dim, causal=False, rope=self.rope)
-        return encoder_attention(f, x, self._projections(f), facts, token_mask(f))
+        return encoder_attention(f, x, self._projections(f), facts, token_mask(f, x))
 
     def _projections(self, f: Expansion) -> Projections:
         apart = (self.q, self.k, self.v, self.key_bias, self.value_bias)
@@ -172,5 +172,5 @@ class AttentionPool(Stage, name="attention_pool"):
             for source, part, name in zip((probe, x, x), names, "qkv", strict=True)
         )
         op = Attention(self.heads, self.heads, self.head_dim**-0.5)
-        y = f.op(op, q, k, v, None, None, token_mask(f), name="attention")
+        y = f.op(op, q, k, v, None, None, token_mask(f, x), name="attention")
         return linear(f, y, self.out, hidden, bias=self.out_bias, at="out", name="out")

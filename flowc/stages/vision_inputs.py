@@ -66,7 +66,10 @@ class PrependTokens(Stage, name="prepend_tokens"):
     flat: bool = attr(doc="Whether the tensor is one token without other axes (CLIP).", default=False)
 
     def expand(self, f: Expansion, x: Value) -> Value:
+        f.require_whole()
         hidden = x.shape[-1]
+        if self.flat and self.count > 1:
+            raise f.fail("bad-value", "stage 'prepend_tokens' with `flat` has one token", f.place("count"))
         if self.flat:
             vector = f.tensor(self.weight, hidden, at="weight")
             tokens = f.constant(Reshape(vector, (1, self.count, vector.shape[0] // self.count)))

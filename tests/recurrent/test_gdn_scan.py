@@ -109,5 +109,7 @@ def test_more_heads_than_channels_is_an_error(tmp_path: Path, more: str) -> None
 
 
 def test_without_carry_no_state_leaves_the_call(tmp_path: Path) -> None:
-    compiled = compile_text(tmp_path, "", small().replace("carry: true, layer: 0", "carry: false"))
+    text = small().replace("carry: true, layer: 0", "carry: false")
+    compiled = compile_text(tmp_path, "", text, graphs=("prefill",))
     assert all([o.name for o in graph.outputs] == ["out"] for graph in compiled.graphs.values())
+    assert refused(tmp_path, text) == {"wrong-phase"}
