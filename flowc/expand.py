@@ -35,6 +35,9 @@ _CONSEQUENCES = frozenset(
 )  # fmt: skip
 """What a stage may seem to do wrong because one before it failed."""
 
+_BESIDE_IDS = frozenset({"attention_mask", "token_type_ids", "position_ids"})
+"""Inputs of the same type as the ids of tokens, which stand beside them."""
+
 MAX_PORTS = 10_000
 MAX_TENSOR_BYTES = 2**40
 
@@ -231,6 +234,9 @@ class Expansion:
     def tokens(self) -> Value:
         """The first declared input: what the flow starts from. Integers are the ids of tokens."""
         first = self.spec.inputs[0] if self.spec.inputs else None
+        if first is not None and first.name in _BESIDE_IDS:
+            message = f"the flow would start from its first input, '{first.name}', in place of ids"
+            raise self.fail("bad-value", message, first.span, "declare `input_ids` in front of it")
         ids = TensorType("int64", (BATCH, SEQUENCE))
         given = first is not None and not first.type.dtype.startswith("int")
         return self.input(first.name if first else "input_ids", None if given else ids)

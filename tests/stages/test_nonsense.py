@@ -35,6 +35,10 @@ TEXTS: dict[str, tuple[str, str]] = {
         LLAMA.replace("  - gather_last_token\n", "  - store_stream: a\n  - gather_last_token\n  - add_stream: a\n"),
         "bad-shape",
     ),
+    "kinds of tokens in place of tokens": (
+        "inputs: {token_type_ids: 'int64[batch_size, sequence_length]'}" + LLAMA,
+        "bad-value",
+    ),
     "a state of the last token alone": (LLAMA.replace("  - lm_head", f"  - {DELTA}\n  - lm_head"), "bad-shape"),
 }
 
