@@ -116,6 +116,10 @@ class AttnMask(Stage, name="attn_mask"):
             raise f.fail("wrong-phase", f"stage 'attn_mask' is for encoders; the '{f.phase}' graph has its own mask")
         mask = f.op(AllOnes(), x, name="ones") if self.input is None else f.input(self.input, _IDS)
         f.slots.named["attn_mask"] = mask
+        f.slots.named.pop("position_ids", None)
+        for rope in f.slots.ropes.values():
+            if rope.facts is not None:
+                rope.angles = None  # those of another mask's positions
         return x
 
 

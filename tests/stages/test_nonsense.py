@@ -118,3 +118,11 @@ def test_an_encoder_of_other_tokens_is_refused(tmp_path: Path, text: str, code: 
 def test_a_mask_of_ones_fits_the_tokens_that_are_there(tmp_path: Path) -> None:
     text = f"{WORDS}  - prepend_tokens: cls\n  - attn_mask\n{ATTENTION}  - pool: mean\n"
     assert compile_text(tmp_path, text, ENCODER).graphs
+
+
+def test_positions_are_those_of_the_mask_that_was_chosen_last(tmp_path: Path) -> None:
+    turned = ATTENTION.replace("heads", "rope: rope, heads")
+    text = f"{WORDS}  - rope_tables: {{theta: 100, head_dim: 8}}\n{turned}  - attn_mask\n{turned}"
+    (graph,) = compile_text(tmp_path, text, ENCODER).expanded.values()
+    positions = [node for node in graph.nodes if node.op.name == "positions"]
+    assert len({node.inputs[1] for node in positions}) == 2
