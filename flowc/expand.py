@@ -19,7 +19,7 @@ from flowc.ir.ops.positions import Positions
 from flowc.ir.ops.rope import RopeAngles
 from flowc.ir.types import BATCH, PAST, SEQUENCE, TOTAL, Dim, ShapeError, TensorType
 from flowc.ir.weight import Tensor, Weight
-from flowc.slots import Failed, Names, Options, Slots
+from flowc.slots import Failed, Names, Options, Rope, Slots
 from flowc.source import Node as SpecNode
 from flowc.spec import PORT_NAME, Phase, Spec
 from flowc.stage import Stage, Stages
@@ -261,6 +261,13 @@ class Expansion:
             )
             self.slots.named["position_ids"] = found
         return found
+
+    def add_rope(self, name: str, rope: Rope) -> None:
+        """Keep a rope under a name that attention stages use."""
+        if name in self.slots.ropes:
+            message = f"the rope '{name}' is made a second time"
+            raise self.fail("duplicate-rope", message, hint="give it another `name`")
+        self.slots.ropes[name] = rope
 
     def rope_angles(self, name: str, at: str = "rope") -> tuple[Value, Value]:
         """Cosine and sine of a named rope at the new tokens' positions; made once per graph."""

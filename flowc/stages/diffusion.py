@@ -202,8 +202,6 @@ class RopeInputs(Stage, name="rope_inputs"):
 
 def _name_rope(f: Expansion, name: str, cos: Value, sin: Value, *, interleaved: bool, whole: bool = False) -> None:
     """Keep a rope of angles; `whole` when all channels of a head turn."""
-    if name in f.slots.ropes:
-        raise f.fail("duplicate-rope", f"the rope '{name}' is made a second time", hint="give it another `name`")
     angles = cos.shape[-1]
     head_dim = 2 * angles if whole and isinstance(angles, int) else None
-    f.slots.ropes[name] = Rope(None, (cos, sin), interleaved, head_dim)
+    f.add_rope(name, Rope(None, (cos, sin), interleaved, head_dim))

@@ -82,14 +82,14 @@ class BertEncoderLayer(Stage, name="bert_encoder_layer"):
         at = {n: f"{self.prefix}.{getattr(names, n)}.weight" for n in names.__slots__}
         projections = Projections(Part(at["q"]), Part(at["k"]), Part(at["v"]), at["out"])
         facts = Heads(self.heads, self.heads, self.head_dim, causal=False, rope=None)
-        h = encoder_attention(f, x, projections, facts, token_mask(f, x), score_bias(f, self.bias))
+        h = encoder_attention(f, x, projections, facts, token_mask(f, x), score_bias(f, self.bias, self.heads))
         x = layer_norm(f, add(f, x, h), at["attention_norm"], self.eps)
         h = plain_mlp(f, x, at["up"], at["down"], self.activation, self.ffn)
         return layer_norm(f, add(f, x, h), at["output_norm"], self.eps)
 
 
-def score_bias(f: Expansion, name: str | None) -> Value | None:
-    """The bias that a `relative_bias` stage made under a name."""
+def score_bias(f: Expansion, name: str | None, heads: int) -> Value | None:
+    """The bias that a `relative_bias` stage made under a name, for so many heads."""
     if name is None:
         return None
     found = f.slots.named.get(f"bias {name}")
@@ -97,6 +97,9 @@ def score_bias(f: Expansion, name: str | None) -> Value | None:
         made = [key.removeprefix("bias ") for key in f.slots.named if key.startswith("bias ")]
         raise f.fail("undefined-slot", f"there is no relative bias '{name}'",
                      hint=nearest(name, made) or "a `relative_bias` stage must come first")  # fmt: skip
+    if found.shape[1] != heads:
+        message = f"the relative bias '{name}' is for {found.shape[1]} heads, not for {heads}"
+        raise f.fail("bad-shape", message, f.place("bias"))
     return found
 
 

@@ -97,4 +97,4 @@ class EncoderSelfAttn(Stage, name="encoder_self_attn"):
         else:
             raise f.fail("missing-field", "stage 'encoder_self_attn' needs `q`, `k` and `v`, or `qkv` alone")
         facts = Heads(self.heads, self.heads, self.head_dim, self.scale, causal=False, reach=self.reach, rope=self.rope)
-        return encoder_attention(f, x, projections, facts, token_mask(f, x), score_bias(f, self.bias))
+        return encoder_attention(f, x, projections, facts, token_mask(f, x), score_bias(f, self.bias, self.heads))

@@ -85,12 +85,9 @@ class RopeTables(Stage, name="rope_tables"):
             )  # fmt: skip
 
     def expand(self, f: Expansion, x: Value) -> Value:
-        if self.name in f.slots.ropes:
-            raise f.fail(
-                "duplicate-rope", f"the rope '{self.name}' is made a second time", hint="give it another `name`"
-            )
-        f.slots.ropes[self.name] = Rope(self.facts(f), head_dim=self.head_dim)
-        f.facts.setdefault("ropes", {})[self.name] = f.slots.ropes[self.name].facts
+        rope = Rope(self.facts(f), head_dim=self.head_dim)
+        f.add_rope(self.name, rope)
+        f.facts.setdefault("ropes", {})[self.name] = rope.facts
         return x
 
 

@@ -162,7 +162,7 @@ class PatchRope(Stage, name="patch_rope"):
             label = f"{facts},{grid}"
             cos = f.constant(Generated(f"cos<{label}>", _sizes(cos), partial(facts.cos, *grid)))
             sin = f.constant(Generated(f"sin<{label}>", _sizes(sin), partial(facts.sin, *grid)))
-        f.slots.ropes[self.name] = Rope(None, (cos, sin), interleaved=self.style == "grid", head_dim=self.head_dim)
+        f.add_rope(self.name, Rope(None, (cos, sin), interleaved=self.style == "grid", head_dim=self.head_dim))
         return x
 
     def _check(self, f: Expansion, pixels: Value) -> None:
@@ -172,9 +172,6 @@ class PatchRope(Stage, name="patch_rope"):
             )
         if self.reference_grid is not None and self.style != "grid":
             raise f.fail("bad-value", "a `reference_grid` belongs to the style grid")
-        if self.name in f.slots.ropes:
-            hint = "give it another `name`"
-            raise f.fail("duplicate-rope", f"the rope '{self.name}' is made a second time", hint=hint)
         if pixels.type.rank != 4:
             raise f.fail("bad-shape", f"the flow starts from {pixels.type}, not from images")
 

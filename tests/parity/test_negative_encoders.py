@@ -55,7 +55,7 @@ ANY = ("description: Imported", "description: Read")
 @pytest.mark.golden
 @pytest.mark.parametrize("case", ["bert_base_like", "mpnet_base_like", "nomic_bert_text", "modernbert_base_like"])
 def test_parity_sees_an_ignored_mask(case: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    def nothing(f: Expansion) -> Value | None:
+    def nothing(f: Expansion, _: Value) -> Value | None:
         f.attention_mask()
         return None
 

@@ -13,6 +13,7 @@ import safetensors.numpy
 
 from flowc.build import build
 from flowc.compile import Request, compile_spec
+from flowc.errors import CheckFailed
 from flowc.runtime import manifest as manifests
 from flowc.slots import Options
 from flowc.verify import quick
@@ -287,9 +288,11 @@ def test_what_a_graph_says_of_the_model(tmp_path: Path) -> None:
     def edit(model: Any) -> None:
         next(p for p in model.metadata_props if p.key == "context_length").value = "9"
 
-    failures = spoiled(made(tmp_path, "tiny-llama"), edit, ["model.onnx"]).failures
-    assert [(c.name, c.graph) for c in failures] == [("facts", "unified")]
-    assert "context_length = 9; its spec means 512" in failures[0].detail
+    checks = spoiled(made(tmp_path, "tiny-llama"), edit, ["model.onnx"])
+    assert [(c.name, c.graph) for c in checks.failures] == [("facts", "unified")]
+    assert "context_length = 9; its spec means 512" in checks.failures[0].detail
+    with pytest.raises(CheckFailed, match="wrong-facts"):
+        checks.stop_if_any()
 
 
 @pytest.mark.parametrize(("old", "new"), [('"eos": []', '"eos": [5]'),
