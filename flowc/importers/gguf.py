@@ -98,8 +98,12 @@ class _Reader:
         data = {field: _shortest(self.own[key]) for key, field in _FIELDS.items() if key in self.own}
         data.setdefault("vocab_size", self.shapes["model.embed_tokens.weight"][0])
         data["tie_word_embeddings"] = "lm_head.weight" not in self.shapes
+        data.setdefault("rope_theta", 10000.0)
+        if "rms_norm_eps" not in data:
+            self.refuse("attention.layer_norm_rms_epsilon", "is missing, and llama.cpp knows none to take for it")
         if "num_attention_heads" in data and "hidden_size" in data:
             data.setdefault("head_dim", data["hidden_size"] // data["num_attention_heads"])
+            data.setdefault("num_key_value_heads", data["num_attention_heads"])
         if self.own.get("attention.value_length", data.get("head_dim")) != data.get("head_dim"):
             self.refuse("attention.value_length", "differs from the keys' length")
         for key in ("attention.head_count", "attention.head_count_kv", "feed_forward_length"):

@@ -30,7 +30,7 @@ ARCHITECTURES = {
 
 
 def convert(folder: Path, out: Path, **more: Any) -> Path:
-    """Write a GGUF of a folder. `more` are further metadata keys, `__` for a dot, without the architecture."""
+    """Write a GGUF of a folder. `more` are further metadata keys (`__` for a dot, no architecture); None leaves one out."""
     config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     kind = config["model_type"]
     arch = MODEL_ARCH_NAMES[ARCHITECTURES[kind]]
@@ -39,7 +39,8 @@ def convert(folder: Path, out: Path, **more: Any) -> Path:
     tensors = _tensors(raw, kind, config)
     tensors.update(_divisors(kind, config))
     metadata = {**_metadata(kind, config), **more}
-    return write_gguf(out, tensors, arch, **{f"{arch}__{key}": value for key, value in metadata.items()})
+    stated = {f"{arch}__{key}": value for key, value in metadata.items() if value is not None}
+    return write_gguf(out, tensors, arch, **stated)
 
 
 def _rope(config: dict[str, Any]) -> dict[str, Any]:

@@ -81,6 +81,7 @@ REFUSED: list[tuple[str, str, dict[str, Any]]] = [
     ("llama_mha", "llama.expert_gating_func", {"expert_gating_func": 2}),
     ("llama_mha", "llama.logit_scale", {"logit_scale": 2.0}),
     ("llama_mha", "llama.attention.sliding_window", {"attention__sliding_window": 4}),
+    ("llama_mha", "llama.attention.layer_norm_rms_epsilon", {"attention__layer_norm_rms_epsilon": None}),
     ("llama_mha", "llama.rope.dimension_count", {"rope__dimension_count": 4}),
     ("llama_mha", "llama.attention.head_count_kv", {"attention__head_count_kv": [4, 4, 4]}),
     ("llama_mha", "llama.rope.scaling.attn_factor", {"rope__scaling__attn_factor": 1.5}),
@@ -103,6 +104,16 @@ def test_metadata_that_changes_the_numbers_is_refused(
 def test_a_factor_without_a_type_is_linear_as_in_llama_cpp(factor: float, read: str, tmp_path: Path) -> None:
     gguf = convert(_folder("llama_mha"), tmp_path / "model.gguf", rope__scaling__factor=factor)
     assert read in import_checkpoint(gguf).text(tmp_path)
+
+
+@pytest.mark.golden
+def test_what_a_gguf_may_leave_out_is_what_llama_cpp_takes_for_it(tmp_path: Path) -> None:
+    silent = {"rope__freq_base": None, "attention__head_count_kv": None}
+    stated = {"rope__freq_base": 10000.0, "attention__head_count_kv": 3}
+    texts = [import_checkpoint(convert(_folder("gemma1_mha"), tmp_path / "model.gguf", **more)).text(tmp_path)
+             for more in (silent, stated)]  # fmt: skip
+    assert texts[0] == texts[1]
+    assert "kv_heads: 3" in texts[0]
 
 
 @pytest.mark.golden
