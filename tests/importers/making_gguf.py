@@ -30,7 +30,7 @@ ARCHITECTURES = {
 
 
 def convert(folder: Path, out: Path, **more: Any) -> Path:
-    """Write a GGUF of a folder. `more` are further metadata keys (`__` for a dot, no architecture); None leaves one out."""
+    """Write a GGUF of a folder. `more` are further metadata keys, `__` for a dot; None leaves one out."""
     config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     kind = config["model_type"]
     arch = MODEL_ARCH_NAMES[ARCHITECTURES[kind]]
