@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -65,10 +66,10 @@ def change(spec: Any, data: st.DataObject) -> None:
     if kind == "remove":
         del holder[key]
     elif kind == "value" or not isinstance(holder, list):
-        holder[key] = data.draw(st.sampled_from(VALUES))
+        holder[key] = copy.deepcopy(data.draw(st.sampled_from(VALUES)))  # a second change may be one inside of it
     else:
         stages = cast("list[Any]", holder)
-        stages.insert(key, data.draw(st.sampled_from(EXAMPLES)) if kind == "stage" else stages[key])
+        stages.insert(key, copy.deepcopy(data.draw(st.sampled_from(EXAMPLES)) if kind == "stage" else stages[key]))
 
 
 def build_changed(folder: Path, data: st.DataObject) -> None:
