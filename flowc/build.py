@@ -41,7 +41,7 @@ class Built:
     """Graphs of earlier builds whose data file this one replaced."""
     checks: list[dict[str, Any]] = field(default_factory=list[dict[str, Any]])
     notes: list[str] = field(default_factory=list[str])
-    """What the model is without."""
+    """What the build wants to be known: a tokenizer left out, or one of another model replaced."""
 
 
 def graph_file(out: Path, phase: str) -> str:

@@ -38,14 +38,14 @@ def facts(subject: Named, sizes: Mapping[str, int], *, placement: bool = True) -
         "graphs": {},
     }
     for phase, graph in compiled.graphs.items():
-        before = compiled.expanded[phase]
+        before, after = (_costs(g, sizes) for g in (compiled.expanded[phase], graph))
         found["graphs"][phase] = {
             "inputs": {v.name: str(v.type) for v in graph.inputs},
             "outputs": {o.name: str(o.value.type) for o in graph.outputs},
             "operators": dict(sorted(Counter(n.op.name for n in graph.nodes).items())),
-            "before": _numbers(_costs(before, sizes).total),
-            "after": _numbers(_costs(graph, sizes).total),
-            "stages": _stages(before, graph, sizes),
+            "before": _numbers(before.total),
+            "after": _numbers(after.total),
+            "stages": _stages(before, after),
         }
     if subject.manifest is not None:
         if compiled.checkpoint is None and subject.manifest.data is not None:
@@ -78,9 +78,9 @@ def _numbers(cost: Cost) -> dict[str, int]:
     return {k: v for k, v in asdict(cost).items() if isinstance(v, int)}
 
 
-def _stages(before: Graph, after: Graph, sizes: Mapping[str, int]) -> list[dict[str, Any]]:
+def _stages(before: Costs, after: Costs) -> list[dict[str, Any]]:
     """Costs of every stage after the passes and, under `before`, before them, in the order of the spec."""
-    old, new = ({c.stage: c for c in _costs(g, sizes).stages} for g in (before, after))
+    old, new = ({c.stage: c for c in found.stages} for found in (before, after))
     return [
         {**asdict(new.get(name, Cost(name, cost.kind))), "before": _numbers(old.get(name, Cost(name)))}
         for name, cost in {**old, **new}.items()
