@@ -17,8 +17,8 @@ from typing import Any
 import numpy as np
 import onnx_ir as onnx
 
+from flowc.ir.core.recurrent import DeltaScan
 from flowc.ir.graph import Node
-from flowc.ir.ops.recurrent import DeltaScan
 from flowc.lowering.emitter import Emitter
 
 CHUNK = 32

@@ -7,10 +7,10 @@ from typing import Any
 import numpy as np
 
 from flowc.errors import InternalError
+from flowc.ir.core.attention import Attention, AttentionMask
+from flowc.ir.core.positions import Positions, TakeFirst, TakeLast
+from flowc.ir.core.rope import Rope, RopeAngles, SwitchRows
 from flowc.ir.graph import Node, Value
-from flowc.ir.ops.attention import Attention, AttentionMask
-from flowc.ir.ops.positions import Positions, TakeFirst, TakeLast
-from flowc.ir.ops.rope import Rope, RopeAngles, SwitchRows
 from flowc.lowering.emitter import Emitter, emits
 
 _END = int(np.iinfo(np.int64).max)

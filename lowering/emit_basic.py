@@ -6,12 +6,12 @@ from typing import Any
 
 import numpy as np
 
+from flowc.ir.core.elementwise import Binary, Function, Scale, Softcap, Unary
+from flowc.ir.core.gather import Gather
+from flowc.ir.core.layout import Concat, Reshape, Slice, Split, Transpose
+from flowc.ir.core.linear import Linear
+from flowc.ir.core.norm import Norm
 from flowc.ir.graph import Node, Value
-from flowc.ir.ops.elementwise import Binary, Function, Scale, Softcap, Unary
-from flowc.ir.ops.gather import Gather
-from flowc.ir.ops.layout import Concat, Reshape, Slice, Split, Transpose
-from flowc.ir.ops.linear import Linear
-from flowc.ir.ops.norm import Norm
 from flowc.lowering.emitter import CONTRIB, Emitter, emits
 
 

@@ -7,9 +7,9 @@ from typing import Any, cast
 import onnx_ir as onnx
 
 from flowc.errors import InternalError, SpecError
-from flowc.ir import onnx_text
+from flowc.ir.core.custom import Custom
 from flowc.ir.graph import Node
-from flowc.ir.ops.custom import Custom
+from flowc.ir.onnx_text import parse as onnx_text
 from flowc.lowering.emitter import Emitter, emits
 
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from flowc.ir.core.diffusion import AxialAngles, Sinusoid
 from flowc.ir.graph import Node
-from flowc.ir.ops.diffusion import AxialAngles, Sinusoid
 from flowc.lowering.emitter import DTYPES, Emitter, emits
 
 

@@ -6,10 +6,10 @@ from typing import Any
 
 import numpy as np
 
+from flowc.ir.core.pool import L2Normalize, Pool
+from flowc.ir.core.relative_bias import RelativeBias
+from flowc.ir.core.token_positions import AllOnes, Columns, PositionsFromIds
 from flowc.ir.graph import Node, Value
-from flowc.ir.ops.pool import L2Normalize, Pool
-from flowc.ir.ops.relative_bias import RelativeBias
-from flowc.ir.ops.token_positions import AllOnes, Columns, PositionsFromIds
 from flowc.lowering.emitter import DTYPES, Emitter, emits
 
 

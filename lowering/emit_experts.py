@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from flowc.ir.core.experts import Experts
 from flowc.ir.graph import Node
-from flowc.ir.ops.experts import Experts
 from flowc.lowering.emit_basic import flatten, unary, unflatten
 from flowc.lowering.emitter import CONTRIB, Emitter, emits
 
@@ -13,7 +13,7 @@ from flowc.lowering.emitter import CONTRIB, Emitter, emits
 @emits(Experts)
 def experts(e: Emitter, op: Experts, node: Node) -> None:
     """The runtime's MoE where it knows the activation, else a loop of standard operators over the chosen experts."""
-    if not op.turned and op.activation in e.target.expert_activations:
+    if not op.transposed and op.activation in e.target.expert_activations:
         e.bind(_fused(e, op, node))
         return
     e.bind(_one_by_one(e, op, node))
@@ -38,7 +38,7 @@ def _fused(e: Emitter, op: Experts, node: Node) -> Any:
 
 def _turned(e: Emitter, op: Experts, name: str) -> Any:
     """An operand [experts, in, out]; a build without the pass that stores it so turns it at every load."""
-    return e.need(name) if op.turned else e.op("Transpose", e.need(name), perm=[0, 2, 1], label=f"Turned_{name}")
+    return e.need(name) if op.transposed else e.op("Transpose", e.need(name), perm=[0, 2, 1], label=f"Turned_{name}")
 
 
 def _routing(e: Emitter, op: Experts) -> tuple[Any, Any]:
@@ -66,7 +66,7 @@ def _one_by_one(e: Emitter, op: Experts, node: Node) -> Any:
     down = node.inputs[3]
     assert down is not None
     weights, chosen = _routing(e, op)
-    width, hidden = int(down.shape[1 if op.turned else 2]), int(node.outputs[0].shape[-1])
+    width, hidden = int(down.shape[1 if op.transposed else 2]), int(node.outputs[0].shape[-1])
     x = _rows(e, "x")
     zeros = _zeros_like(e, _rows(e, "scores"))
     # [experts, tokens]: the weight of each token for each expert, 0 where it did not choose it

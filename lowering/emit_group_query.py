@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from flowc.ir.graph import Node, Value
-from flowc.ir.ops.group_query import GroupQueryAttention, MaskBias
+from flowc.ir.kernel.group_query import GroupQueryAttention, MaskBias
 from flowc.lowering.emitter import CONTRIB, Emitter, emits
 
 _INT32 = 6

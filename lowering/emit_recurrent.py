@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 
+from flowc.ir.core.recurrent import CausalConv, DeltaScan
 from flowc.ir.graph import Node, Value
-from flowc.ir.ops.recurrent import CausalConv, DeltaScan
 from flowc.lowering.delta_rule import in_chunks, one_step
 from flowc.lowering.emit_attention import newest
 from flowc.lowering.emitter import CONTRIB, Emitter, emits

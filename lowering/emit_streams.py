@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from flowc.ir.core.sequence import PartLike
 from flowc.ir.graph import Node
-from flowc.ir.ops.sequence import PartLike
 from flowc.lowering.emitter import Emitter, emits
 
 

@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
+from flowc.ir.core.vision import ExpandBatch, PatchAngles, Patches, grid_of
 from flowc.ir.graph import Node, Value
-from flowc.ir.ops.vision import ExpandBatch, PatchAngles, Patches, grid_of
 from flowc.lowering.emitter import DTYPES, Emitter, emits
 
 

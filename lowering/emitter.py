@@ -12,9 +12,9 @@ from onnx_ir import DataType
 from flowc.errors import InternalError
 from flowc.ir.graph import Graph, Node, Value
 from flowc.ir.op import Op
-from flowc.ir.weight import Tensor, Weight
-from flowc.lowering.data import lies_in_graph
-from flowc.lowering.targets import Target
+from flowc.ir.weights.expressions import Tensor, Weight
+from flowc.ir.weights.place import lies_in_graph
+from flowc.targets.target import Target
 
 CONTRIB = "com.microsoft"
 

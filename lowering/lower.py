@@ -8,7 +8,8 @@ from dataclasses import dataclass
 import onnx_ir as onnx
 
 from flowc.ir.graph import Graph
-from flowc.ir.weight import Weight
+from flowc.ir.weights.expressions import Weight
+from flowc.ir.weights.place import Place
 from flowc.lowering import (
     emit_attention,
     emit_basic,
@@ -21,9 +22,8 @@ from flowc.lowering import (
     emit_streams,
     emit_vision,
 )
-from flowc.lowering.data import Layout
 from flowc.lowering.emitter import CONTRIB, DTYPES, Emitter
-from flowc.lowering.targets import Target
+from flowc.targets.target import Target
 
 EMITTER_MODULES = (
     emit_attention,
@@ -48,19 +48,16 @@ class Lowered:
     weights: Mapping[str, Weight]
     graph: Graph
 
-    def place(self, layout: Layout) -> None:
-        """Point every initializer at its bytes."""
+    def serialize(self, places: Mapping[str, Place] | None = None) -> bytes:
+        """The model file's bytes, the same for the same model; initializers are pointed at their places (by key)."""
         for name, value in self.model.graph.initializers.items():
             weight = self.weights.get(name)
-            if weight is None:
+            if weight is None or places is None:
                 continue
-            place = layout.places[weight.key]
+            place = places[weight.key]
             value.const_value = onnx.ExternalTensor(
                 place.file, place.offset, weight.nbytes, DTYPES[weight.dtype], shape=onnx.Shape(weight.shape), name=name
             )
-
-    def serialize(self) -> bytes:
-        """The model file's bytes; the same for the same model, always."""
         return onnx.to_proto(self.model).SerializeToString(deterministic=True)
 
 

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from flowc.ir.graph import Graph, Node
-from flowc.lowering.targets import Target
+from flowc.targets.target import Target
 
 
 @dataclass(slots=True)

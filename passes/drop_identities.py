@@ -14,17 +14,17 @@ from dataclasses import replace
 
 import numpy as np
 
+from flowc.ir.core.attention import Attention
+from flowc.ir.core.elementwise import Scale
+from flowc.ir.core.layout import Concat, Reshape, Slice, Split, Transpose
+from flowc.ir.core.linear import Linear
+from flowc.ir.core.norm import Norm
+from flowc.ir.core.pool import Pool
+from flowc.ir.core.positions import Positions, TakeFirst, TakeLast
+from flowc.ir.core.token_positions import AllOnes
 from flowc.ir.graph import Graph, Node, Rewriter, Value, rewrite
 from flowc.ir.op import Op
-from flowc.ir.ops.attention import Attention
-from flowc.ir.ops.elementwise import Scale
-from flowc.ir.ops.layout import Concat, Reshape, Slice, Split, Transpose
-from flowc.ir.ops.linear import Linear
-from flowc.ir.ops.norm import Norm
-from flowc.ir.ops.pool import Pool
-from flowc.ir.ops.positions import Positions, TakeFirst, TakeLast
-from flowc.ir.ops.token_positions import AllOnes
-from flowc.ir.weight import Constant
+from flowc.ir.weights.expressions import Constant
 from flowc.passes.audit import Audit, Context, place
 
 

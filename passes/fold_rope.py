@@ -17,12 +17,12 @@ from functools import partial
 
 import numpy as np
 
+from flowc.ir.core.gather import Gather
+from flowc.ir.core.rope import Rope, RopeAngles, SwitchRows
 from flowc.ir.graph import Graph, Node, Rewriter, Value, constant, rewrite
 from flowc.ir.op import Array
-from flowc.ir.ops.gather import Gather
-from flowc.ir.ops.rope import Rope, RopeAngles, SwitchRows
 from flowc.ir.rope import RopeFacts
-from flowc.ir.weight import Constant, Generated
+from flowc.ir.weights.expressions import Constant, Generated
 from flowc.passes.audit import Audit, Context, place
 
 LARGEST = 2**30

@@ -17,14 +17,14 @@ from collections import Counter
 from dataclasses import replace
 from math import prod
 
-from flowc.ir import weight as weights
+from flowc.ir.core.elementwise import Binary, Scale, Softcap, Unary
+from flowc.ir.core.gather import Gather
+from flowc.ir.core.layout import Reshape, Slice, Transpose
+from flowc.ir.core.linear import Linear
+from flowc.ir.core.norm import Norm
 from flowc.ir.graph import Graph, Node, Rewriter, Value, constant, rewrite
-from flowc.ir.ops.elementwise import Binary, Scale, Softcap, Unary
-from flowc.ir.ops.gather import Gather
-from flowc.ir.ops.layout import Reshape, Slice, Transpose
-from flowc.ir.ops.linear import Linear
-from flowc.ir.ops.norm import Norm
-from flowc.ir.weight import Affine, Constant, Product, Rows, Sum, Weight
+from flowc.ir.weights import expressions as weights
+from flowc.ir.weights.expressions import Affine, Constant, Product, Rows, Sum, Weight
 from flowc.passes.audit import Audit, Context, place
 
 SHARED = "its weight is read elsewhere too"

@@ -8,29 +8,50 @@ from flowc.errors import SpecError, nearest
 from flowc.ir.graph import Graph, prune
 from flowc.ir.verify import verify
 from flowc.passes.audit import Audit, Context, Pass
-from flowc.passes.choose_kernels import choose_kernels
 from flowc.passes.drop_identities import drop_identities
+from flowc.passes.eliminate_common_subexpressions import eliminate_common_subexpressions
+from flowc.passes.fold_masks import fold_masks
 from flowc.passes.fold_rope import fold_rope
 from flowc.passes.fold_weights import fold_weights
-from flowc.passes.keep_last_row import keep_last_row
-from flowc.passes.pack_projections import pack_projections
-from flowc.passes.share_common import share_common
-from flowc.passes.share_masks import share_masks
-from flowc.passes.turn_experts import turn_experts
+from flowc.passes.fuse_attention import fuse_attention
+from flowc.passes.fuse_projections import fuse_projections
+from flowc.passes.hoist_token_selection import hoist_token_selection
+from flowc.passes.transpose_experts import transpose_experts
 
 __all__ = ["PIPELINE", "Audit", "Context", "Pass", "run"]
 
 PIPELINE: tuple[Pass, ...] = (
-    share_common,
+    eliminate_common_subexpressions,
     drop_identities,
     fold_rope,
     fold_weights,
-    keep_last_row,
-    choose_kernels,
-    share_masks,
-    turn_experts,
-    pack_projections,
+    hoist_token_selection,
+    fuse_attention,
+    fold_masks,
+    transpose_experts,
+    fuse_projections,
 )
+
+
+FORMER_NAMES = {
+    "share_common": "eliminate_common_subexpressions",
+    "keep_last_row": "hoist_token_selection",
+    "choose_kernels": "fuse_attention",
+    "share_masks": "fold_masks",
+    "turn_experts": "transpose_experts",
+    "pack_projections": "fuse_projections",
+}
+"""What passes were called before: still taken by `--no-pass`, by `expect:` and from manifests."""
+
+
+def pass_names() -> list[str]:
+    """The names of the passes in the order in which they run."""
+    return [step.__name__ for step in PIPELINE]
+
+
+def current_name(name: str) -> str:
+    """The name that a pass has now."""
+    return FORMER_NAMES.get(name, name)
 
 
 def run(
@@ -40,15 +61,14 @@ def run(
 
     `watch` sees the graph after each pass that changed it. Raises SpecError for a `skip` that names no pass.
     """
-    names = [p.__name__ for p in PIPELINE]
-    for name in skip:
-        if name not in names:
-            raise SpecError.of(
-                "unknown-pass", f"there is no pass '{name}'", hint=nearest(name, names) or f"passes: {', '.join(names)}"
-            )
+    skipped = {current_name(name) for name in skip}
+    known = pass_names()
+    for name in sorted(skipped.difference(known)):
+        hint = nearest(name, known) or f"passes: {', '.join(known)}"
+        raise SpecError.of("unknown-pass", f"there is no pass '{name}'", hint=hint)
     audits: dict[str, Audit] = {}
     for step in PIPELINE:
-        if step.__name__ in skip:
+        if step.__name__ in skipped:
             continue
         audit = audits[step.__name__] = Audit()
         before, graph = graph, prune(step(graph, context, audit))

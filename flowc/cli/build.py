@@ -14,8 +14,8 @@ from flowc.cli.compiling import compile_options, ports, request_of
 from flowc.cli.progress import progress, size
 
 if TYPE_CHECKING:
-    from flowc.build import Built
-    from flowc.compile import Compiled
+    from flowc.build.compiled import Compiled
+    from flowc.build.files import Built
 
 
 class _Build(click.Command):
@@ -40,6 +40,7 @@ class _Build(click.Command):
 @click.option("--dump-ir", metavar="[=PASS]", help="Show the graphs at the end, or as they are after a pass.")
 @click.option("--dump-dir", type=click.Path(path_type=Path), help="Write each change of the graphs as a file.")
 def build(
+    spec: Path,
     output: Path,
     in_place: bool,
     verify: str,
@@ -58,25 +59,23 @@ def build(
 
     Prints every file that it wrote. A build that fails leaves no file behind.
     """
-    from flowc.build import build as build_files
     from flowc.cli.dumping import Dumps
-    from flowc.compile import compile_spec
+    from flowc.compile import build as build_files
+    from flowc.compile import compile_file
 
     if dump_ir is not None and as_json:
         raise click.UsageError("--dump-ir and --json would both write to stdout; --dump-dir goes with --json")
     dumps = Dumps(dump_ir, dump_dir)
-    compiled = compile_spec(replace(request_of(**options), in_place=in_place), dumps.see)
+    compiled = compile_file(spec, replace(request_of(**options), in_place=in_place), dumps.see)
     dumps.show()
     lock = _lock(locked) if locked is not None else None
     with progress("writing") as report:
-        built = build_files(
-            compiled, output, in_place=in_place, check=_check(verify), verify=verify, progress=report, lock=lock
-        )
+        built = build_files(compiled, output, check=_check(verify), verify=verify, progress=report, lock=lock)
     _tell(built, compiled, output, as_json)
 
 
 def _lock(path: Path) -> dict[str, Any]:
-    from flowc.runtime import manifest
+    from flowc.build import manifest
 
     return dict(manifest.load(path).raw)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterable
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -12,14 +13,14 @@ import click
 from flowc.cli.compiling import compile_options, parameters, ports, request_of
 
 if TYPE_CHECKING:
-    from flowc.compile import Compiled
+    from flowc.build.compiled import Compiled
 
 _CACHE = re.compile(r"\.(\d+)\.")
 
 
 @click.command()
 @compile_options
-def check(as_json: bool, **options: Any) -> None:
+def check(spec: Path, as_json: bool, **options: Any) -> None:
     r"""Check a spec without reading weight data; show what it makes.
 
     \b
@@ -28,9 +29,9 @@ def check(as_json: bool, **options: Any) -> None:
 
     Where the weights are there, their headers are read too: names and shapes must fit.
     """
-    from flowc.compile import compile_spec
+    from flowc.compile import compile_file
 
-    compiled = compile_spec(request_of(**options), need_weights=False)
+    compiled = compile_file(spec, request_of(**options), need_weights=False)
     facts = describe(compiled)
     if as_json:
         click.echo(json.dumps(facts, ensure_ascii=False))
@@ -53,7 +54,7 @@ def describe(compiled: Compiled) -> dict[str, Any]:
         "name": compiled.spec.name,
         "kind": "encoder" if "encode" in compiled.graphs else "decoder",
         "parameters": parameters(compiled),
-        "tensors": len(compiled.names.used),
+        "tensors": len(compiled.usage.tensors),
         "weights": checkpoint.describe() if checkpoint is not None else None,
         "context_length": compiled.context_length,
         "graphs": {phase: {**ports(graph), "operators": len(graph.nodes)} for phase, graph in compiled.graphs.items()},

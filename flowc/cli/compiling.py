@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 if TYPE_CHECKING:
-    from flowc.compile import Compiled, Request
+    from flowc.build.compiled import Compiled, Request
     from flowc.ir.graph import Graph
 
 Function = TypeVar("Function", bound=Callable[..., Any])
@@ -69,7 +69,6 @@ def compile_options(function: Function) -> Function:
 
 
 def request_of(
-    spec: Path,
     weights: Path | None,
     graphs: tuple[str, ...],
     target: str,
@@ -79,10 +78,10 @@ def request_of(
     skip_passes: tuple[str, ...],
 ) -> Request:
     """The request that the options ask for."""
-    from flowc.compile import Request
-    from flowc.slots import Options
+    from flowc.build.compiled import Request
+    from flowc.frontend.state import Options
 
-    return Request(spec, weights, target, graphs, Options(assume or "none", logits, context), skip_passes)
+    return Request(weights, target, graphs, Options(assume or "none", logits, context), skip_passes)
 
 
 def ports(graph: Graph) -> dict[str, dict[str, str]]:
@@ -97,4 +96,4 @@ def parameters(compiled: Compiled) -> int:
     """Numbers in the weights that the stages use; a tied tensor counts once."""
     from math import prod
 
-    return sum(prod(shape) for shape, _ in compiled.names.used.values())
+    return sum(prod(shape) for shape, _ in compiled.usage.tensors.values())

@@ -24,8 +24,8 @@ def diff(context: click.Context, a: Path, b: Path, no_numbers: bool, most: int, 
 
     Names of nodes, places in the spec and the order of independent operators do not matter.
     """
-    from flowc.survey.difference import LEVELS, differences
-    from flowc.survey.subject import named
+    from flowc.report.difference import LEVELS, differences
+    from flowc.report.subject import named
 
     found = differences(named(a), named(b), numbers=not no_numbers)
     if as_json:

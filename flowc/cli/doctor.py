@@ -18,7 +18,7 @@ def doctor(as_json: bool) -> None:
 
     Exit code 4 when something that flowc needs is missing.
     """
-    from flowc.survey.doctor import examine
+    from flowc.report.doctor import examine
 
     findings = examine(Path.cwd())
     bad = [f for f in findings if not f.good]

@@ -22,7 +22,8 @@ class Dumps:
     """Watches a compilation. `after` is a pass, '' for the last one, or None for no output on stdout."""
 
     def __init__(self, after: str | None, folder: Path | None) -> None:
-        steps = [EXPAND, *(step.__name__ for step in pipeline.PIPELINE)]
+        steps = [EXPAND, *pipeline.pass_names()]
+        after = pipeline.current_name(after) if after else after
         if after and after not in steps:
             hint = nearest(after, steps) or f"passes: {', '.join(steps)}"
             raise SpecError.of("unknown-pass", f"there is no pass '{after}' to show the graphs after", hint=hint)

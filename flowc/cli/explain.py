@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any
 
 import click
@@ -16,25 +17,24 @@ _TOLD = ("operators", "macs", "bytes_read")
 @compile_options
 @click.option("--sequence", type=click.IntRange(min=1), default=128, help="New tokens, for the totals.  [128]")
 @click.option("--past", type=click.IntRange(min=0), default=128, help="Cached tokens, for the totals.  [128]")
-def explain(as_json: bool, sequence: int, past: int, **options: Any) -> None:
+def explain(spec: Path, as_json: bool, sequence: int, past: int, **options: Any) -> None:
     r"""Show what each pass did: fired at n of m places, at which stages, what that saves, and why not at the others.
 
     \b
     flowc explain model.yaml
     flowc explain model.yaml --no-pass fold_rope --json
     """
-    from flowc.compile import compile_spec
+    from flowc.compile import compile_file
     from flowc.passes.explain import explain as merge
-    from flowc.survey.facts import Steps, facts
-    from flowc.survey.subject import Named
+    from flowc.report.facts import Steps, facts
+    from flowc.report.subject import Named
 
-    request = request_of(**options)
     steps = Steps()
-    compiled = compile_spec(request, steps, need_weights=False)
+    compiled = compile_file(spec, request_of(**options), steps, need_weights=False)
     reports = merge(compiled.audits)
     sizes = {"batch": 1, "sequence": sequence, "past": past}
     changes = steps.changes(sizes)
-    graphs = facts(Named(request.spec, compiled, None), sizes)["graphs"]
+    graphs = facts(Named(spec, compiled, None), sizes)["graphs"]
     totals = {p: {"before": g["before"], "after": g["after"]} for p, g in graphs.items()}
     if as_json:
         passes = [{**r.as_json(), "changes": changes.get(r.name, {})} for r in reports]

@@ -17,10 +17,10 @@ from flowc.cli.writing import write_whole
 from flowc.errors import Diagnostics, FlowError, SpecError, WeightsError
 
 if TYPE_CHECKING:
-    from flowc.compile import Compiled
+    from flowc.build.compiled import Compiled
+    from flowc.build.manifest import Manifest
     from flowc.golden.case import Case
     from flowc.golden.verdict import Report
-    from flowc.runtime.manifest import Manifest
 
 _NUMBERS = re.compile(r"\[\s+((?:\"[^\"]*\"|-?\d+)(?:,\s+(?:\"[^\"]*\"|-?\d+))*)\s+\]")
 _PATH = click.Path(path_type=Path)
@@ -152,9 +152,9 @@ def _load(paths: Sequence[Path], weights: Path | None) -> list[Case]:
 @contextlib.contextmanager
 def _built(case: Case, weights: Path | None, model: Path | None) -> Generator[tuple[Manifest, Compiled]]:
     """The case's model: built into a folder that is gone afterwards, or one that is there."""
-    from flowc.build import build
-    from flowc.compile import Request, compile_spec
-    from flowc.runtime import manifest as manifests
+    from flowc.build import manifest as manifests
+    from flowc.build.compiled import Request
+    from flowc.compile import build, compile_file
     from flowc.verify.rebuild import recompile
 
     if model is not None:
@@ -165,7 +165,7 @@ def _built(case: Case, weights: Path | None, model: Path | None) -> Generator[tu
         work = Path(folder)
         imported = case.spec is None
         spec = _imported(case, weights, work) if case.spec is None else case.spec
-        compiled = compile_spec(Request(spec, None if imported else weights, target=case.target))
+        compiled = compile_file(spec, Request(None if imported else weights, target=case.target))
         build(compiled, work / "out" / "model.onnx", verify="off")
         yield manifests.load(work / "out"), compiled
 

@@ -51,7 +51,7 @@ def import_(source: Path, output: Path | None, pool: str, force: bool, as_json: 
 
 def _refuse_foreign(path: Path) -> None:
     """Raise SpecError when the path holds something that `flowc import` could not have written."""
-    from flowc.source import MapNode, read_spec
+    from flowc.text.source import MapNode, read_spec
 
     if not path.exists():
         return

@@ -37,14 +37,14 @@ def inspect(
     MODEL is a spec, or a build by any of its files; how its graphs are made is asked for with a spec, a build knows.
     Multiply-adds and bytes are those of one run at the given sizes, `before -> after` where the passes change them.
     """
-    from flowc.survey.facts import facts
-    from flowc.survey.subject import is_spec, named
+    from flowc.report.facts import facts
+    from flowc.report.subject import is_spec, named
 
     given = [name for name in form if context.get_parameter_source(name) is ParameterSource.COMMANDLINE]
     if given and not is_spec(model):
         option = next(p.opts[0] for p in context.command.params if p.name == given[0])
         raise click.UsageError(f"{option} is for a spec; '{model}' is a build, whose manifest says it", context)
-    request = request_of(model, weights, (), **form) if is_spec(model) else None
+    request = request_of(weights, (), **form) if is_spec(model) else None
     found = facts(named(model, weights, request), {"batch": batch, "sequence": sequence, "past": past})
     if graphs:
         found["graphs"] = {k: v for k, v in found["graphs"].items() if k in graphs}

@@ -23,9 +23,9 @@ def report(model: Path, output: Path | None, verify: str, sequence: int, past: i
 
     The page needs no network, no server and no script.
     """
-    from flowc.survey.facts import facts
-    from flowc.survey.page import render
-    from flowc.survey.subject import named
+    from flowc.report.facts import facts
+    from flowc.report.page import render
+    from flowc.report.subject import named
 
     subject = named(model)
     sizes = {"batch": 1, "sequence": sequence, "past": past}

@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
+    from flowc.build.manifest import Manifest
     from flowc.runtime.generate import Statistics
-    from flowc.runtime.manifest import Manifest
     from flowc.runtime.tokenizer import Tokenizer
 
 
@@ -132,7 +132,7 @@ def run(model: Path, top_k: int | None, top_p: float | None, **options: Any) -> 
 
 
 def _run(model: Path, request: Request) -> None:
-    from flowc.runtime import manifest as manifests
+    from flowc.build import manifest as manifests
 
     manifest = manifests.load(model)
     if isinstance(sys.stdout, io.TextIOWrapper):

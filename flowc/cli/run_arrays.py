@@ -11,9 +11,9 @@ import click
 import numpy as np
 import numpy.typing as npt
 
+from flowc.build.manifest import Manifest
 from flowc.errors import SpecError, cannot_write
 from flowc.runtime import session as sessions
-from flowc.runtime.manifest import Manifest
 
 _SHOWN = 8
 

@@ -14,6 +14,6 @@ def schema() -> None:
 
     A spec whose first line is `# yaml-language-server: $schema=flowc.schema.json` then completes and explains itself.
     """
-    from flowc.schema import schema_text
+    from flowc.reference.schema import schema_text
 
     click.echo(schema_text(), nl=False)

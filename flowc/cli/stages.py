@@ -22,8 +22,8 @@ def stages(kind: str | None, as_json: bool) -> None:
     flowc stages
     flowc stages rms_norm
     """
-    from flowc.describe import describe
-    from flowc.stage import load_all
+    from flowc.reference.describe import describe
+    from flowc.stages import load_all
 
     registry = load_all()
     if kind is not None and kind not in registry:
@@ -46,7 +46,7 @@ def first_sentence(text: str) -> str:
 
 
 def _all_about(stage: dict[str, Any]) -> str:
-    from flowc.describe import bounds, when_left_out
+    from flowc.reference.describe import bounds, when_left_out
 
     lines = [stage["name"], "", textwrap.fill(stage["doc"], 100), "", f"  - {stage['example']}", ""]
     for field in stage["fields"]:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 if TYPE_CHECKING:
-    from flowc.verify.results import Check, Checks
+    from flowc.verify.checks import Check, Checks
 
 
 @click.command()
@@ -51,9 +51,9 @@ def verify(
     MODEL is any graph, the manifest, or their folder. Exit code 1 when something is wrong; the first stage that gives
     wrong numbers is named with its place in the spec.
     """
-    from flowc.runtime import manifest as manifests
-    from flowc.verify.against import check_against
+    from flowc.build import manifest as manifests
     from flowc.verify.bisect import bisect
+    from flowc.verify.external_reference import check_against
     from flowc.verify.full import verify as run
     from flowc.verify.rebuild import recompile
 

@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from flowc.errors import Diagnostics, Span, SpecError, nearest
-from flowc.source import ListNode, MapNode, Node, Scalar, read_spec
+from flowc.text.source import ListNode, MapNode, Node, Scalar, read_spec
 
 KEYS = (
     "golden", "name", "description", "checkpoint", "spec", "weights_sha256", "target", "dtype", "prompts", "inputs",

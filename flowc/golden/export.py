@@ -16,11 +16,11 @@ from pathlib import Path
 
 import numpy as np
 
+from flowc.build.manifest import Manifest
 from flowc.errors import SpecError, cannot_write
 from flowc.golden.case import Case
-from flowc.runtime.manifest import Manifest
-from flowc.verify.feeds import Array, Call
-from flowc.verify.subject import Subject
+from flowc.verify.built_model import Subject
+from flowc.verify.inputs import Array, Call
 
 RTOL = 1e-3
 BATCH, NEW = 2, 5

@@ -13,17 +13,17 @@ from typing import Any
 import numpy as np
 
 from flowc import __version__
-from flowc.compile import Compiled
+from flowc.build import manifest as manifests
+from flowc.build.compiled import Compiled
+from flowc.build.manifest import Manifest
 from flowc.errors import CheckFailed, SpecError
 from flowc.golden.case import Case, Prompt
-from flowc.runtime import manifest as manifests
 from flowc.runtime.decoder import Decoder, last_logits
-from flowc.runtime.manifest import Manifest
-from flowc.spec import Phase
-from flowc.verify.feeds import Call
+from flowc.spec.spec import Phase
+from flowc.verify.built_model import Subject
+from flowc.verify.inputs import Call
 from flowc.verify.locate import names_in_file
 from flowc.verify.quick import ragged
-from flowc.verify.subject import Subject
 
 Array = np.ndarray[Any, np.dtype[Any]]
 Recording = dict[str, Any]

@@ -18,7 +18,7 @@ from flowc.importers.document import render
 from flowc.importers.family import Family, families
 from flowc.importers.pooling import named, of_folder, transformer_folder, with_poolers
 from flowc.weights import Checkpoint, open_checkpoint
-from flowc.weights.gguf import GgufCheckpoint
+from flowc.weights.gguf.checkpoint import GgufCheckpoint
 
 
 @dataclass(frozen=True, slots=True)

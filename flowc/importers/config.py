@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from flowc.errors import Diagnostics, Span, SpecError, WeightsError
-from flowc.source import MapNode, plain, read_spec
+from flowc.text.source import MapNode, plain, read_spec
 
 _MISSING: Any = object()
 

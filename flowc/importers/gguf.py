@@ -10,7 +10,7 @@ import numpy as np
 from flowc.errors import Diagnostics, SpecError, nearest
 from flowc.importers.config import Config
 from flowc.importers.decoders import ROPE_TENSORS
-from flowc.weights.gguf import GgufCheckpoint
+from flowc.weights.gguf.checkpoint import GgufCheckpoint
 
 _FIELDS = {
     "block_count": "num_hidden_layers",

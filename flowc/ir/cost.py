@@ -8,10 +8,10 @@ from math import prod
 
 import numpy as np
 
+from flowc.ir.core.gather import Gather
+from flowc.ir.core.rope import Rope
 from flowc.ir.graph import Graph, Node, Value
-from flowc.ir.ops.gather import Gather
-from flowc.ir.ops.group_query import GroupQueryAttention
-from flowc.ir.ops.rope import Rope
+from flowc.ir.kernel.group_query import GroupQueryAttention
 from flowc.ir.types import BATCH, PAST, SEQUENCE, TOTAL, Dim
 
 

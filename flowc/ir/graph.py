@@ -18,7 +18,7 @@ from typing import Any
 from flowc.errors import InternalError, Span
 from flowc.ir.op import Op
 from flowc.ir.types import ShapeError, TensorType
-from flowc.ir.weight import Weight
+from flowc.ir.weights.expressions import Weight
 
 
 @dataclass(frozen=True, slots=True)

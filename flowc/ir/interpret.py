@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from flowc.ir.graph import Graph, Node, Value
-from flowc.ir.weight import Read
+from flowc.ir.weights.expressions import Read
 
 Array = np.ndarray[Any, np.dtype[Any]]
 

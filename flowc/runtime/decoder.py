@@ -20,9 +20,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from flowc.build.manifest import Manifest
 from flowc.errors import CheckFailed, SpecError
 from flowc.runtime import session as sessions
-from flowc.runtime.manifest import Manifest
 
 if TYPE_CHECKING:
     from onnxruntime import InferenceSession, OrtValue

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from flowc.build.manifest import ModelFacts
 from flowc.errors import Diagnostics
 from flowc.runtime.decoder import Decoder
-from flowc.runtime.manifest import ModelFacts
 from flowc.runtime.sampling import Sampler
 
 _ROOM_AT_ONCE = 4096  # columns of a shared cache; a limit that nobody means to reach must not fill the memory

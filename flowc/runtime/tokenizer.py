@@ -16,8 +16,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
+from flowc.build.manifest import Manifest
 from flowc.errors import SpecError, WeightsError
-from flowc.runtime.manifest import Manifest
 
 if TYPE_CHECKING:
     import tokenizers

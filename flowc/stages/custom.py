@@ -3,12 +3,12 @@ from __future__ import annotations
 from typing import Any
 
 from flowc.errors import Source, Span, nearest
-from flowc.expand import Expansion
-from flowc.ir import onnx_text
+from flowc.frontend.builder import Expansion
+from flowc.frontend.stage import Stage, attr
+from flowc.ir.core.custom import Custom as CustomOp
 from flowc.ir.graph import Value
-from flowc.ir.ops.custom import Custom as CustomOp
+from flowc.ir.onnx_text import parse as onnx_text
 from flowc.ir.types import TensorType
-from flowc.stage import Stage, attr
 from flowc.stages.streams import stream
 
 _SLOTS = ("attention_mask", "position_ids")
@@ -79,7 +79,7 @@ class Custom(Stage, name="custom"):
             return Source("onnx", self.onnx), f.place("onnx")
         name = self.file or ""
         try:
-            text = f.spec.read_beside(name, onnx_text.MAX_BYTES)
+            text = f.read_beside(name, onnx_text.MAX_BYTES)
         except ValueError as error:
             raise f.fail("bad-custom", f"stage 'custom': {error}", f.place("file")) from None
         return Source(str(f.spec.path.parent / name), text), None

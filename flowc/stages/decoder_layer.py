@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-from flowc.blocks import Heads, QkNorm, add, decoder_attention, gated_mlp, linear, rms_norm
-from flowc.expand import Expansion
+from flowc.frontend.builder import Expansion
+from flowc.frontend.stage import Stage, attr
+from flowc.ir.core.elementwise import Function
 from flowc.ir.graph import Value
-from flowc.ir.ops.elementwise import Function
-from flowc.stage import Stage, attr
+from flowc.stages.blocks.decoder import Heads, QkNorm, add, decoder_attention, gated_mlp, linear, rms_norm
 
 ATTENTION_WEIGHTS = (
     "{prefix}.input_layernorm.weight: [hidden]",

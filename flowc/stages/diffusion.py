@@ -1,16 +1,16 @@
 from __future__ import annotations
 
-from flowc.blocks import Heads, linear, rms_norm, rotate
-from flowc.expand import Expansion
+from flowc.frontend.builder import Expansion
+from flowc.frontend.stage import Stage, attr
+from flowc.frontend.state import Rope
+from flowc.ir.core.attention import Attention
+from flowc.ir.core.diffusion import AxialAngles, Sinusoid
+from flowc.ir.core.elementwise import Binary, Unary
+from flowc.ir.core.layout import Concat, Reshape, Slice, Split
+from flowc.ir.core.norm import Norm
 from flowc.ir.graph import Value
-from flowc.ir.ops.attention import Attention
-from flowc.ir.ops.diffusion import AxialAngles, Sinusoid
-from flowc.ir.ops.elementwise import Binary, Unary
-from flowc.ir.ops.layout import Concat, Reshape, Slice, Split
-from flowc.ir.ops.norm import Norm
-from flowc.ir.weight import scalar
-from flowc.slots import Rope
-from flowc.stage import Stage, attr
+from flowc.ir.weights.expressions import scalar
+from flowc.stages.blocks.decoder import Heads, linear, rms_norm, rotate
 from flowc.stages.streams import per_token, stream
 
 

@@ -2,8 +2,12 @@ from __future__ import annotations
 
 from typing import Literal
 
-from flowc.blocks import Heads, add
-from flowc.encoder_blocks import (
+from flowc.frontend.builder import Expansion
+from flowc.frontend.stage import Stage, attr
+from flowc.ir.core.elementwise import Binary, Function
+from flowc.ir.graph import Value
+from flowc.stages.blocks.decoder import Heads, add
+from flowc.stages.blocks.encoder import (
     Part,
     Projections,
     encoder_attention,
@@ -13,10 +17,6 @@ from flowc.encoder_blocks import (
     plain_mlp,
     token_mask,
 )
-from flowc.expand import Expansion
-from flowc.ir.graph import Value
-from flowc.ir.ops.elementwise import Binary, Function
-from flowc.stage import Stage, attr
 
 
 class Dinov2Layer(Stage, name="dinov2_layer"):

@@ -2,11 +2,11 @@ from __future__ import annotations
 
 import math
 
-from flowc.expand import Expansion
+from flowc.frontend.builder import Expansion
+from flowc.frontend.stage import Stage, attr
+from flowc.ir.core.elementwise import Scale
+from flowc.ir.core.gather import Gather
 from flowc.ir.graph import Value
-from flowc.ir.ops.elementwise import Scale
-from flowc.ir.ops.gather import Gather
-from flowc.stage import Stage, attr
 
 
 class Embed(Stage, name="embed"):

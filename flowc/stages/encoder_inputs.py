@@ -1,14 +1,14 @@
 from __future__ import annotations
 
-from flowc.blocks import add
-from flowc.expand import Expansion
+from flowc.frontend.builder import Expansion
+from flowc.frontend.stage import Stage, attr
+from flowc.ir.core.gather import Gather
+from flowc.ir.core.layout import Slice
+from flowc.ir.core.relative_bias import RelativeBias
+from flowc.ir.core.token_positions import AllOnes, Columns, PositionsFromIds
 from flowc.ir.graph import Value
-from flowc.ir.ops.gather import Gather
-from flowc.ir.ops.layout import Slice
-from flowc.ir.ops.relative_bias import RelativeBias
-from flowc.ir.ops.token_positions import AllOnes, Columns, PositionsFromIds
 from flowc.ir.types import BATCH, SEQUENCE, TensorType
-from flowc.stage import Stage, attr
+from flowc.stages.blocks.decoder import add
 
 _IDS = TensorType("int64", (BATCH, SEQUENCE))
 

@@ -3,8 +3,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from flowc.blocks import Heads, add
-from flowc.encoder_blocks import (
+from flowc.errors import nearest
+from flowc.frontend.builder import Expansion
+from flowc.frontend.stage import Stage, attr
+from flowc.ir.core.elementwise import Function
+from flowc.ir.graph import Value
+from flowc.stages.blocks.decoder import Heads, add
+from flowc.stages.blocks.encoder import (
     Part,
     Projections,
     encoder_attention,
@@ -15,11 +20,6 @@ from flowc.encoder_blocks import (
     plain_mlp,
     token_mask,
 )
-from flowc.errors import nearest
-from flowc.expand import Expansion
-from flowc.ir.graph import Value
-from flowc.ir.ops.elementwise import Function
-from flowc.stage import Stage, attr
 
 
 @dataclass(frozen=True, slots=True)

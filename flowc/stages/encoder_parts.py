@@ -1,7 +1,11 @@
 from __future__ import annotations
 
-from flowc.blocks import Heads
-from flowc.encoder_blocks import (
+from flowc.frontend.builder import Expansion
+from flowc.frontend.stage import Stage, attr
+from flowc.ir.core.elementwise import Function, Unary
+from flowc.ir.graph import Value
+from flowc.stages.blocks.decoder import Heads
+from flowc.stages.blocks.encoder import (
     Part,
     Projections,
     encoder_attention,
@@ -10,10 +14,6 @@ from flowc.encoder_blocks import (
     plain_mlp,
     token_mask,
 )
-from flowc.expand import Expansion
-from flowc.ir.graph import Value
-from flowc.ir.ops.elementwise import Function, Unary
-from flowc.stage import Stage, attr
 from flowc.stages.encoder_layers import score_bias
 
 

@@ -1,11 +1,20 @@
 from __future__ import annotations
 
-from flowc.blocks import Heads, QkNorm, cached_attention, gate_times, keys_values, linear, rms_norm, rotate
-from flowc.expand import Expansion
+from flowc.frontend.builder import Expansion
+from flowc.frontend.stage import Stage, attr
+from flowc.ir.core.linear import Linear
 from flowc.ir.graph import Value
-from flowc.ir.ops.linear import Linear
-from flowc.ir.weight import Concat
-from flowc.stage import Stage, attr
+from flowc.ir.weights.expressions import Concat
+from flowc.stages.blocks.decoder import (
+    Heads,
+    QkNorm,
+    cached_attention,
+    gate_times,
+    keys_values,
+    linear,
+    rms_norm,
+    rotate,
+)
 from flowc.stages.recurrent import ungrouped
 
 

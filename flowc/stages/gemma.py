@@ -3,11 +3,11 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Literal
 
-from flowc.blocks import Heads, QkNorm
-from flowc.expand import Expansion
+from flowc.frontend.builder import Expansion
+from flowc.frontend.stage import Stage, attr
+from flowc.ir.core.elementwise import Function
 from flowc.ir.graph import Value
-from flowc.ir.ops.elementwise import Function
-from flowc.stage import Stage, attr
+from flowc.stages.blocks.decoder import Heads, QkNorm
 from flowc.stages.decoder_layer import LAYER_WEIGHTS, DenseDecoderLayer, require_bound
 from flowc.stages.llama import tap_cache
 

@@ -1,11 +1,11 @@
 from __future__ import annotations
 
-from flowc.blocks import linear
-from flowc.expand import Expansion
+from flowc.frontend.builder import Expansion
+from flowc.frontend.stage import Stage, attr
+from flowc.ir.core.elementwise import Softcap
+from flowc.ir.core.positions import TakeLast
 from flowc.ir.graph import Value
-from flowc.ir.ops.elementwise import Softcap
-from flowc.ir.ops.positions import TakeLast
-from flowc.stage import Stage, attr
+from flowc.stages.blocks.decoder import linear
 
 
 class LmHead(Stage, name="lm_head"):

@@ -1,11 +1,11 @@
 from __future__ import annotations
 
-from flowc.blocks import Heads, QkNorm, keys_values, rms_norm
-from flowc.expand import Expansion
+from flowc.frontend.builder import Expansion
+from flowc.frontend.stage import Stage, attr
+from flowc.ir.core.layout import Concat, Reshape, Transpose
 from flowc.ir.graph import Value
-from flowc.ir.ops.layout import Concat, Reshape, Transpose
 from flowc.ir.types import BATCH, PAST
-from flowc.stage import Stage, attr
+from flowc.stages.blocks.decoder import Heads, QkNorm, keys_values, rms_norm
 from flowc.stages.decoder_layer import DenseDecoderLayer, require_bound
 
 

@@ -1,11 +1,11 @@
 from __future__ import annotations
 
-from flowc.blocks import QkNorm
-from flowc.expand import Expansion
-from flowc.expert_blocks import Mixture, mixture_with_shared
+from flowc.frontend.builder import Expansion
+from flowc.frontend.stage import Stage, attr
+from flowc.ir.core.elementwise import Function
 from flowc.ir.graph import Value
-from flowc.ir.ops.elementwise import Function
-from flowc.stage import Stage, attr
+from flowc.stages.blocks.decoder import QkNorm
+from flowc.stages.blocks.experts import Mixture, mixture_with_shared
 from flowc.stages.decoder_layer import ATTENTION_WEIGHTS, QK_NORM_WEIGHTS, DecoderLayer
 
 _EXPERT_WEIGHTS = (

@@ -1,9 +1,9 @@
 from __future__ import annotations
 
-from flowc.blocks import rms_norm
-from flowc.expand import Expansion
+from flowc.frontend.builder import Expansion
+from flowc.frontend.stage import Stage, attr
 from flowc.ir.graph import Value
-from flowc.stage import Stage, attr
+from flowc.stages.blocks.decoder import rms_norm
 
 
 class RmsNorm(Stage, name="rms_norm"):

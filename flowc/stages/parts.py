@@ -1,10 +1,10 @@
 from __future__ import annotations
 
-from flowc.blocks import Heads, QkNorm, decoder_attention, gated_mlp, linear
-from flowc.expand import Expansion
+from flowc.frontend.builder import Expansion
+from flowc.frontend.stage import Stage, attr
+from flowc.ir.core.elementwise import Function
 from flowc.ir.graph import Value
-from flowc.ir.ops.elementwise import Function
-from flowc.stage import Stage, attr
+from flowc.stages.blocks.decoder import Heads, QkNorm, decoder_attention, gated_mlp, linear
 
 
 class Linear(Stage, name="linear"):

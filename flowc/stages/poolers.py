@@ -1,12 +1,12 @@
 from __future__ import annotations
 
-from flowc.blocks import linear
-from flowc.encoder_blocks import layer_norm, token_mask
-from flowc.expand import Expansion
+from flowc.frontend.builder import Expansion
+from flowc.frontend.stage import Stage, attr
+from flowc.ir.core.elementwise import Function, Unary
+from flowc.ir.core.pool import L2Normalize, Pool, PoolKind
 from flowc.ir.graph import Value
-from flowc.ir.ops.elementwise import Function, Unary
-from flowc.ir.ops.pool import L2Normalize, Pool, PoolKind
-from flowc.stage import Stage, attr
+from flowc.stages.blocks.decoder import linear
+from flowc.stages.blocks.encoder import layer_norm, token_mask
 
 _OUTPUT = "Name of a graph output for the result; the active value then stays as it is."
 

@@ -1,9 +1,9 @@
 from __future__ import annotations
 
-from flowc.blocks import QkNorm
-from flowc.expand import Expansion
+from flowc.frontend.builder import Expansion
+from flowc.frontend.stage import attr
 from flowc.ir.graph import Value
-from flowc.stage import attr
+from flowc.stages.blocks.decoder import QkNorm
 from flowc.stages.decoder_layer import LAYER_WEIGHTS, QK_NORM_WEIGHTS, DenseDecoderLayer, require_bound
 
 

@@ -2,17 +2,17 @@ from __future__ import annotations
 
 import numpy as np
 
-from flowc.blocks import gate_times, linear, rms_norm
-from flowc.expand import Expansion
+from flowc.frontend.builder import Expansion
+from flowc.frontend.stage import Stage, attr
+from flowc.ir.core.elementwise import Binary, Function, Unary
+from flowc.ir.core.layout import Reshape, Split
+from flowc.ir.core.linear import Linear
+from flowc.ir.core.norm import Norm
+from flowc.ir.core.recurrent import CausalConv, DeltaScan
 from flowc.ir.graph import Value
-from flowc.ir.ops.elementwise import Binary, Function, Unary
-from flowc.ir.ops.layout import Reshape, Split
-from flowc.ir.ops.linear import Linear
-from flowc.ir.ops.norm import Norm
-from flowc.ir.ops.recurrent import CausalConv, DeltaScan
 from flowc.ir.types import BATCH
-from flowc.ir.weight import Concat, Constant, NegatedExp, Rows, Weight
-from flowc.stage import Stage, attr
+from flowc.ir.weights.expressions import Concat, Constant, NegatedExp, Rows, Weight
+from flowc.stages.blocks.decoder import gate_times, linear, rms_norm
 from flowc.stages.streams import stream
 
 GDN_SLOTS = ("gdn.q", "gdn.k", "gdn.v", "gdn.g", "gdn.beta")

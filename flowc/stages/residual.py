@@ -1,9 +1,9 @@
 from __future__ import annotations
 
-from flowc.blocks import add
-from flowc.expand import Expansion
+from flowc.frontend.builder import Expansion
+from flowc.frontend.stage import Stage
 from flowc.ir.graph import Value
-from flowc.stage import Stage
+from flowc.stages.blocks.decoder import add
 
 
 class ResidualSave(Stage, name="residual_save"):

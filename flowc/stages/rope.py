@@ -4,13 +4,13 @@ from typing import Literal
 
 import numpy as np
 
-from flowc.expand import Expansion
+from flowc.frontend.builder import Expansion
+from flowc.frontend.stage import Stage, attr
+from flowc.frontend.state import Rope
+from flowc.ir.core.rope import RopeAngles
 from flowc.ir.graph import Value
-from flowc.ir.ops.rope import RopeAngles
 from flowc.ir.rope import MAX_DIM, RopeFacts
-from flowc.ir.weight import Constant
-from flowc.slots import Rope
-from flowc.stage import Stage, attr
+from flowc.ir.weights.expressions import Constant
 
 
 class RopeTables(Stage, name="rope_tables"):

@@ -3,12 +3,12 @@ from __future__ import annotations
 from typing import Literal
 
 from flowc.errors import nearest
-from flowc.expand import Expansion
+from flowc.frontend.builder import Expansion
+from flowc.frontend.stage import Stage, Stages, attr
+from flowc.ir.core.elementwise import Binary
+from flowc.ir.core.layout import Concat, Reshape
+from flowc.ir.core.sequence import PartLike
 from flowc.ir.graph import Value
-from flowc.ir.ops.elementwise import Binary
-from flowc.ir.ops.layout import Concat, Reshape
-from flowc.ir.ops.sequence import PartLike
-from flowc.stage import Stage, Stages, attr
 
 
 def stream(f: Expansion, name: str) -> Value:

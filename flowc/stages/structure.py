@@ -1,8 +1,8 @@
 from __future__ import annotations
 
-from flowc.expand import Expansion
+from flowc.frontend.builder import Expansion
+from flowc.frontend.stage import Stage, Stages, attr
 from flowc.ir.graph import Value
-from flowc.stage import Stage, Stages, attr
 
 
 class Repeat(Stage, name="repeat"):

@@ -1,7 +1,13 @@
 from __future__ import annotations
 
-from flowc.blocks import Heads, gate_times, linear
-from flowc.encoder_blocks import (
+from flowc.frontend.builder import Expansion
+from flowc.frontend.stage import Stage, attr
+from flowc.ir.core.attention import Attention
+from flowc.ir.core.elementwise import Binary, Function
+from flowc.ir.core.vision import ExpandBatch
+from flowc.ir.graph import Value
+from flowc.stages.blocks.decoder import Heads, gate_times, linear
+from flowc.stages.blocks.encoder import (
     Part,
     Projections,
     encoder_attention,
@@ -12,12 +18,6 @@ from flowc.encoder_blocks import (
     project,
     token_mask,
 )
-from flowc.expand import Expansion
-from flowc.ir.graph import Value
-from flowc.ir.ops.attention import Attention
-from flowc.ir.ops.elementwise import Binary, Function
-from flowc.ir.ops.vision import ExpandBatch
-from flowc.stage import Stage, attr
 
 
 class VitSelfAttn(Stage, name="vit_self_attn"):

@@ -2,17 +2,17 @@ from __future__ import annotations
 
 from functools import partial
 
-from flowc.blocks import add, bias_name
-from flowc.expand import Expansion
+from flowc.frontend.builder import Expansion
+from flowc.frontend.stage import Stage, attr
+from flowc.frontend.state import Rope
+from flowc.ir.core.layout import Concat, Slice
+from flowc.ir.core.linear import Linear
+from flowc.ir.core.vision import ExpandBatch, PatchAngles, Patches, grid_of
 from flowc.ir.graph import Value
-from flowc.ir.ops.layout import Concat, Slice
-from flowc.ir.ops.linear import Linear
-from flowc.ir.ops.vision import ExpandBatch, PatchAngles, Patches, grid_of
 from flowc.ir.patch_rope import PatchRopeFacts, PatchRopeStyle
-from flowc.ir.resample import Resampled
-from flowc.ir.weight import Generated, Reshape, Weight
-from flowc.slots import Rope
-from flowc.stage import Stage, attr
+from flowc.ir.weights.expressions import Generated, Reshape, Weight
+from flowc.ir.weights.resample import Resampled
+from flowc.stages.blocks.decoder import add, bias_name
 
 
 class PatchEmbed(Stage, name="patch_embed"):

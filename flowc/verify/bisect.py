@@ -6,14 +6,13 @@ import tempfile
 from dataclasses import replace
 from pathlib import Path
 
-from flowc.build import build, graph_file
-from flowc.compile import compile_spec
+from flowc.build.files import graph_file
+from flowc.compile import build, compile_spec
 from flowc.errors import FlowError, InternalError, SpecError
-from flowc.passes.pipeline import PIPELINE
-from flowc.verify.feeds import Call
-from flowc.verify.rebuild import spec_file
-from flowc.verify.results import Checks
-from flowc.verify.subject import Subject
+from flowc.passes.pipeline import current_name, pass_names
+from flowc.verify.built_model import Subject
+from flowc.verify.checks import Checks
+from flowc.verify.inputs import Call
 
 
 def bisect(checks: Checks) -> str:
@@ -27,7 +26,8 @@ def bisect(checks: Checks) -> str:
     call = checks.first_wrong
     if call is None:
         return "no graph gives wrong numbers, so no pass is to blame"
-    names = [p.__name__ for p in PIPELINE if p.__name__ not in subject.compiled.request.skip_passes]
+    left_out = {current_name(name) for name in subject.compiled.request.skip_passes}
+    names = [name for name in pass_names() if name not in left_out]
     if not _wrong(subject, call, names):
         return "none: built again, the graph is right; the files are not what this flowc builds"
     if _wrong(subject, call, []):
@@ -45,13 +45,12 @@ def bisect(checks: Checks) -> str:
 def _wrong(subject: Subject, call: Call, passes: list[str]) -> bool:
     """Whether the graph of a call goes wrong when only these passes run."""
     asked = subject.compiled.request
-    skipped = tuple(p.__name__ for p in PIPELINE if p.__name__ not in passes)
+    skipped = tuple(name for name in pass_names() if name not in passes)
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder) / "model.onnx"
-        spec = spec_file(subject.compiled.spec.resolved(), Path(folder))
-        request = replace(asked, spec=spec, graphs=(call.phase,), skip_passes=skipped)
+        request = replace(asked, graphs=(call.phase,), skip_passes=skipped)
         try:
-            compiled = compile_spec(request)
+            compiled = compile_spec(subject.compiled.spec, request)
             build(compiled, out, verify="off")
             again = Subject(compiled, {call.phase: Path(folder) / graph_file(out, call.phase)})
             differences = again.outputs_differ(call, again.run(call), subject.reference(call))

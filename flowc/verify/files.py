@@ -7,18 +7,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from flowc import __version__
-from flowc.build import facts_of
-from flowc.compile import metadata
-from flowc.in_place import UsedInPlace, record_of
-from flowc.lock import leaves
+from flowc.build import manifest as manifests
+from flowc.build.facts import metadata, model_facts
+from flowc.build.in_place import UsedInPlace, record_of
+from flowc.build.lock import leaves
+from flowc.build.manifest import Manifest
 from flowc.lowering.emitter import DTYPES
-from flowc.lowering.targets import target
-from flowc.runtime import manifest as manifests
-from flowc.runtime.manifest import Manifest
-from flowc.verify.subject import Subject
+from flowc.targets.registry import target
+from flowc.verify.built_model import Subject
 
 if TYPE_CHECKING:
-    from flowc.verify.results import Checks
+    from flowc.verify.checks import Checks
 
 HASHED_BYTES = 2**26
 """Size up to which a build hashes its data file again; it was hashed while it was written."""
@@ -95,8 +94,8 @@ def check_facts(manifest: Manifest, checks: Checks) -> None:
     import onnx
 
     compiled = checks.subject.compiled
-    raw, wanted = manifest.raw, leaves(facts_of(compiled))
-    found = leaves({key: raw.get(key) for key in facts_of(compiled)})
+    raw, wanted = manifest.raw, leaves(model_facts(compiled))
+    found = leaves({key: raw.get(key) for key in model_facts(compiled)})
     for at in dict.fromkeys([*wanted, *found]):
         if wanted.get(at) != found.get(at):
             message = f"{manifest.path.name}: {at} is {found.get(at, 'not there')}; the spec means {wanted.get(at)}"

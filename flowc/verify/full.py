@@ -22,20 +22,22 @@ from typing import Any
 
 import numpy as np
 
-from flowc.compile import Compiled
+from flowc.build import manifest as manifests
+from flowc.build.compiled import Compiled
+from flowc.build.data import Layout
+from flowc.build.in_place import locator
+from flowc.build.manifest import Manifest
 from flowc.errors import WeightsError
-from flowc.in_place import locator
 from flowc.ir.types import SEQUENCE
-from flowc.lowering.data import Layout
-from flowc.runtime import manifest as manifests
-from flowc.runtime.manifest import Manifest
-from flowc.spec import Phase
-from flowc.verify.feeds import Array, Arrays, Call
+from flowc.spec.spec import Phase
+from flowc.verify.batch_invariance import check_together
+from flowc.verify.checks import Checks
+from flowc.verify.data_file import check_places, check_weights
 from flowc.verify.files import check_facts, check_files, check_ports
+from flowc.verify.inputs import Array, Arrays, Call
 from flowc.verify.locate import sweep
 from flowc.verify.quick import parameters
 from flowc.verify.rebuild import layout_of, subject_of
-from flowc.verify.results import Checks
 from flowc.verify.scenarios import (
     Facts,
     Scenario,
@@ -45,8 +47,6 @@ from flowc.verify.scenarios import (
     memory_of,
     shortened,
 )
-from flowc.verify.stored import check_places, check_weights
-from flowc.verify.together import check_together
 
 LARGE = 32_000_000
 """Numbers in the weights from which on what one graph was compared in is not compared again in its twin."""

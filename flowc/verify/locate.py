@@ -18,18 +18,17 @@ from typing import Any
 
 import numpy as np
 
-from flowc.compile import pass_context
 from flowc.errors import Span
+from flowc.ir.core.attention import AttentionMask
 from flowc.ir.graph import Graph, Node, Value
 from flowc.ir.interpret import interpret
-from flowc.ir.ops.attention import AttentionMask
-from flowc.ir.ops.group_query import MaskBias
+from flowc.ir.kernel.group_query import MaskBias
 from flowc.ir.types import BATCH, SEQUENCE, TOTAL
 from flowc.passes.pipeline import run
 from flowc.runtime.session import one_line
+from flowc.verify.built_model import Subject
 from flowc.verify.compare import OPERATOR_TOLERANCE, Deviation, compare
-from flowc.verify.feeds import Call
-from flowc.verify.subject import Subject
+from flowc.verify.inputs import Call
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
@@ -206,7 +205,7 @@ def after_each_pass(subject: Subject, phase: Any) -> dict[str, Graph]:
     """The graph after each pass that changed it, in order."""
     compiled = subject.compiled
     steps: dict[str, Graph] = {}
-    run(compiled.expanded[phase], pass_context(compiled), compiled.request.skip_passes, steps.__setitem__)
+    run(compiled.expanded[phase], compiled.pass_context, compiled.request.skip_passes, steps.__setitem__)
     return steps
 
 

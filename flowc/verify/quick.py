@@ -20,15 +20,15 @@ from typing import Any
 
 import numpy as np
 
-from flowc.build import graph_file
-from flowc.compile import Compiled
+from flowc.build.compiled import Compiled
+from flowc.build.files import graph_file
 from flowc.ir.graph import Graph, Node
-from flowc.spec import Phase
-from flowc.verify.feeds import Call
+from flowc.spec.spec import Phase
+from flowc.verify.built_model import Subject
+from flowc.verify.checks import Checks
 from flowc.verify.files import check_files, check_ports
+from flowc.verify.inputs import Call
 from flowc.verify.locate import sweep
-from flowc.verify.results import Checks
-from flowc.verify.subject import Subject
 
 Array = np.ndarray[Any, np.dtype[Any]]
 

@@ -11,8 +11,6 @@ the files were made of. The weights come, in this order, from
 
 from __future__ import annotations
 
-import json
-import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -20,15 +18,19 @@ from typing import Any, cast
 
 import numpy as np
 
-from flowc.compile import Compiled, Request, compile_spec
+from flowc.build.compiled import Compiled, Request
+from flowc.build.data import InPlace, Layout, plan
+from flowc.build.manifest import Manifest
+from flowc.compile import compile_spec
 from flowc.errors import CheckFailed, FlowError, WeightsError
+from flowc.frontend.state import Options
 from flowc.ir.graph import Graph, Node, Value
-from flowc.ir.weight import Derived, Read, Weight
-from flowc.lowering.data import InPlace, Layout, lies_in_graph, plan
-from flowc.runtime.manifest import Manifest
-from flowc.slots import Options
-from flowc.spec import Phase
-from flowc.verify.subject import Subject
+from flowc.ir.weights.expressions import Derived, Read, Weight
+from flowc.ir.weights.place import lies_in_graph
+from flowc.spec.load import build as spec_of
+from flowc.spec.spec import Phase, Spec
+from flowc.text.source import MapNode, read_spec
+from flowc.verify.built_model import Subject
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
@@ -115,31 +117,28 @@ def recompile(manifest: Manifest, weights: Path | None = None) -> Compiled:
         WeightsError: the weights do not fit, or their sizes cannot be told without them.
     """
     raw = manifest.raw
-    spec = raw.get("spec")
-    if not isinstance(spec, dict):
+    if not isinstance(raw.get("spec"), dict):
         raise CheckFailed.of("bad-manifest", f"{manifest.path} holds no spec, so its model cannot be verified")
     in_place = bool(manifest.in_place)
     options = Options(cast("Any", manifest.assume or "none"), cast("Any", manifest.logits), manifest.context)
     if weights is None and in_place:
         weights = _in_place(manifest)
-    with tempfile.TemporaryDirectory() as folder:
-        path = spec_file(cast("dict[str, object]", spec), Path(folder))
-        graphs, skipped = tuple(manifest.graphs), manifest.skip_passes
-        request = Request(path, weights, manifest.target, graphs, options, skipped, in_place)
-        try:
-            compiled = compile_spec(request, need_weights=False, shapes=manifest.tensors)
-        except WeightsError as error:
-            raise _needs_weights(error, weights) from None
-    if compiled.spec.sha256() != raw.get("spec_sha256"):
+    request = Request(weights, manifest.target, tuple(manifest.graphs), options, manifest.skip_passes, in_place)
+    try:
+        compiled = compile_spec(_spec(manifest), request, need_weights=False, shapes=manifest.tensors)
+    except WeightsError as error:
+        raise _needs_weights(error, weights) from None
+    if compiled.spec_sha256 != raw.get("spec_sha256"):
         raise CheckFailed.of("changed-file", f"the spec in {manifest.path} is not the one that its hash was taken of")
     return compiled
 
 
-def spec_file(spec: Mapping[str, object], folder: Path) -> Path:
-    """A resolved spec as a file."""
-    path = folder / "model.json"
-    path.write_text(json.dumps(spec), encoding="utf-8")
-    return path
+def _spec(manifest: Manifest) -> Spec:
+    """The spec in a manifest; what is wrong with it is told at its place there."""
+    root = read_spec(manifest.path)
+    spec = root.get("spec") if isinstance(root, MapNode) else None
+    assert spec is not None, "the caller has seen it"
+    return spec_of(spec, manifest.path)
 
 
 def _in_place(manifest: Manifest) -> Path:

@@ -17,13 +17,13 @@ from math import prod
 
 import numpy as np
 
-from flowc.compile import Compiled
+from flowc.build.compiled import Compiled
+from flowc.ir.core.attention import Attention
+from flowc.ir.core.rope import RopeAngles
 from flowc.ir.graph import Graph
-from flowc.ir.ops.attention import Attention
-from flowc.ir.ops.rope import RopeAngles
 from flowc.ir.types import BATCH, PAST, SEQUENCE, TOTAL
-from flowc.spec import Phase
-from flowc.verify.feeds import Array
+from flowc.spec.spec import Phase
+from flowc.verify.inputs import Array
 from flowc.verify.quick import ragged
 
 COPIES = 5

@@ -64,7 +64,7 @@ def _open(path: Path) -> Checkpoint:
 
         return SafetensorsCheckpoint.open_index(path)
     if path.suffix == ".gguf":
-        from flowc.weights.gguf import GgufCheckpoint
+        from flowc.weights.gguf.checkpoint import GgufCheckpoint
 
         return GgufCheckpoint.open(path)
     if path.suffix == ".npz":

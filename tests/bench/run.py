@@ -175,7 +175,7 @@ def encoders(source: Path, peers: Path, scratch: Path) -> dict[str, Graph]:
     forms: tuple[tuple[str, str, list[str]], ...] = (
         (TOKENS, tokens, []),
         (CLS, pooled, []),
-        (UNPRUNED, pooled, ["--no-pass", "keep_last_row"]),
+        (UNPRUNED, pooled, ["--no-pass", "hoist_token_selection"]),
     )
     for name, flow, options in forms:
         spec.write_text(flow, encoding="utf-8")

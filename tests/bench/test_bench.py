@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 import safetensors.numpy
 
-from flowc.build import build
-from flowc.compile import Request, compile_spec
+from flowc.build.compiled import Request
+from flowc.compile import build, compile_file
 from tests.bench import large_model
 from tests.bench import run as runs
 from tests.bench.build import WALL_GOALS, report, verdict
@@ -102,8 +102,8 @@ def test_large_model_is_a_llama_folder_that_safetensors_reads(tmp_path: Path, mo
 
 
 def test_runs_are_compared_in_both_orders_with_bound_caches(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    request = Request(ROOT / "examples" / "tiny-llama.yaml", graphs=("prefill", "decode"))
-    build(compile_spec(request), tmp_path / "model.onnx", verify="off")
+    request = Request(graphs=("prefill", "decode"))
+    build(compile_file(ROOT / "examples" / "tiny-llama.yaml", request), tmp_path / "model.onnx", verify="off")
     opened: list[str] = []
 
     class Watched(runs.Bound):

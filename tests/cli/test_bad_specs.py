@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from flowc.codes import CODES
-from flowc.expand import MAX_PORTS, MAX_STAGES
+from flowc.frontend.builder import MAX_PORTS, MAX_STAGES
 from flowc.ir.graph import Graph
 from flowc.passes import pipeline
 from flowc.passes.pipeline import Audit, Context
@@ -326,7 +326,6 @@ def test_expectations(
     wanted: str, options: tuple[str, ...], words: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(pipeline, "PIPELINE", (quiet_pass,))
-    monkeypatch.setattr("flowc.compile.PIPELINE", (quiet_pass,))
     called = flowc("check", write_spec(tmp_path, BASE + f"expect: {{quiet_pass: {wanted}}}\n"), *options)
     assert called.code == (1 if words else 0)
     assert words in called.stderr

@@ -11,7 +11,8 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from flowc.compile import Request, compile_spec
+from flowc.build.compiled import Request
+from flowc.compile import compile_file
 from tests.cli.calling import BASE, done, flowc, save_file, write_spec
 from tests.weights.making import entry, safetensors_bytes, write_gguf
 
@@ -29,7 +30,7 @@ def folder(tmp_path: Path) -> Path:
 
 def tensors(folder: Path) -> Tensors:
     """Every tensor that BASE needs."""
-    shapes = compile_spec(Request(write_spec(folder))).names.used
+    shapes = compile_file(write_spec(folder), Request()).usage.tensors
     values = np.random.default_rng(0)
     return {name: values.standard_normal(shape, dtype=np.float32) for name, (shape, _) in shapes.items()}
 

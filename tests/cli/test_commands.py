@@ -14,7 +14,7 @@ import pytest
 from flowc import __version__
 from flowc.cli import COMMANDS
 from flowc.passes import pipeline
-from flowc.stage import load_all
+from flowc.stages import load_all
 from tests.cli.calling import BASE, done, flowc, save_file, write_spec
 from tests.oracle_io import ROOT
 
@@ -210,11 +210,12 @@ def hf_folder(folder: Path) -> Path:
     """A HuggingFace folder of BASE's model."""
     import numpy as np
 
-    from flowc.compile import Request, compile_spec
+    from flowc.build.compiled import Request
+    from flowc.compile import compile_file
 
     text = BASE.replace('"layers.{i}"', '"model.layers.{i}"').replace(" norm.weight", " model.norm.weight")
     spec = write_spec(folder, text.replace("embed.weight", "model.embed_tokens.weight"))
-    shapes = compile_spec(Request(spec)).names.used
+    shapes = compile_file(spec, Request()).usage.tensors
     (folder / "hf").mkdir()
     save_file({n: np.ones(s, np.float32) for n, (s, _) in shapes.items()}, folder / "hf" / "model.safetensors")
     config = {

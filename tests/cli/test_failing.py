@@ -193,7 +193,7 @@ def broken(*_: Any, **__: Any) -> None:
 
 
 def test_a_bug_is_called_a_bug(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("flowc.compile.compile_spec", broken)
+    monkeypatch.setattr("flowc.compile.compile_file", broken)
     monkeypatch.delenv("FLOWC_DEBUG", raising=False)
     called = flowc("check", write_spec(tmp_path))
     assert called.code == 70
@@ -207,7 +207,7 @@ def test_a_bug_is_called_a_bug(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
 def test_a_bug_shows_its_traceback_when_asked(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr("flowc.compile.compile_spec", broken)
+    monkeypatch.setattr("flowc.compile.compile_file", broken)
     monkeypatch.setenv("FLOWC_DEBUG", "1")
     assert main(["check", str(write_spec(tmp_path))]) == 70
     assert "in broken" in capsys.readouterr().err
@@ -224,7 +224,7 @@ def test_too_little_of_a_machine(raised: Exception, told: str, tmp_path: Path, m
     def fail(*_: Any, **__: Any) -> None:
         raise raised
 
-    monkeypatch.setattr("flowc.compile.compile_spec", fail)
+    monkeypatch.setattr("flowc.compile.compile_file", fail)
     called = flowc("check", write_spec(tmp_path))
     assert (called.code, called.stderr) == (4, told)
 

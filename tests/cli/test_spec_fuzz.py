@@ -12,8 +12,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from flowc.source import parse, plain
-from flowc.stage import load_all
+from flowc.stages import load_all
+from flowc.text.source import parse, plain
 from tests.cli.calling import BASE, flowc
 
 COMPOSED = """\

@@ -7,10 +7,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from flowc.compile import Compiled
+from flowc.build.compiled import Compiled
+from flowc.ir.core.attention import Attention
+from flowc.ir.core.token_positions import AllOnes
 from flowc.ir.graph import Graph
-from flowc.ir.ops.attention import Attention
-from flowc.ir.ops.token_positions import AllOnes
 from tests.passes.making import Array, compile_text, count, run, run_onnx
 
 HEAD = """

@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from flowc.build import build
-from flowc.compile import Request, compile_spec
+from flowc.build.compiled import Request
+from flowc.compile import build, compile_file
 from flowc.ir.interpret import interpret
 from tests.oracle_io import ROOT
 from tests.parity.harness import Model
@@ -19,7 +19,7 @@ EXAMPLES = ("bert", "roberta", "mpnet", "distilbert", "nomic-bert", "modernbert"
 @pytest.mark.parametrize("target", ["ort-cpu", "portable"])
 @pytest.mark.parametrize("example", EXAMPLES)
 def test_example_computes_what_it_says(example: str, target: str, tmp_path: Path) -> None:
-    compiled = compile_spec(Request(ROOT / "examples" / f"{example}.yaml", target=target))
+    compiled = compile_file(ROOT / "examples" / f"{example}.yaml", Request(target=target))
     build(compiled, tmp_path / "model.onnx", verify="quick")
     checkpoint = compiled.checkpoint
     assert checkpoint is not None

@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from flowc.build import build
-from flowc.compile import Request, compile_spec
+from flowc.build.compiled import Request
+from flowc.compile import build, compile_file
 from tests.oracle_io import ROOT, Array
 from tests.parity.harness import Model
 
@@ -27,7 +27,7 @@ WIDTH = 14
 @functools.cache
 def model(example: str, target: str) -> Model:
     folder = Path(tempfile.mkdtemp())
-    compiled = compile_spec(Request(ROOT / "examples" / f"{example}.yaml", target=target))
+    compiled = compile_file(ROOT / "examples" / f"{example}.yaml", Request(target=target))
     build(compiled, folder / "model.onnx", verify="off")
     built = Model(compiled, folder)
     assert built.sessions

@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from flowc.build import build
-from flowc.compile import Request, compile_spec
+from flowc.build.compiled import Request
+from flowc.compile import build, compile_file
 from flowc.importers import import_checkpoint
 from flowc.importers.pooling import NAMES
 from tests.oracle_io import Array, Oracle, case_folders
@@ -32,7 +32,7 @@ def made(case: str, target: str, folder: Path) -> tuple[Model, Oracle]:
     oracle = Oracle(case_folders()[case])
     spec = folder / "model.yaml"
     spec.write_text(import_checkpoint(oracle.folder, NAMES).text(folder), encoding="utf-8")
-    compiled = compile_spec(Request(spec, target=target))
+    compiled = compile_file(spec, Request(target=target))
     build(compiled, folder / "out" / "model.onnx", verify="off")
     return Model(compiled, folder / "out"), oracle
 

@@ -23,7 +23,7 @@ from flowc.errors import (
     WeightsError,
     nearest,
 )
-from flowc.source import parse
+from flowc.text.source import parse
 from tests.oracle_io import ROOT
 
 CODE = re.compile(r"[a-z][a-z0-9]*(-[a-z0-9]+)*")

@@ -10,10 +10,10 @@ import pytest
 from jsonschema import Draft7Validator
 
 from flowc.errors import SpecError
-from flowc.read_top import build as build_spec
-from flowc.schema import schema, schema_text
-from flowc.source import parse, plain, read_spec
-from flowc.spec import TOP_LEVEL
+from flowc.reference.schema import schema, schema_text
+from flowc.spec.load import build as build_spec
+from flowc.spec.spec import TOP_LEVEL
+from flowc.text.source import parse, plain, read_spec
 from tests.cli.calling import BASE
 from tests.oracle_io import ROOT
 
@@ -52,7 +52,7 @@ def test_there_are_examples() -> None:
         ("gather_last_token", "gather_last_token:"),
         ("gather_last_token", "gather_last_token: {}"),
         ("{random: 0}", "{file: w.gguf, allow_unused: ['a.*']}"),
-        ("flowc: 1", "flowc: 1\nexpect: {fold_rope: all, share_masks: 3}"),
+        ("flowc: 1", "flowc: 1\nexpect: {fold_rope: all, fold_masks: 3}"),
         ("flowc: 1", "flowc: 1\nrename: {logits: scores}\nkind: decoder\noutput: x"),
         ("flowc: 1", "flowc: 1\ninputs: {ids: 'int64[batch_size, $n]'}"),
         ("flow:\n", "flow:\n prefill:\n"),
@@ -98,7 +98,8 @@ def test_right_spellings_fit(old: str, new: str) -> None:
     ],
 )
 def test_wrong_spellings_do_not_fit_and_the_parser_refuses_them_too(old: str, new: str, tmp_path: Path) -> None:
-    from flowc.compile import Request, compile_spec
+    from flowc.build.compiled import Request
+    from flowc.compile import compile_file
 
     assert old in BASE
     text = BASE.replace(old, new)
@@ -106,7 +107,7 @@ def test_wrong_spellings_do_not_fit_and_the_parser_refuses_them_too(old: str, ne
     path = tmp_path / "model.yaml"
     path.write_text(text, encoding="utf-8")
     with pytest.raises(SpecError):
-        compile_spec(Request(path))
+        compile_file(path, Request())
 
 
 @pytest.mark.parametrize("text", ["flowc: 1\nflow: []", "flowc: 1\nflow: {}", "flowc: 1\nflow: 7"])

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from flowc.errors import Span, SpecError
-from flowc.reading import MAX_BYTES, MAX_DEPTH, MAX_NODES
-from flowc.source import ListNode, MapNode, Node, Scalar, parse, plain, read_spec
+from flowc.text.limits import MAX_BYTES, MAX_DEPTH, MAX_NODES
+from flowc.text.source import ListNode, MapNode, Node, Scalar, parse, plain, read_spec
 
 # YAML 1.2.2, section 10.3.2 (core schema), by hand
 SCALARS: list[tuple[str, object]] = [

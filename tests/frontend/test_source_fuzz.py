@@ -12,8 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from flowc.errors import LINE_BREAK, Span, SpecError
-from flowc.reading import INTEGERS, MAX_DEPTH, MAX_NODES
-from flowc.source import ListNode, MapNode, Node, Scalar, parse, plain, read_spec
+from flowc.text.limits import INTEGERS, MAX_DEPTH, MAX_NODES
+from flowc.text.source import ListNode, MapNode, Node, Scalar, parse, plain, read_spec
 
 SPEC = """\
 # yaml-language-server: $schema=flowc.schema.json

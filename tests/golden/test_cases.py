@@ -13,13 +13,13 @@ from xml.etree import ElementTree
 import pytest
 
 from flowc.cli import main
+from flowc.ir.core.attention import Attention, AttentionMask
+from flowc.ir.core.elementwise import Binary, Unary
+from flowc.ir.core.norm import Norm
+from flowc.ir.core.positions import Positions
+from flowc.ir.core.rope import Rope
 from flowc.ir.graph import Node
 from flowc.ir.op import Op
-from flowc.ir.ops.attention import Attention, AttentionMask
-from flowc.ir.ops.elementwise import Binary, Unary
-from flowc.ir.ops.norm import Norm
-from flowc.ir.ops.positions import Positions
-from flowc.ir.ops.rope import Rope
 from flowc.lowering import emitter
 from flowc.lowering.lower import EMITTER_MODULES
 from tests.oracle_io import ROOT

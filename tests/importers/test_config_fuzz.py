@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from flowc.compile import Request, compile_spec
+from flowc.build.compiled import Request
+from flowc.compile import compile_file
 from flowc.errors import FlowError
 from flowc.importers import import_checkpoint
 from tests.oracle_io import COMMITTED
@@ -56,7 +57,7 @@ def imported(case: str, config: str) -> None:
         with contextlib.suppress(FlowError):
             spec = folder / "model.yaml"
             spec.write_text(import_checkpoint(folder).text(folder), encoding="utf-8")
-            compile_spec(Request(spec))
+            compile_file(spec, Request())
 
 
 @settings(max_examples=150)

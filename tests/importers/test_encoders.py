@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 import safetensors.numpy
 
-from flowc.build import build
-from flowc.compile import Request, compile_spec
+from flowc.build.compiled import Request
+from flowc.compile import build, compile_file
 from flowc.errors import SpecError
 from flowc.importers import import_checkpoint
-from flowc.ir.ops.elementwise import apply
+from flowc.ir.core.elementwise import apply
 from flowc.weights import open_checkpoint
 from tests.importers.refusals import assert_refused, changed
 from tests.oracle_io import Array, case_folders
@@ -115,7 +115,7 @@ def built(folder: Path, work: Path) -> Model:
     """A checkpoint imported and built."""
     spec = work / "model.yaml"
     spec.write_text(import_checkpoint(folder).text(work), encoding="utf-8")
-    compiled = compile_spec(Request(spec))
+    compiled = compile_file(spec, Request())
     build(compiled, work / "out" / "model.onnx", verify="off")
     return Model(compiled, work / "out")
 

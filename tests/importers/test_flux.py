@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from flowc.compile import Request, compile_spec
+from flowc.build.compiled import Request
+from flowc.compile import compile_file
 from flowc.errors import SpecError
 from flowc.importers import import_checkpoint
 from tests.importers.refusals import assert_refused, changed
@@ -55,5 +56,5 @@ def test_a_transformer_may_lack_one_kind_of_block(field: str, tmp_path: Path) ->
     spec = tmp_path / "model.yaml"
     text = import_checkpoint(changed(CASE, tmp_path, **{field: 0})).text(tmp_path)
     spec.write_text(text.replace("weights: {", "weights: {allow_unused: ['*transformer_blocks.*'], "))
-    (graph,) = compile_spec(Request(spec)).graphs.values()
+    (graph,) = compile_file(spec, Request()).graphs.values()
     assert [o.name for o in graph.outputs] == ["sample"]

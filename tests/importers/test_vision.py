@@ -8,10 +8,11 @@ import numpy as np
 import pytest
 import safetensors.numpy
 
-from flowc.compile import Request, compile_spec
+from flowc.build.compiled import Request
+from flowc.compile import compile_file
 from flowc.errors import SpecError, WeightsError
 from flowc.importers import import_checkpoint
-from flowc.ir.ops.elementwise import apply
+from flowc.ir.core.elementwise import apply
 from tests.importers.refusals import assert_refused, changed
 from tests.oracle_io import Array, Oracle, case_folders
 from tests.parity.harness import check_case, make
@@ -210,7 +211,7 @@ def test_a_classifier_without_its_weight_is_refused_when_it_is_compiled(tmp_path
     folder = changed("vit_pooler", tmp_path, architectures=["ViTForImageClassification"])
     (tmp_path / "model.yaml").write_text(import_checkpoint(folder).text(tmp_path))
     with pytest.raises(WeightsError, match=r"classifier\.weight"):
-        compile_spec(Request(tmp_path / "model.yaml"))
+        compile_file(tmp_path / "model.yaml", Request())
 
 
 @pytest.mark.golden

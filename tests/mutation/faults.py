@@ -9,20 +9,20 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from flowc.ir.core.attention import Attention
+from flowc.ir.core.elementwise import Binary, Scale, Softcap, Unary
+from flowc.ir.core.experts import Experts
+from flowc.ir.core.linear import Linear
+from flowc.ir.core.norm import Norm
+from flowc.ir.core.pool import L2Normalize, Pool
+from flowc.ir.core.positions import Positions, TakeLast
+from flowc.ir.core.recurrent import CausalConv, DeltaScan
+from flowc.ir.core.relative_bias import RelativeBias
+from flowc.ir.core.rope import Rope, RopeAngles
 from flowc.ir.graph import Graph, Node, Output, Rewriter, Value, constant, rewrite
 from flowc.ir.op import Op
-from flowc.ir.ops.attention import Attention
-from flowc.ir.ops.elementwise import Binary, Scale, Softcap, Unary
-from flowc.ir.ops.experts import Experts
-from flowc.ir.ops.linear import Linear
-from flowc.ir.ops.norm import Norm
-from flowc.ir.ops.pool import L2Normalize, Pool
-from flowc.ir.ops.positions import Positions, TakeLast
-from flowc.ir.ops.recurrent import CausalConv, DeltaScan
-from flowc.ir.ops.relative_bias import RelativeBias
-from flowc.ir.ops.rope import Rope, RopeAngles
 from flowc.ir.rope import RopeFacts
-from flowc.ir.weight import Affine, Concat, Reshape, Rows, Transpose, Weight
+from flowc.ir.weights.expressions import Affine, Concat, Reshape, Rows, Transpose, Weight
 
 Plant = Callable[[Graph], Graph]
 Change = Callable[[Any], Any]

@@ -7,13 +7,13 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from flowc.build import build
-from flowc.compile import Compiled, Request, compile_spec, pass_context
+from flowc.build import manifest as manifests
+from flowc.build.compiled import Compiled, Request
+from flowc.compile import build, compile_file
 from flowc.errors import FlowError
 from flowc.ir.canonical import canonical
 from flowc.ir.verify import verify as well_formed
 from flowc.passes.pipeline import run
-from flowc.runtime import manifest as manifests
 from flowc.verify.full import verify
 from flowc.verify.rebuild import recompile
 from tests.mutation.faults import Fault
@@ -34,7 +34,7 @@ class Verdict:
 @functools.cache
 def compiled_example(name: str) -> Compiled:
     """An example spec, compiled once."""
-    return compile_spec(Request(ROOT / "examples" / f"{name}.yaml"))
+    return compile_file(ROOT / "examples" / f"{name}.yaml", Request())
 
 
 def judge(folder: Path) -> Verdict:
@@ -63,7 +63,7 @@ def planted(fault: Fault, folder: Path) -> Verdict:
     assert changes, f"'{fault.name}' is not planted"
     for phase, graph in faulty.items():
         well_formed(graph, f"planting in {phase}")
-    context = pass_context(sound)
+    context = sound.pass_context
     graphs = {phase: run(graph, context)[0] for phase, graph in faulty.items()}
     build(replace(sound, expanded=faulty, graphs=graphs), folder / "model.onnx", verify="off")
     return judge(folder)

@@ -28,7 +28,7 @@ def test_the_suite_is_large_enough() -> None:
 
 
 def test_a_sound_build_is_not_blamed(tmp_path: Path) -> None:
-    from flowc.build import build
+    from flowc.compile import build
 
     build(compiled_example("tiny-llama"), tmp_path / "model.onnx", verify="off")
     assert judge(tmp_path).checks == ()

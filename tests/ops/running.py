@@ -12,7 +12,7 @@ from flowc.ir.interpret import interpret
 from flowc.ir.op import Op
 from flowc.ir.types import TensorType
 from flowc.lowering.lower import lower
-from flowc.lowering.targets import target
+from flowc.targets.registry import target
 from tests.oracle_io import Array
 
 ort: Any = onnxruntime  # ships no types

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 from flowc.importers.decoders import ACTIVATIONS
+from flowc.ir.core.elementwise import Function, Softcap, Unary
+from flowc.ir.core.norm import Norm
 from flowc.ir.op import Op
-from flowc.ir.ops.elementwise import Function, Softcap, Unary
-from flowc.ir.ops.norm import Norm
 from tests.ops.running import TARGETS, lowered, meaning
 from tests.oracle_io import Array, Oracle
 

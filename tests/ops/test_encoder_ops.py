@@ -8,9 +8,9 @@ from typing import get_args
 import numpy as np
 import pytest
 
-from flowc.ir.ops.pool import L2Normalize, Pool, PoolKind
-from flowc.ir.ops.relative_bias import RelativeBias
-from flowc.ir.ops.token_positions import AllOnes, Columns, PositionsFromIds
+from flowc.ir.core.pool import L2Normalize, Pool, PoolKind
+from flowc.ir.core.relative_bias import RelativeBias
+from flowc.ir.core.token_positions import AllOnes, Columns, PositionsFromIds
 from tests.ops.running import TARGETS, lowered, meaning
 from tests.oracle_io import Array
 

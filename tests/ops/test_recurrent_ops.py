@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from flowc.ir.core.recurrent import CausalConv, DeltaScan
+from flowc.ir.core.sequence import PartLike
 from flowc.ir.graph import Value, infer
 from flowc.ir.op import Op
-from flowc.ir.ops.recurrent import CausalConv, DeltaScan
-from flowc.ir.ops.sequence import PartLike
 from flowc.ir.types import ShapeError, TensorType
 from tests.ops.running import TARGETS, lowered, meaning
 from tests.oracle_io import Array

@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 
-from flowc.ir.ops.vision import ExpandBatch, PatchAngles, Patches
+from flowc.ir.core.vision import ExpandBatch, PatchAngles, Patches
 from flowc.ir.patch_rope import PatchRopeFacts
 from tests.ops.running import TARGETS, lowered, meaning
 from tests.oracle_io import Array

@@ -12,11 +12,11 @@ from typing import Any, cast
 import numpy as np
 import onnxruntime as ort
 
-from flowc.build import build
-from flowc.compile import Compiled, Request, compile_spec
+from flowc.build.compiled import Compiled, Request
+from flowc.compile import build, compile_file
+from flowc.frontend.state import Options
 from flowc.importers import import_checkpoint
 from flowc.ir.interpret import interpret
-from flowc.slots import Options
 from tests.oracle_io import Array, Oracle
 
 TOLERANCE = {
@@ -88,8 +88,8 @@ def make(
     """Import a checkpoint and build it, as a user would."""
     spec = work / "model.yaml"
     spec.write_text(import_checkpoint(folder).text(work), encoding="utf-8")
-    request = Request(spec, target=target, graphs=graphs, options=Options(logits=logits, **options))
-    compiled = compile_spec(request)
+    request = Request(target=target, graphs=graphs, options=Options(logits=logits, **options))
+    compiled = compile_file(spec, request)
     build(compiled, work / f"{target}" / "model.onnx", verify="off")
     return Model(compiled, work / f"{target}")
 

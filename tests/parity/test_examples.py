@@ -7,12 +7,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from flowc.build import build
-from flowc.compile import Request, compile_spec
+from flowc.build.compiled import Request
+from flowc.compile import build, compile_file
+from flowc.frontend.phases import is_decoder
 from flowc.ir.interpret import interpret
-from flowc.phases import is_decoder
-from flowc.read_top import load
-from flowc.stage import load_all
+from flowc.spec.load import load
+from flowc.stages import load_all
 from tests.oracle_io import ROOT, Array
 from tests.parity.harness import Model, past_of
 
@@ -23,7 +23,7 @@ EXAMPLES = sorted(path.stem for path in (ROOT / "examples").glob("*.yaml") if is
 @pytest.mark.parametrize("target", ["ort-cpu", "portable"])
 @pytest.mark.parametrize("example", EXAMPLES)
 def test_example_computes_what_it_says(example: str, target: str, tmp_path: Path) -> None:
-    compiled = compile_spec(Request(ROOT / "examples" / f"{example}.yaml", target=target))
+    compiled = compile_file(ROOT / "examples" / f"{example}.yaml", Request(target=target))
     build(compiled, tmp_path / "model.onnx", verify="off")
     model, checkpoint = Model(compiled, tmp_path), compiled.checkpoint
     assert checkpoint is not None

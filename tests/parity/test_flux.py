@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 import yaml
 
-from flowc.build import build
-from flowc.compile import Compiled, Request, compile_spec
+from flowc.build.compiled import Compiled, Request
+from flowc.compile import build, compile_file
 from flowc.importers.flux import single_block
 from flowc.ir.interpret import interpret
 from tests.oracle_io import ROOT, Array, Oracle, case_folders
@@ -83,7 +83,7 @@ def _inputs(oracle: Oracle, scenario: str, kind: str, index: int) -> dict[str, A
 def _built(text: str, target: str, folder: Path) -> tuple[Compiled, Model]:
     spec = folder / "block.yaml"
     spec.write_text(text, encoding="utf-8")
-    compiled = compile_spec(Request(spec, target=target))
+    compiled = compile_file(spec, Request(target=target))
     build(compiled, folder / target / "model.onnx", verify="off")
     return compiled, Model(compiled, folder / target)
 

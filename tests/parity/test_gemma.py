@@ -8,11 +8,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from flowc.build import build
-from flowc.compile import Request, compile_spec
+from flowc.build.compiled import Request
+from flowc.compile import build, compile_file
 from flowc.errors import SpecError
+from flowc.frontend.state import Options
 from flowc.importers import import_checkpoint
-from flowc.slots import Options
 from tests.importers.refusals import changed
 from tests.oracle_io import ROOT, Array, Oracle, case_folders
 from tests.parity.harness import Model, past_of
@@ -20,7 +20,7 @@ from tests.weights.making import safetensors_bytes
 
 
 def _built(example: str, folder: Path) -> Model:
-    compiled = compile_spec(Request(ROOT / "examples" / f"{example}.yaml"))
+    compiled = compile_file(ROOT / "examples" / f"{example}.yaml", Request())
     build(compiled, folder / example / "model.onnx", verify="off")
     return Model(compiled, folder / example)
 
@@ -68,7 +68,7 @@ def test_the_text_model_of_a_multimodal_checkpoint(root: str, tmp_path: Path) ->
     work.mkdir()
     spec = work / "model.yaml"
     spec.write_text(import_checkpoint(_multimodal(source, root)).text(work))
-    compiled = compile_spec(Request(spec, options=Options(logits="all")))
+    compiled = compile_file(spec, Request(options=Options(logits="all")))
     build(compiled, work / "model.onnx", verify="off")
     oracle = Oracle(case_folders()["gemma3_local_global"])
     feeds = {k: v for k, v in oracle.inputs("b2").items() if k != "position_ids"}

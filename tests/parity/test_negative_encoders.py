@@ -4,11 +4,11 @@ from typing import Any
 
 import pytest
 
-from flowc.encoder_blocks import Part
-from flowc.expand import Expansion
+from flowc.frontend.builder import Expansion
+from flowc.ir.core.relative_bias import RelativeBias
 from flowc.ir.graph import Value
-from flowc.ir.ops.relative_bias import RelativeBias
 from flowc.stages import encoder_layers
+from flowc.stages.blocks.encoder import Part
 from tests.parity.negative import assert_seen
 
 MISTAKES = [

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from flowc.expand import Expansion
+from flowc.frontend.builder import Expansion
 from flowc.ir.graph import Value
 from flowc.stages.gated_attention import GatedAttention
 from flowc.stages.recurrent import GatedDeltaNet

@@ -4,11 +4,11 @@ from typing import Any
 
 import pytest
 
-from flowc import blocks
-from flowc.blocks import Heads
-from flowc.expand import Expansion
+from flowc.frontend.builder import Expansion
 from flowc.ir.graph import Value
 from flowc.ir.types import BATCH, TOTAL, TensorType
+from flowc.stages.blocks import decoder as blocks
+from flowc.stages.blocks.decoder import Heads
 from tests.parity.negative import assert_seen, assert_spec_seen
 
 MISTAKES = [

@@ -4,11 +4,11 @@ from typing import Any
 
 import pytest
 
-from flowc.encoder_blocks import layer_norm
-from flowc.expand import Expansion
+from flowc.frontend.builder import Expansion
 from flowc.ir.graph import Value
 from flowc.ir.patch_rope import PatchRopeFacts
 from flowc.stages import vision
+from flowc.stages.blocks.encoder import layer_norm
 from tests.parity.negative import assert_seen
 
 MISTAKES = [

@@ -6,7 +6,7 @@ from typing import Any, cast
 
 from hypothesis import strategies as st
 
-from flowc.stage import load_all
+from flowc.stages import load_all
 
 Draw = Callable[[st.SearchStrategy[Any]], Any]
 Stage = str | dict[str, Any]

@@ -10,7 +10,7 @@ from flowc.ir.graph import Graph, Node, Origin, Output, Value, constant, infer
 from flowc.ir.interpret import interpret
 from flowc.ir.op import Op
 from flowc.ir.types import TensorType
-from flowc.ir.weight import Constant, Tensor
+from flowc.ir.weights.expressions import Constant, Tensor
 from tests.passes.making import Array
 
 B, S = "batch_size", "sequence_length"

@@ -12,14 +12,15 @@ import numpy.typing as npt
 import onnx_ir
 import onnxruntime
 
-from flowc.compile import Compiled, Request, compile_spec
+from flowc.build.compiled import Compiled, Request
+from flowc.compile import compile_file
+from flowc.frontend.state import Options
 from flowc.ir.graph import Graph, prune
 from flowc.ir.interpret import interpret
 from flowc.ir.verify import verify
 from flowc.lowering.lower import lower
-from flowc.lowering.targets import target
 from flowc.passes.audit import Audit, Context, Pass
-from flowc.slots import Options
+from flowc.targets.registry import target
 
 Array = npt.NDArray[Any]
 ort: Any = onnxruntime  # ships no types
@@ -48,7 +49,7 @@ def compile_text(folder: Path, text: str, head: str = HEAD, name: str = "small",
     path = folder / f"{name}.yaml"
     path.write_text(head + text, encoding="utf-8")
     options = Options(**{k: request.pop(k) for k in ("assume", "logits", "context") if k in request})
-    return compile_spec(Request(path, options=options, **request))
+    return compile_file(path, Request(options=options, **request))
 
 
 @dataclass(frozen=True, slots=True)

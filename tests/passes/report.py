@@ -16,13 +16,14 @@ import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 
-from flowc.compile import Request, compile_spec
+from flowc.build.compiled import Request
+from flowc.compile import compile_file
 from flowc.importers import import_checkpoint
 from flowc.ir.cost import Cost, costs, sizes_of
 from flowc.ir.graph import Graph
 from flowc.passes.explain import explain
 from flowc.passes.pipeline import PIPELINE
-from flowc.survey.facts import Steps
+from flowc.report.facts import Steps
 from tests.bench.measure import table
 from tests.oracle_io import COMMITTED, ROOT
 
@@ -50,7 +51,7 @@ def model_part(name: str, source: Path) -> str:
         spec = Path(folder) / "model.yaml"
         spec.write_text(import_checkpoint(source).text(Path(folder)), encoding="utf-8")
         steps = Steps()
-        compiled = compile_spec(Request(spec), steps)
+        compiled = compile_file(spec, Request(), steps)
     reports = {r.name: r for r in explain(compiled.audits)}
     parts = [f"### {name}", ""]
     for phase, graphs in steps.graphs.items():

@@ -3,16 +3,16 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from flowc.ir.core.elementwise import Scale
+from flowc.ir.core.layout import Concat, Reshape, Slice, Split, Transpose
+from flowc.ir.core.linear import Linear
+from flowc.ir.core.norm import Norm
+from flowc.ir.core.positions import TakeLast
 from flowc.ir.graph import Graph, Node, Origin, Output, Value, constant, infer
 from flowc.ir.interpret import interpret
 from flowc.ir.op import Op
-from flowc.ir.ops.elementwise import Scale
-from flowc.ir.ops.layout import Concat, Reshape, Slice, Split, Transpose
-from flowc.ir.ops.linear import Linear
-from flowc.ir.ops.norm import Norm
-from flowc.ir.ops.positions import TakeLast
 from flowc.ir.types import TensorType
-from flowc.ir.weight import Constant
+from flowc.ir.weights.expressions import Constant
 from flowc.passes.drop_identities import drop_identities
 from tests.passes.graphs import filled
 from tests.passes.making import apply

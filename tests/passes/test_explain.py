@@ -89,6 +89,6 @@ def test_costs_name_the_stages(tmp_path: Path) -> None:
 
 def test_an_expected_number_is_the_one_that_explain_shows(tmp_path: Path) -> None:
     """A decode graph has no row to keep, and its rope is the one of the other graphs."""
-    compile_text(tmp_path, LLAMA + "expect: {fold_rope: 1, keep_last_row: 1, share_masks: 2}\n")
+    compile_text(tmp_path, LLAMA + "expect: {fold_rope: 1, hoist_token_selection: 1, fold_masks: 2}\n")
     with pytest.raises(CheckFailed, match="it fired 1 times in unified, 1 times in prefill, 0 times in decode"):
-        compile_text(tmp_path, LLAMA + "expect: {keep_last_row: 2}\n")
+        compile_text(tmp_path, LLAMA + "expect: {hoist_token_selection: 2}\n")

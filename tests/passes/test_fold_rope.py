@@ -6,9 +6,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from flowc.ir.ops.rope import Rope, RopeAngles, SwitchRows
+from flowc.ir.core.rope import Rope, RopeAngles, SwitchRows
 from flowc.ir.rope import RopeFacts
-from flowc.ir.weight import Generated
+from flowc.ir.weights.expressions import Generated
 from flowc.passes.fold_rope import fold_rope, table
 from tests.passes.making import (
     HEAD,

@@ -5,12 +5,12 @@ from typing import Any
 import numpy as np
 import pytest
 
+from flowc.ir.core.elementwise import Binary, Scale, Softcap, Unary
+from flowc.ir.core.gather import Gather
+from flowc.ir.core.layout import Reshape, Slice, Transpose
+from flowc.ir.core.linear import Linear
+from flowc.ir.core.norm import Norm
 from flowc.ir.graph import Value
-from flowc.ir.ops.elementwise import Binary, Scale, Softcap, Unary
-from flowc.ir.ops.gather import Gather
-from flowc.ir.ops.layout import Reshape, Slice, Transpose
-from flowc.ir.ops.linear import Linear
-from flowc.ir.ops.norm import Norm
 from flowc.passes.fold_weights import SHARED, fold_weights
 from tests.passes.graphs import Maker, filled, ids, tokens
 from tests.passes.making import Result, apply, assert_close, count

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from flowc.compile import metadata
+from flowc.build.facts import metadata
 from flowc.importers.family import families
 from tests.oracle_io import Oracle, case_folders
 from tests.parity.harness import HYBRIDS, TOLERANCE, Array, Model, make, past_of

@@ -5,14 +5,15 @@ from typing import Any
 
 import pytest
 
-from flowc.compile import Request, compile_spec
+from flowc.build.compiled import Request
+from flowc.compile import compile_file
 from flowc.errors import SpecError
+from flowc.ir.core.attention import Attention, AttentionMask
+from flowc.ir.core.rope import RopeAngles
 from flowc.ir.graph import Graph
-from flowc.ir.ops.attention import Attention, AttentionMask
-from flowc.ir.ops.rope import RopeAngles
 from flowc.lowering.lower import lower
-from flowc.lowering.targets import target
 from flowc.passes.pipeline import PIPELINE
+from flowc.targets.registry import target
 from tests.oracle_io import ROOT
 from tests.passes.making import LLAMA, apply, assert_close, compile_text, random_feeds, run, run_onnx
 
@@ -43,7 +44,7 @@ def test_a_pass_that_is_not_there_is_an_error(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("example", EXAMPLES, ids=lambda path: path.stem)
 def test_what_the_passes_leave_behind(example: Path) -> None:
-    compiled = compile_spec(Request(example))
+    compiled = compile_file(example, Request())
     for phase, graph in compiled.graphs.items():
         kinds = [type(n.op) for n in graph.nodes]
         assert RopeAngles not in kinds, "no trigonometry at run time"

@@ -102,7 +102,7 @@ def check(case: Case, draw: Draw) -> None:
     """Compare all graphs of a case on random inputs."""
     with tempfile.TemporaryDirectory() as folder:
         compiled = compile_text(Path(folder), case.text, "", **case.options)
-        names = {new: old for old, new in compiled.spec.rename.items()}
+        names = {new: old for old, new in compiled.spec.public_names.items()}
         for phase, graph in compiled.graphs.items():
             feeds, past = feeds_of(case, draw, compiled.expanded[phase], names)
             masks = [feeds[n] for n in feeds if names.get(n, n) in ("attention_mask", "other")]

@@ -16,6 +16,6 @@ def test_the_page_describes_every_pass_as_its_file_does() -> None:
 def test_figures_come_from_the_model() -> None:
     part = generated({"small": COMMITTED / "llama_gqa4_bias"})
     lines = [line.split() for line in part.splitlines()]
-    assert ["keep_last_row", "1", "of", "1"] in [line[:4] for line in lines]
+    assert ["hoist_token_selection", "1", "of", "1"] in [line[:4] for line in lines]
     before, after = (next(line for line in lines if line[:1] == [word]) for word in ("before", "after"))
     assert float(after[-1]) < float(before[-1])

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from flowc.ir.weight import Concat, Rows, Tensor
-from flowc.lowering.data import Place, plan
+from flowc.build.data import plan
+from flowc.ir.weights.expressions import Concat, Rows, Tensor
+from flowc.ir.weights.place import Place
 
 A, B, C = (Tensor(name, (4, 2)) for name in "abc")  # 32 bytes each
 AB = Concat((A, B))

@@ -13,7 +13,7 @@ import pytest
 from flowc.ir.canonical import difference
 from flowc.ir.graph import Graph
 from flowc.lowering.lower import lower
-from flowc.lowering.targets import target
+from flowc.targets.registry import target
 from tests.passes.making import compile_text
 
 FLOW = """

@@ -1,10 +1,10 @@
-"""The bytes of what flowc builds today, as digests: a change to the compiler that means no other graphs shows none here.
+"""Digests of what flowc builds today: a change of the compiler that means no other graphs changes none of them.
 
     python -m tests.project.built_bytes            write golden/built_bytes.json again
     python -m tests.project.built_bytes --check    say which graphs differ from it; exit 1 when any does
 
-Every example, and every checkpoint of golden/oracles that is imported, is built in each form of `FORMS`. A digest covers
-the graph file, so every operator, name and place of a weight, and the data file.
+Every example, and every checkpoint of golden/oracles, is built in each form of `FORMS`. A digest is that of a graph
+or of the data file, so it holds every operator, every name, every number, and the place of every weight.
 """
 
 from __future__ import annotations
@@ -14,13 +14,14 @@ import json
 import sys
 import tempfile
 from collections.abc import Iterator
+from importlib.metadata import version
 from pathlib import Path
 
-from flowc.build import build
-from flowc.compile import Request, compile_spec
+from flowc.build.compiled import Request
+from flowc.compile import build, compile_file
 from flowc.errors import SpecError
+from flowc.frontend.state import Options
 from flowc.importers import import_checkpoint
-from flowc.slots import Options
 from tests.oracle_io import ROOT
 
 RECORD = ROOT / "golden" / "built_bytes.json"
@@ -31,6 +32,10 @@ FORMS: dict[str, tuple[str, Options]] = {
     "portable no-padding": ("portable", Options("no-padding")),
 }
 """Target and options of each form in which a model is built."""
+
+
+MADE_WITH = ("numpy", "onnx", "onnx-ir")
+"""Libraries that have a say in the bytes; of other versions nothing is claimed."""
 
 
 def models() -> dict[str, Path]:
@@ -50,7 +55,7 @@ def digests(source: Path) -> Iterator[tuple[str, str]]:
         for form, (target, options) in FORMS.items():
             out = Path(folder) / form.replace(" ", "-") / "model.onnx"
             try:
-                build(compile_spec(Request(spec, target=target, options=options)), out, verify="off")
+                build(compile_file(spec, Request(target=target, options=options)), out, verify="off")
             except SpecError as refused:
                 yield f"{form}: refused", refused.diagnostics[0].code
                 continue
@@ -62,9 +67,10 @@ def main() -> int:
     """Write or check the record."""
     found = {name: dict(digests(source)) for name, source in models().items()}
     if "--check" not in sys.argv:
-        RECORD.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+        record = {"made_with": {library: version(library) for library in MADE_WITH}, "models": found}
+        RECORD.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
         return 0
-    recorded = json.loads(RECORD.read_text(encoding="utf-8"))
+    recorded = json.loads(RECORD.read_text(encoding="utf-8"))["models"]
     wrong = [
         f"{name}, {what}"
         for name in {**recorded, **found}

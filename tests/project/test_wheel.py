@@ -10,7 +10,7 @@ import zipfile
 
 import pytest
 
-from flowc.lowering.targets import TARGETS
+from flowc.targets.registry import TARGETS
 from tests.oracle_io import ROOT
 
 PACKAGES = {"flowc": "flowc", "lowering": "flowc/lowering", "passes": "flowc/passes"}  # folder -> place in the wheel

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import pytest
 
+from flowc.build import manifest
 from flowc.cli import main
-from flowc.runtime import manifest
 from flowc.runtime.decoder import Decoder
 from flowc.runtime.generate import generate
 from flowc.runtime.sampling import Sampler

@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from flowc.build import build
-from flowc.compile import Request, compile_spec
+from flowc.build.compiled import Request
+from flowc.build.manifest import Manifest, load
+from flowc.compile import build, compile_file
 from flowc.runtime.decoder import Decoder
-from flowc.runtime.manifest import Manifest, load
 from tests.oracle_io import ROOT, Array
 
 STEPS = 6
@@ -17,7 +17,7 @@ STEPS = 6
 @pytest.fixture(scope="module", params=["ort-cpu", "portable"])
 def model(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Manifest:
     folder = tmp_path_factory.mktemp("hybrid")
-    compiled = compile_spec(Request(ROOT / "examples" / "qwen3.5.yaml", target=request.param))
+    compiled = compile_file(ROOT / "examples" / "qwen3.5.yaml", Request(target=request.param))
     build(compiled, folder / "model.onnx", verify="off")
     return load(folder / "model.onnx")
 

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from flowc.compile import Compiled
+from flowc.build.compiled import Compiled
 from tests.passes.making import compile_text
 from tests.recurrent.test_states import HYBRID, TOLERANCE, play, states
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from flowc.compile import Compiled
+from flowc.build.compiled import Compiled
 from tests.passes.making import Array, compile_text, run, run_onnx
 
 HYBRID = """

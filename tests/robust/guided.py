@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from flowc.errors import FlowError
-from flowc.source import parse
+from flowc.text.source import parse
 from flowc.weights import open_checkpoint
 
 Reader = Callable[[bytes], object]

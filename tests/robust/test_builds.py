@@ -11,11 +11,11 @@ import numpy as np
 import pytest
 import safetensors.numpy
 
-from flowc.build import build
+from flowc.build.compiled import Request
 from flowc.cli import main
-from flowc.compile import Request, compile_spec
+from flowc.compile import build, compile_file
 from flowc.errors import FlowError
-from flowc.source import plain, read_spec
+from flowc.text.source import plain, read_spec
 from tests.robust.builds import TINY, agrees, digests, finish, larger, start
 
 
@@ -67,7 +67,7 @@ def test_locked_repeats_a_build_and_nothing_else(tmp_path: Path, capsys: pytest.
 def test_locked_sees_other_weights_of_the_same_shapes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     spec = tmp_path / "model.yaml"
     spec.write_text(TINY.read_text().replace("random: 0", "file: model.safetensors"))
-    compiled = compile_spec(Request(TINY))
+    compiled = compile_file(TINY, Request())
     assert compiled.checkpoint is not None
     tensors = {name: compiled.checkpoint.read(name) for name in compiled.checkpoint.tensors()}
     safetensors.numpy.save_file(tensors, tmp_path / "model.safetensors")
@@ -113,7 +113,7 @@ def test_what_a_build_reads_is_never_written_over(tmp_path: Path, capsys: pytest
 def test_a_build_beside_its_weights_leaves_them_alone(
     fails: bool, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    compiled = compile_spec(Request(TINY))
+    compiled = compile_file(TINY, Request())
     assert compiled.checkpoint is not None
     tensors = {name: compiled.checkpoint.read(name) for name in compiled.checkpoint.tensors()}
     if fails:
@@ -140,10 +140,10 @@ def test_a_build_beside_its_weights_leaves_them_alone(
 def test_weights_that_shrink_while_they_are_read(tmp_path: Path) -> None:
     spec = tmp_path / "model.yaml"
     spec.write_text(TINY.read_text().replace("random: 0", "file: model.safetensors"))
-    source = compile_spec(Request(TINY)).checkpoint
+    source = compile_file(TINY, Request()).checkpoint
     assert source is not None
     safetensors.numpy.save_file({name: source.read(name) for name in source.tensors()}, tmp_path / "model.safetensors")
-    compiled = compile_spec(Request(spec))
+    compiled = compile_file(spec, Request())
     size = (tmp_path / "model.safetensors").stat().st_size
     os.truncate(tmp_path / "model.safetensors", size // 2)
     with pytest.raises(FlowError) as error:

@@ -7,12 +7,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from flowc.build import build
-from flowc.compile import Request, compile_spec
+from flowc.build import manifest
+from flowc.build.compiled import Request
+from flowc.compile import build, compile_file
 from flowc.errors import CheckFailed, SpecError
-from flowc.runtime import manifest
+from flowc.frontend.state import Options
 from flowc.runtime.decoder import Decoder, default_way, last_logits
-from flowc.slots import Options
 from tests.passes.making import HEAD, LLAMA
 from tests.runtime.tiny import TinyLlama, write_model
 
@@ -222,7 +222,7 @@ def test_last_logits_skips_padding() -> None:
     ("target", "head_dim", "skip", "compact"),
     [
         ("ort-cpu", 16, (), True),
-        ("ort-cpu", 16, ("choose_kernels",), False),
+        ("ort-cpu", 16, ("fuse_attention",), False),
         ("ort-cpu", 12, (), False),
         ("portable", 16, (), False),
     ],
@@ -234,7 +234,7 @@ def test_right_padding_assumed_by_a_build(
     text = HEAD.replace("head_dim: 16", f"head_dim: {head_dim}") + LLAMA
     (tmp_path / "model.yaml").write_text(text, encoding="utf-8")
     options = Options(assume="right-padding")
-    compiled = compile_spec(Request(tmp_path / "model.yaml", target=target, options=options, skip_passes=skip))
+    compiled = compile_file(tmp_path / "model.yaml", Request(target=target, options=options, skip_passes=skip))
     build(compiled, tmp_path / "out" / "model.onnx", verify="off")
     decoder = Decoder.open(manifest.load(tmp_path / "out" / "model.onnx"), way=way)
     batch = [decoder.start(np.array([[3, 5, 7, 9], [4, 6, 0, 0]]), np.array([[1, 1, 1, 1], [1, 1, 0, 0]]))]

@@ -5,11 +5,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from flowc.build import manifest
+from flowc.build.manifest import ModelFacts
 from flowc.errors import SpecError
-from flowc.runtime import manifest
 from flowc.runtime.decoder import Decoder
 from flowc.runtime.generate import Statistics, check_prompt, generate
-from flowc.runtime.manifest import ModelFacts
 from flowc.runtime.sampling import Sampler
 from tests.runtime.tiny import TinyLlama
 

@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+from flowc.build import manifest
+from flowc.build.in_place import record_of
 from flowc.errors import WeightsError
-from flowc.in_place import record_of
-from flowc.runtime import manifest
 from tests.runtime.tiny import TinyLlama
 
 

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
+from flowc.build import manifest
 from flowc.errors import CheckFailed, FlowError, SpecError, WeightsError
-from flowc.runtime import manifest
 from tests.runtime.tiny import TinyLlama
 
 

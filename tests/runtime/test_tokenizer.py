@@ -10,11 +10,11 @@ import tokenizers
 from hypothesis import given
 from hypothesis import strategies as st
 
+from flowc.build import manifest
 from flowc.errors import SpecError, WeightsError
-from flowc.runtime import manifest
 from flowc.runtime.tokenizer import Tokenizer
-from flowc.weights.gguf import GgufCheckpoint
-from flowc.weights.gguf_tokenizer import write_tokenizer
+from flowc.weights.gguf.checkpoint import GgufCheckpoint
+from flowc.weights.gguf.tokenizer import write_tokenizer
 from tests.runtime.tiny import TinyLlama
 from tests.runtime.words import byte_level, files, sentencepiece
 

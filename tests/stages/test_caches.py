@@ -7,11 +7,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from flowc.build import build
-from flowc.compile import Request, compile_spec
+from flowc.build.compiled import Request
+from flowc.build.manifest import load
+from flowc.compile import build, compile_file
 from flowc.errors import SpecError
 from flowc.runtime.decoder import Decoder
-from flowc.runtime.manifest import load
 from tests.passes.making import HEAD, LLAMA, compile_text
 
 POSITIONS = """
@@ -88,6 +88,6 @@ def test_a_name_that_another_port_has(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", ["present.0.key", "past_key_values.0.value"])
 def test_a_renamed_cache_is_not_run_without_it(tmp_path: Path, name: str, way: str) -> None:
     (tmp_path / "model.yaml").write_text(HEAD + LLAMA + f"rename: {{{name}: other}}\n", encoding="utf-8")
-    build(compile_spec(Request(tmp_path / "model.yaml")), tmp_path / "model.onnx", verify="off")
+    build(compile_file(tmp_path / "model.yaml", Request()), tmp_path / "model.onnx", verify="off")
     with pytest.raises(SpecError, match="unlike-caches"):
         Decoder.open(load(tmp_path / "model.onnx"), way=way).start(np.array([[3, 5]]))

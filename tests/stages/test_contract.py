@@ -1,4 +1,4 @@
-"""Every stage kind keeps the contract of `flowc.stage`: whatever is declared is whole, sane, and true."""
+"""Every stage kind keeps the contract of `flowc.frontend.stage`: whatever is declared is whole, sane, and true."""
 
 from __future__ import annotations
 
@@ -9,17 +9,20 @@ from typing import Any, cast
 import pytest
 from jsonschema import Draft7Validator
 
-from flowc import reference
-from flowc.bind import bind
+from flowc.build.compiled import Request
 from flowc.codes import CODES
-from flowc.compile import Request, compile_spec
-from flowc.describe import describe, type_name
+from flowc.compile import compile_file
 from flowc.errors import Diagnostics, SpecError
-from flowc.read_top import build as build_spec
-from flowc.schema import schema
-from flowc.source import parse, plain
-from flowc.spec import METADATA_SYMBOLS, Spec
-from flowc.stage import Stage, Stages, load_all
+from flowc.frontend.bind import bind
+from flowc.frontend.stage import Stage, Stages
+from flowc.frontend.usage import Usage
+from flowc.reference import __main__ as reference
+from flowc.reference.describe import describe, type_name
+from flowc.reference.schema import schema
+from flowc.spec.load import build as build_spec
+from flowc.spec.spec import METADATA_SYMBOLS, Spec
+from flowc.stages import load_all
+from flowc.text.source import parse, plain
 
 REGISTRY = load_all()
 KINDS = sorted(REGISTRY)
@@ -55,7 +58,7 @@ def kinds(example: object) -> set[str]:
 def stage_of(text: str) -> Stage:
     """The stage that an example spells, bound without any model symbol but those of SYMBOLS."""
     spec, problems = spec_of(f"  - {text}"), Diagnostics()
-    bound = bind(spec.flows["*"].items[0], spec, {}, problems)
+    bound = bind(spec.flows["*"].items[0], spec, Usage(), {}, problems)
     problems.raise_if_any()
     assert bound is not None
     return bound.stage
@@ -116,7 +119,7 @@ def test_the_example_parses_binds_and_fits_the_schema(cls: type[Stage]) -> None:
 @every_kind
 def test_the_example_names_every_field_that_must_be_given(cls: type[Stage]) -> None:
     spec, problems = spec_of(f"  - {cls.example}", {}), Diagnostics()
-    bind(spec.flows["*"].items[0], spec, {}, problems)
+    bind(spec.flows["*"].items[0], spec, Usage(), {}, problems)
     assert not problems or optional_symbols(problems)
 
 
@@ -132,7 +135,7 @@ def test_a_field_that_is_not_declared_is_refused_by_both(cls: type[Stage]) -> No
     text = f"flowc: 1\nflow:\n  - {cls.kind}: {{no_such_field: 1}}"
     problems = Diagnostics()
     spec = build_spec(parse(text, "s.yaml"), Path("s.yaml"))
-    assert bind(spec.flows["*"].items[0], spec, {}, problems) is None or problems
+    assert bind(spec.flows["*"].items[0], spec, Usage(), {}, problems) is None or problems
     with pytest.raises(SpecError) as caught:
         problems.raise_if_any()
     assert "unknown-field" in [d.code for d in caught.value.diagnostics]
@@ -184,7 +187,7 @@ def test_an_example_of_every_kind_compiles_in_some_flow(tmp_path: Path) -> None:
             path = tmp_path / f"{kind}.yaml"
             path.write_text(frame.replace("EXAMPLE", REGISTRY[kind].example), encoding="utf-8")
             try:
-                compile_spec(Request(path), need_weights=False)
+                compile_file(path, Request(), need_weights=False)
                 break
             except SpecError as error:
                 if {d.code for d in error.diagnostics} == {"unknown-size"}:

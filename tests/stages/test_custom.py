@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from flowc.build import build
-from flowc.compile import Compiled, Request, compile_spec
+from flowc.build.compiled import Compiled, Request
+from flowc.compile import build, compile_file
 from flowc.errors import Diagnostic, SpecError
 from tests.passes.making import Array, compile_text, run, run_onnx
 
@@ -144,10 +144,10 @@ def test_a_file_beside_the_spec(tmp_path: Path) -> None:
     named = compiled(tmp_path, "  - custom: {file: parts/scaled.onnxtxt, weight_inputs: {w: gain}}\n")
     inline = compiled(tmp_path, stage(SCALED, "weight_inputs: {w: gain}"))
     assert np.array_equal(both(named)["y"], both(inline)["y"])
-    assert named.spec.resolved() == inline.spec.resolved()
+    assert named.resolved_spec == inline.resolved_spec
     (tmp_path / "parts" / "scaled.onnxtxt").write_text(SCALED.replace("Relu", "Tanh"))
     changed = compiled(tmp_path, "  - custom: {file: parts/scaled.onnxtxt, weight_inputs: {w: gain}}\n")
-    assert changed.spec.sha256() != named.spec.sha256()
+    assert changed.spec_sha256 != named.spec_sha256
 
 
 def test_every_phase_of_a_decoder_with_its_mask_and_positions(tmp_path: Path) -> None:
@@ -275,6 +275,6 @@ def test_a_built_model_verifies_without_the_file(tmp_path: Path) -> None:
     spec = tmp_path / "model.yaml"
     (tmp_path / "scaled.onnxtxt").write_text(SCALED)
     spec.write_text(HEAD + "  - custom: {file: scaled.onnxtxt, weight_inputs: {w: gain}}\n")
-    made = build(compile_spec(Request(spec)), tmp_path / "out" / "model.onnx", verify="off")
+    made = build(compile_file(spec, Request()), tmp_path / "out" / "model.onnx", verify="off")
     (body,) = (s["custom"] for s in made.manifest["spec"]["flow"])
     assert body == {"weight_inputs": {"w": "gain"}, "onnx": SCALED}

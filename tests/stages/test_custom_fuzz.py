@@ -13,10 +13,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from onnx import defs
 
-from flowc.compile import Request, compile_spec
+from flowc.build.compiled import Request
+from flowc.compile import compile_file
 from flowc.errors import FlowError
-from flowc.ir import onnx_probe, onnx_text
 from flowc.ir.interpret import interpret
+from flowc.ir.onnx_text.probe import survives
+from flowc.ir.onnx_text.result_types import result_types
 from flowc.ir.types import ShapeError, TensorType
 from tests.oracle_io import ROOT
 
@@ -100,7 +102,7 @@ def runs(text: str, folder: Path) -> bool:
     whole = {"flowc": 1, "weights": {"random": 0}, "inputs": {"x": "float32[b, s, 8]"}, "output": "y", "flow": [stage]}
     spec.write_text(json.dumps(whole), encoding="utf-8")
     try:
-        compiled = compile_spec(Request(spec))
+        compiled = compile_file(spec, Request())
     except FlowError:
         return False
     assert compiled.checkpoint is not None
@@ -149,10 +151,10 @@ FATAL = {
 @pytest.mark.parametrize("text", FATAL.values(), ids=FATAL)
 def test_what_onnx_does_not_survive_is_refused(text: str, folder: Path) -> None:
     types = (TensorType("float32", ("b", "s", 8)),)
-    assert not onnx_probe.survives(text, types)
-    assert onnx_probe.survives(SEEDS[0], types), "the next trial has a process of its own"
+    assert not survives(text, types)
+    assert survives(SEEDS[0], types), "the next trial has a process of its own"
     with pytest.raises(ShapeError, match="onnx itself"):
-        onnx_text.results(text, types)
+        result_types(text, types)
     assert not runs(text, folder)
 
 

@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from flowc.build import build
-from flowc.compile import Request, compile_spec
+from flowc.build.compiled import Request
+from flowc.compile import build, compile_file
 from flowc.errors import Diagnostic, SpecError
 from flowc.ir.interpret import interpret
 from tests.oracle_io import Array
@@ -36,7 +36,7 @@ def spec(folder: Path, flow: str, inputs: str = "x") -> Path:
 
 def computed(folder: Path, flow: str, feeds: dict[str, Array]) -> Array:
     """The result, once onnxruntime and the interpreter agree on it."""
-    compiled = compile_spec(Request(spec(folder, flow, " ".join(feeds)), target="portable"))
+    compiled = compile_file(spec(folder, flow, " ".join(feeds)), Request(target="portable"))
     build(compiled, folder / "model.onnx", verify="off")
     assert compiled.checkpoint is not None
     want = interpret(compiled.expanded["encode"], feeds, compiled.checkpoint.read)["y"]
@@ -47,7 +47,7 @@ def computed(folder: Path, flow: str, feeds: dict[str, Array]) -> Array:
 
 def problem(folder: Path, flow: str, inputs: str = "x") -> Diagnostic:
     with pytest.raises(SpecError) as caught:
-        compile_spec(Request(spec(folder, flow, inputs)))
+        compile_file(spec(folder, flow, inputs), Request())
     return caught.value.diagnostics[0]
 
 

@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from flowc.stage import load_all
+from flowc.stages import load_all
 
 SEED = [
     "embed",

@@ -7,9 +7,10 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
+from flowc.build.compiled import Request
 from flowc.cli import cli
-from flowc.compile import Request, compile_spec
-from flowc.survey.drawing import parts
+from flowc.compile import compile_file
+from flowc.report.drawing import parts
 from tests.oracle_io import ROOT
 
 TINY = ROOT / "examples" / "tiny-llama.yaml"
@@ -84,7 +85,7 @@ def test_text_of_a_spec_cannot_become_markup(tmp_path: Path) -> None:
 def test_equal_layers_are_drawn_once(tmp_path: Path) -> None:
     path = tmp_path / "model.yaml"
     path.write_text(TINY.read_text().replace("layers: 2", "layers: 9"))
-    graph = compile_spec(Request(path)).graphs["decode"]
+    graph = compile_file(path, Request()).graphs["decode"]
     times = {p.label: p.times for p in parts(graph)}
     assert sum(n for label, n in times.items() if label.startswith("layers.")) == 9
     assert max(times.values()) >= 7

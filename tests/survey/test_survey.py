@@ -94,7 +94,7 @@ def test_explain_credits_every_pass_with_what_it_saves() -> None:
         for number in ("operators", "macs", "bytes_read"):
             changes = [p["changes"][phase][number] for p in found["passes"] if phase in p["changes"]]
             assert sum(changes) == total["after"][number] - total["before"][number]
-    spared = next(p for p in found["passes"] if p["name"] == "keep_last_row")["changes"]["prefill"]["macs"]
+    spared = next(p for p in found["passes"] if p["name"] == "hoist_token_selection")["changes"]["prefill"]["macs"]
     assert spared == found["graphs"]["prefill"]["after"]["macs"] - found["graphs"]["prefill"]["before"]["macs"] < 0
     assert f"macs {spared:,}" in flowc("explain", TINY, "--sequence", 16).output
 

@@ -14,16 +14,16 @@ import onnx
 import pytest
 import safetensors.numpy
 
-from flowc.build import build
+from flowc.build import manifest as manifests
+from flowc.build.compiled import Request
 from flowc.cli import main
-from flowc.compile import Request, compile_spec
+from flowc.compile import build, compile_file
+from flowc.frontend.state import Options
 from flowc.ir.interpret import interpret
-from flowc.runtime import manifest as manifests
-from flowc.slots import Options
 from flowc.verify import locate, quick
+from flowc.verify.checks import Checks
 from flowc.verify.full import verify
 from flowc.verify.rebuild import recompile
-from flowc.verify.results import Checks
 from flowc.weights.checkpoint import Array
 
 EXAMPLE = Path("examples/tiny-llama.yaml")
@@ -32,7 +32,7 @@ EXAMPLE = Path("examples/tiny-llama.yaml")
 @pytest.fixture(scope="module")
 def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("built") / "model.onnx"
-    build(compile_spec(Request(EXAMPLE)), out)
+    build(compile_file(EXAMPLE, Request()), out)
     return out
 
 
@@ -64,7 +64,7 @@ def test_a_sound_build_passes_every_kind_of_check(built: Path) -> None:
     {"options": Options(assume="no-padding", context=64)}, {"skip_passes": ("fold_rope",)},
 ], ids=str)  # fmt: skip
 def test_every_form_of_build_passes(asked: dict[str, Any], tmp_path: Path) -> None:
-    build(compile_spec(Request(EXAMPLE, **asked)), tmp_path / "model.onnx")
+    build(compile_file(EXAMPLE, Request(**asked)), tmp_path / "model.onnx")
     checks = checked(tmp_path)
     assert not checks.failures
     assert any(c.name == "numbers" for c in checks.done)
@@ -80,11 +80,11 @@ def test_values_given_out_a_few_at_a_time_are_the_same(built: Path, monkeypatch:
 def test_without_the_original_weights_the_data_file_serves(built: Path, tmp_path: Path) -> None:
     compiled = recompile(manifests.load(built))
     assert compiled.checkpoint is not None
-    names = {name: compiled.checkpoint.read(name) for name in compiled.names.used}
+    names = {name: compiled.checkpoint.read(name) for name in compiled.usage.tensors}
     np.savez(tmp_path / "weights.npz", allow_pickle=False, **names)
     spec = EXAMPLE.read_text().replace("{random: 0}", "{file: weights.npz}")
     (tmp_path / "model.yaml").write_text(spec)
-    build(compile_spec(Request(tmp_path / "model.yaml")), tmp_path / "out" / "model.onnx")
+    build(compile_file(tmp_path / "model.yaml", Request()), tmp_path / "out" / "model.onnx")
     alone = checked(tmp_path / "out" / "model.onnx")
     given = checked(tmp_path / "out" / "model.onnx", tmp_path / "weights.npz")
     assert not alone.failures
@@ -93,14 +93,18 @@ def test_without_the_original_weights_the_data_file_serves(built: Path, tmp_path
 
 
 def test_weights_used_in_place_are_those_of_the_build(tmp_path: Path) -> None:
-    compiled = compile_spec(Request(EXAMPLE))
+    compiled = compile_file(EXAMPLE, Request())
     assert compiled.checkpoint is not None
     weights = tmp_path / "out" / "model.safetensors"
     weights.parent.mkdir()
-    safetensors.numpy.save_file({name: compiled.checkpoint.read(name) for name in compiled.names.used}, weights)
+    safetensors.numpy.save_file({name: compiled.checkpoint.read(name) for name in compiled.usage.tensors}, weights)
     (tmp_path / "model.yaml").write_text(EXAMPLE.read_text().replace("{random: 0}", "{file: out/model.safetensors}"))
-    request = Request(tmp_path / "model.yaml", in_place=True)
-    build(compile_spec(request), weights.with_name("model.onnx"), in_place=True, check=quick.check)
+    request = Request(in_place=True)
+    build(
+        compile_file(tmp_path / "model.yaml", request),
+        weights.with_name("model.onnx"),
+        check=quick.check,
+    )
     assert not checked(weights.parent).failures
     content = bytearray(weights.read_bytes())
     content[-4] ^= 1  # the lowest bit of a number: nothing but the record tells
@@ -238,7 +242,7 @@ def test_bisects_the_passes(
     steps = tuple(drop_identities if p is sound else p for p in pipeline.PIPELINE)
     monkeypatch.setattr(pipeline, "PIPELINE", steps)
     monkeypatch.setattr("flowc.verify.bisect.PIPELINE", steps)
-    build(compile_spec(Request(EXAMPLE)), tmp_path / "model.onnx")
+    build(compile_file(EXAMPLE, Request()), tmp_path / "model.onnx")
     assert main(["verify", str(tmp_path / "model.onnx"), "--bisect-passes"]) == 1
     shown = capsys.readouterr()
     assert "pass drop_identities changes the numbers" in shown.err

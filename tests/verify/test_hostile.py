@@ -12,9 +12,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from flowc.build import build
+from flowc.build.compiled import Request
 from flowc.cli import main
-from flowc.compile import Request, compile_spec
+from flowc.compile import build, compile_file
 from flowc.verify import full
 from tests.oracle_io import ROOT
 
@@ -27,7 +27,7 @@ VALUES = st.one_of(
 @pytest.fixture(scope="module")
 def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("hostile")
-    build(compile_spec(Request(ROOT / "examples/tiny-llama.yaml", graphs=("decode",))), folder / "model.onnx")
+    build(compile_file(ROOT / "examples/tiny-llama.yaml", Request(graphs=("decode",))), folder / "model.onnx")
     return folder
 
 

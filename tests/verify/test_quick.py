@@ -10,17 +10,17 @@ from typing import Any, cast
 
 import pytest
 
-from flowc.build import build
-from flowc.compile import Compiled, Request, compile_spec
+from flowc.build.compiled import Compiled, Request
+from flowc.compile import build, compile_file
 from flowc.errors import CheckFailed
+from flowc.frontend.state import Options
+from flowc.ir.core.norm import Norm
+from flowc.ir.core.positions import TakeLast
+from flowc.ir.core.rope import Rope
 from flowc.ir.graph import Graph, Node
 from flowc.ir.op import Op
-from flowc.ir.ops.norm import Norm
-from flowc.ir.ops.positions import TakeLast
-from flowc.ir.ops.rope import Rope
 from flowc.lowering import emitter
 from flowc.lowering.lower import EMITTER_MODULES
-from flowc.slots import Options
 from flowc.verify import quick
 
 EXAMPLE = Path("examples/tiny-llama.yaml")
@@ -28,13 +28,13 @@ REGISTERING = EMITTER_MODULES  # emitter.EMITTERS is filled when these are impor
 
 
 def compiled(**asked: Any) -> Compiled:
-    return compile_spec(Request(EXAMPLE, **asked))
+    return compile_file(EXAMPLE, Request(**asked))
 
 
 @pytest.mark.parametrize("asked", [
     {}, {"target": "portable"}, {"graphs": ("decode",)}, {"graphs": ("unified",)}, {"graphs": ("prefill",)},
     {"options": Options(logits="all")}, {"options": Options(assume="no-padding")},
-    {"options": Options(assume="right-padding")}, {"skip_passes": ("fold_rope", "share_masks")},
+    {"options": Options(assume="right-padding")}, {"skip_passes": ("fold_rope", "fold_masks")},
 ], ids=str)  # fmt: skip
 def test_sound_builds_pass(asked: dict[str, Any], tmp_path: Path) -> None:
     built = build(compiled(**asked), tmp_path / "model.onnx", check=quick.check)

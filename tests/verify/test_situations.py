@@ -11,15 +11,15 @@ import onnx
 import pytest
 import safetensors.numpy
 
-from flowc.build import build
-from flowc.compile import Request, compile_spec
+from flowc.build import manifest as manifests
+from flowc.build.compiled import Request
+from flowc.compile import build, compile_file
 from flowc.errors import CheckFailed
-from flowc.runtime import manifest as manifests
-from flowc.slots import Options
+from flowc.frontend.state import Options
 from flowc.verify import quick
+from flowc.verify.checks import Checks
 from flowc.verify.full import verify
 from flowc.verify.rebuild import recompile
-from flowc.verify.results import Checks
 from tests.mutation.damage import edited
 from tests.oracle_io import ROOT
 
@@ -27,7 +27,7 @@ ALL = ("model.onnx", "model.prefill.onnx", "model.decode.onnx")
 
 
 def made(folder: Path, example: str, **asked: Any) -> Path:
-    build(compile_spec(Request(ROOT / "examples" / f"{example}.yaml", **asked)), folder / "model.onnx")
+    build(compile_file(ROOT / "examples" / f"{example}.yaml", Request(**asked)), folder / "model.onnx")
     return folder
 
 
@@ -219,7 +219,7 @@ def test_a_window_over_holes(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("context", [1, 2, 5, 8, 9, 15, 64, 65, 67, 68, 69, 71])
 def test_every_context_has_room_for_its_checks(context: int, tmp_path: Path) -> None:
-    compiled = compile_spec(Request(ROOT / "examples" / "phi3.yaml", options=Options(context=context)))
+    compiled = compile_file(ROOT / "examples" / "phi3.yaml", Request(options=Options(context=context)))
     build(compiled, tmp_path / "model.onnx", check=quick.check)
     assert not checked(tmp_path).failures
 
@@ -264,16 +264,16 @@ def test_a_weight_inside_of_a_graph(tmp_path: Path) -> None:
 
 
 def test_weights_in_place_are_read_where_they_lie(tmp_path: Path) -> None:
-    sound = compile_spec(Request(ROOT / "examples" / "tiny-llama.yaml"))
+    sound = compile_file(ROOT / "examples" / "tiny-llama.yaml", Request())
     assert sound.checkpoint is not None
-    arrays = {name: sound.checkpoint.read(name) for name in sound.names.used}
+    arrays = {name: sound.checkpoint.read(name) for name in sound.usage.tensors}
     norms = [name for name in arrays if name.endswith("input_layernorm.weight")]
     arrays[norms[1]] = arrays[norms[0]] * np.float32(1 + 2**-22)  # below any tolerance
     safetensors.numpy.save_file(arrays, tmp_path / "model.safetensors")
     spec = tmp_path / "model.yaml"
     text = (ROOT / "examples" / "tiny-llama.yaml").read_text()
     spec.write_text(text.replace("{random: 0}", "{file: model.safetensors}"))
-    build(compile_spec(Request(spec, in_place=True)), tmp_path / "model.onnx", in_place=True)
+    build(compile_file(spec, Request(in_place=True)), tmp_path / "model.onnx")
     assert not checked(tmp_path).failures
 
     def edit(model: Any) -> None:

@@ -8,12 +8,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from flowc.build import build
-from flowc.compile import Request, compile_spec
+from flowc.build.compiled import Request
+from flowc.compile import build, compile_file
+from flowc.ir.core.attention import Attention
+from flowc.ir.core.token_positions import AllOnes
 from flowc.ir.graph import Graph
 from flowc.ir.interpret import interpret
-from flowc.ir.ops.attention import Attention
-from flowc.ir.ops.token_positions import AllOnes
 from tests.oracle_io import ROOT
 from tests.parity.harness import Model
 
@@ -23,7 +23,7 @@ EXAMPLES = ("vit", "dinov2", "dinov3", "clip-vision", "siglip-vision", "nomic-vi
 @pytest.mark.parametrize("target", ["ort-cpu", "portable"])
 @pytest.mark.parametrize("example", EXAMPLES)
 def test_example_computes_what_it_says(example: str, target: str, tmp_path: Path) -> None:
-    compiled = compile_spec(Request(ROOT / "examples" / f"{example}.yaml", target=target))
+    compiled = compile_file(ROOT / "examples" / f"{example}.yaml", Request(target=target))
     build(compiled, tmp_path / "model.onnx", verify="quick")
     graph, checkpoint = compiled.expanded["encode"], compiled.checkpoint
     assert checkpoint is not None
@@ -45,7 +45,7 @@ def test_a_mask_of_ones_costs_nothing(tmp_path: Path) -> None:
     graphs: list[Graph] = []
     for name, changed in (("with", text), ("without", re.sub(r" +- attn_mask.*\n", "", text))):
         (tmp_path / f"{name}.yaml").write_text(changed)
-        compiled = compile_spec(Request(tmp_path / f"{name}.yaml"))
+        compiled = compile_file(tmp_path / f"{name}.yaml", Request())
         graphs.append(compiled.graphs["encode"])
         before = sum(isinstance(node.op, AllOnes) for node in compiled.expanded["encode"].nodes)
         assert before == (name == "with")

@@ -11,12 +11,12 @@ import onnx.parser
 import onnxruntime
 import pytest
 
-from flowc.build import build
-from flowc.compile import Compiled, Request, compile_spec
+from flowc.build.compiled import Compiled, Request
+from flowc.compile import build, compile_file
 from flowc.errors import SpecError
 from flowc.importers import import_checkpoint
-from flowc.ir.resample import Resampled, bicubic
-from flowc.ir.weight import Tensor
+from flowc.ir.weights.expressions import Tensor
+from flowc.ir.weights.resample import Resampled, bicubic
 from tests.oracle_io import ROOT, Array, Oracle, case_folders
 from tests.parity.harness import Model
 
@@ -66,7 +66,7 @@ def compiled_for(text: str, size: tuple[int, ...], folder: Path, target: str = "
     changed, count = re.subn(r"\$channels, \d+, \d+\]", f"$channels, {size[0]}, {size[1]}]", text)
     assert count == 1
     (folder / "other.yaml").write_text(changed)
-    return compile_spec(Request(folder / "other.yaml", target=target))
+    return compile_file(folder / "other.yaml", Request(target=target))
 
 
 @pytest.mark.golden
@@ -100,4 +100,4 @@ def test_positions_that_do_not_say_their_grid_fit_or_are_refused(tmp_path: Path)
     ):
         (tmp_path / "wrong.yaml").write_text(wrong)
         with pytest.raises(SpecError, match=words):
-            compile_spec(Request(tmp_path / "wrong.yaml"))
+            compile_file(tmp_path / "wrong.yaml", Request())

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from flowc.compile import Request, compile_spec
+from flowc.build.compiled import Request
+from flowc.compile import compile_file
 from flowc.errors import FlowError
 from tests.oracle_io import ROOT
 
@@ -41,7 +42,7 @@ def test_a_wrong_flow_is_refused(example: str, old: str, new: str, words: str, a
     assert old in text
     (tmp_path / "wrong.yaml").write_text(text.replace(old, new))
     with pytest.raises(FlowError) as caught:
-        compile_spec(Request(tmp_path / "wrong.yaml"))
+        compile_file(tmp_path / "wrong.yaml", Request())
     first = caught.value.diagnostics[0]
     assert words in f"{first.message} {first.hint}", caught.value.render()
     assert first.span is not None

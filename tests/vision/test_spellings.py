@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 import safetensors.numpy
 
-from flowc.build import build
-from flowc.compile import Request, compile_spec
+from flowc.build.compiled import Request
+from flowc.compile import build, compile_file
 from flowc.importers import import_checkpoint
 from flowc.weights import open_checkpoint
 from tests.oracle_io import Array, Oracle, case_folders
@@ -74,7 +74,7 @@ def test_metas_names_and_packed_projections(case: str, target: str, tmp_path: Pa
     oracle, results = Oracle(folder), list[dict[str, Array]]()
     for name, spec in (("hf", import_checkpoint(folder).text(tmp_path)), ("meta", text)):
         (tmp_path / f"{name}.yaml").write_text(spec)
-        compiled = compile_spec(Request(tmp_path / f"{name}.yaml", target=target))
+        compiled = compile_file(tmp_path / f"{name}.yaml", Request(target=target))
         build(compiled, tmp_path / name / "model.onnx", verify="off")
         results.append(Model(compiled, tmp_path / name).run("encode", oracle.inputs("b2")))
     assert not oracle.mismatches("b2", results[1])
@@ -96,7 +96,7 @@ def test_a_rope_of_a_known_image_size_is_folded(case: str, target: str, tmp_path
     kinds: list[set[str]] = []
     for name, spec in (("open", text), ("fixed", fixed)):
         (tmp_path / f"{name}.yaml").write_text(spec)
-        compiled = compile_spec(Request(tmp_path / f"{name}.yaml", target=target))
+        compiled = compile_file(tmp_path / f"{name}.yaml", Request(target=target))
         build(compiled, tmp_path / name / "model.onnx", verify="off")
         kinds.append({node.op.name for node in compiled.graphs["encode"].nodes})
         assert not oracle.mismatches("b2", Model(compiled, tmp_path / name).run("encode", oracle.inputs("b2")))

@@ -19,8 +19,8 @@ from hypothesis import strategies as st
 from flowc.errors import WeightsError
 from flowc.weights import check_finite, open_checkpoint
 from flowc.weights.files import SourceFile
-from flowc.weights.gguf import GgufCheckpoint
-from flowc.weights.gguf_header import GgufTensor, read_header
+from flowc.weights.gguf.checkpoint import GgufCheckpoint
+from flowc.weights.gguf.header import GgufTensor, read_header
 from tests.weights.making import model_file, refused, write_gguf
 
 T = GGMLQuantizationType

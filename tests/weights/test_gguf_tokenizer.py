@@ -9,9 +9,9 @@ import jinja2
 import pytest
 from tokenizers import Tokenizer
 
-from flowc.weights.gguf import GgufCheckpoint
-from flowc.weights.gguf_pretokenizers import PRE_TOKENIZERS
-from flowc.weights.gguf_tokenizer import tokenizer_config, tokenizer_json, write_tokenizer
+from flowc.weights.gguf.checkpoint import GgufCheckpoint
+from flowc.weights.gguf.pretokenizers import PRE_TOKENIZERS
+from flowc.weights.gguf.tokenizer import tokenizer_config, tokenizer_json, write_tokenizer
 from tests.weights.making import model_file, refused
 
 MODELS = {

@@ -1,0 +1,1 @@
+"""From lowered graphs to published files: data layout, manifest, lock, staging."""

@@ -1,0 +1,85 @@
+"""What a compilation was asked for, and the graphs that it gives: what lowering, checks and reports start from."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+
+from flowc.errors import InternalError
+from flowc.frontend.state import Options
+from flowc.frontend.usage import Usage
+from flowc.ir.graph import Graph
+from flowc.ir.weights.expressions import Weight
+from flowc.passes.audit import Audit, Context
+from flowc.spec.spec import Phase, Spec, sha256
+from flowc.targets.registry import target
+from flowc.targets.target import Target
+from flowc.weights import Checkpoint
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What the command line asks for, beside the spec."""
+
+    weights: Path | None = None
+    """Weights in place of those that the spec names."""
+    target: str = "ort-cpu"
+    graphs: tuple[str, ...] = ()
+    """Phases to build; all when empty."""
+    options: Options = field(default_factory=Options)
+    skip_passes: tuple[str, ...] = ()
+    in_place: bool = False
+    """Weights are used where they lie, so passes change and pack none of them that they can leave alone."""
+
+
+@dataclass
+class Compiled:
+    """Graphs of a spec, ready to be lowered, with all that later rooms need."""
+
+    request: Request
+    spec: Spec
+    checkpoint: Checkpoint | None
+    usage: Usage
+    expanded: dict[Phase, Graph] = field(default_factory=dict[Phase, Graph])
+    """Graphs before any pass: the meaning of the spec."""
+    graphs: dict[Phase, Graph] = field(default_factory=dict[Phase, Graph])
+    audits: dict[Phase, Mapping[str, Audit]] = field(default_factory=dict[Phase, Mapping[str, Audit]])
+
+    @property
+    def target(self) -> Target:
+        """What the graphs are made for."""
+        return target(self.request.target)
+
+    @property
+    def context_length(self) -> int | None:
+        """The context length asked for: --context, else the model's."""
+        return self.request.options.context or self.spec.integer("context_length")
+
+    @property
+    def pass_context(self) -> Context:
+        """What the passes may know beside the graph."""
+        request = self.request
+        return Context(self.target, request.options.assume, self.context_length, request.in_place)
+
+    @cached_property
+    def resolved_spec(self) -> dict[str, object]:
+        """The spec as plain values that stand for themselves."""
+        return self.spec.resolved(self.usage.included)
+
+    @cached_property
+    def spec_sha256(self) -> str:
+        """Hash of the resolved spec."""
+        return sha256(self.resolved_spec)
+
+    @property
+    def weights(self) -> Iterator[Weight]:
+        """The constants of all graphs, graph by graph in order of first use."""
+        return (weight for graph in self.graphs.values() for weight in graph.weights())
+
+    def need_checkpoint(self) -> Checkpoint:
+        """The checkpoint, which a build must have; InternalError when the compilation went without."""
+        if self.checkpoint is None:
+            raise InternalError("a build needs a checkpoint")
+        return self.checkpoint

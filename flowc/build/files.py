@@ -1,0 +1,66 @@
+"""The files of a build: what they are called, and what came of writing them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from flowc.build.manifest import SUFFIX
+from flowc.errors import SpecError
+from flowc.spec.spec import PHASES
+
+
+@dataclass(frozen=True, slots=True)
+class Outputs:
+    """Names of the files beside `-o out/model.onnx`; all lie in one folder."""
+
+    out: Path
+
+    def __post_init__(self) -> None:
+        if self.out.suffix != ".onnx":
+            raise SpecError.of("bad-output", f"the output must be named *.onnx, not '{self.out.name}'")
+
+    @property
+    def folder(self) -> Path:
+        """Where they lie."""
+        return self.out.absolute().parent
+
+    @property
+    def data(self) -> str:
+        """The data file."""
+        return f"{self.out.name}.data"
+
+    @property
+    def manifest(self) -> str:
+        """The manifest."""
+        return self.out.name.removesuffix(".onnx") + SUFFIX
+
+    def graph(self, phase: str) -> str:
+        """The graph of a phase."""
+        return graph_file(self.out, phase)
+
+    def graphs(self, phases: Iterable[str] = PHASES) -> set[str]:
+        """The graphs of some phases, or all that a model of this name may have."""
+        return {self.graph(phase) for phase in phases}
+
+
+def graph_file(out: Path, phase: str) -> str:
+    """Name of a phase's file beside `-o out/model.onnx`."""
+    stem = out.name.removesuffix(".onnx")
+    return f"{stem}.onnx" if phase in ("unified", "encode") else f"{stem}.{phase}.onnx"
+
+
+@dataclass(slots=True)
+class Built:
+    """What a build wrote."""
+
+    folder: Path
+    manifest: dict[str, Any]
+    files: list[Path] = field(default_factory=list[Path])
+    removed: list[Path] = field(default_factory=list[Path])
+    """Graphs of earlier builds whose data file this one replaced."""
+    checks: list[dict[str, Any]] = field(default_factory=list[dict[str, Any]])
+    notes: list[str] = field(default_factory=list[str])
+    """What the build wants to be known: a tokenizer left out, or one of another model replaced."""

@@ -1,0 +1,64 @@
+"""Builds that use safetensors where they lie: what may be, where each tensor is, and what the manifest says of it."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from flowc.build.data import InPlace, in_place_reader
+from flowc.errors import WeightsError
+from flowc.weights import Checkpoint
+
+
+@dataclass(frozen=True, slots=True)
+class UsedInPlace:
+    """A weights file that the graphs refer to where it lies, with what can be told of it without reading it all."""
+
+    file: str
+    header_sha256: str
+    bytes: int
+    modified_ns: int
+
+
+def locator(checkpoint: Checkpoint, folder: Path) -> InPlace:
+    """Locates plain float32 tensors in checkpoint files that lie in the output folder; refuses what runtimes refuse."""
+    files = checkpoint.files()
+    if not files or any(f.suffix != ".safetensors" for f in files):
+        raise WeightsError.of("in-place", "--in-place needs weights in safetensors files")
+    for file in files:
+        if file.parent.resolve() != folder.resolve():
+            reason = "does not lie in the output folder"
+        elif file.is_symlink():
+            reason = "is a symbolic link, which onnx and onnxruntime refuse"
+        elif file.stat().st_nlink != 1:
+            reason = "has more than one hard link, which onnx and onnxruntime refuse"
+        else:
+            continue
+        raise WeightsError.of("in-place", f"--in-place cannot use '{file.name}': it {reason}")
+    infos = checkpoint.tensors()
+    if not any(i.plain and i.storage == "f32" for i in infos.values()):
+        raise WeightsError.of("in-place", "--in-place needs weights in the graph's element type, float32")
+
+    def locate(name: str) -> tuple[str, int, int] | None:
+        info = infos.get(name)
+        if info is None or info.path is None or not info.plain or info.storage != "f32" or not info.shape:
+            return None
+        return info.path.name, info.offset, info.nbytes // info.shape[0]
+
+    return in_place_reader(locate)
+
+
+def records_of(checkpoint: Checkpoint) -> list[dict[str, Any]]:
+    """What the manifest says of files that are used where they lie."""
+    return [asdict(record_of(file)) for file in checkpoint.files()]
+
+
+def record_of(file: Path) -> UsedInPlace:
+    """A file's header hash, size and time: no hash of the whole, which would read it all."""
+    with file.open("rb") as stream:
+        length = int.from_bytes(stream.read(8), "little")
+        header = stream.read(length)
+    stat = file.stat()
+    return UsedInPlace(file.name, hashlib.sha256(header).hexdigest(), stat.st_size, stat.st_mtime_ns)

@@ -1,0 +1,344 @@
+"""The manifest `NAME.flowc.json` that a build writes beside its graphs, read back and checked.
+
+    {"flowc": "0.1.0", "name": "tiny", "target": "ort-cpu", "assume": null, "kind": "decoder", "logits": "last",
+     "graphs": {"unified": {"file": "model.onnx", "sha256": "…"}, …},
+     "data": {"file": "model.onnx.data", "sha256": "…", "bytes": 123},
+     "tokenizer": [{"file": "tokenizer.json", "sha256": "…"}],
+     "model": {"vocab": 32, "context_length": 64, "eos": [2], "bos": 1},
+     "context": null, "skip_passes": [], "tensors": {"lm_head.weight": "32x16", …}}
+
+Files are named by their bare name: everything of a model lies in one folder. A build with --in-place adds `in_place`,
+the weights files that its graphs refer to. Keys that this page does not list are left alone.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, cast
+
+from flowc.build.in_place import UsedInPlace
+from flowc.errors import CheckFailed, Diagnostics, SpecError, WeightsError
+
+SUFFIX = ".flowc.json"
+GRAPHS = ("unified", "prefill", "decode", "encode")
+ASSUMPTIONS = (None, "right-padding", "no-padding")
+SIZES = ("vocab", "context_length", "context")
+
+
+def write_manifest(path: Path, manifest: Mapping[str, Any]) -> None:
+    """Write a manifest's values as JSON."""
+    path.write_text(json.dumps(manifest, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+@dataclass(frozen=True, slots=True)
+class FileRecord:
+    """A file beside the manifest, with what it held when it was written."""
+
+    file: str
+    sha256: str
+    bytes: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ModelFacts:
+    """What a caller of the model must know; `None` where the spec says nothing."""
+
+    vocab: int | None
+    context_length: int | None
+    eos: tuple[int, ...]
+    bos: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Manifest:
+    """One built model: its graphs by phase, its weights file and its tokenizer files."""
+
+    path: Path
+    name: str
+    target: str
+    assume: str | None
+    kind: str
+    logits: str
+    graphs: Mapping[str, FileRecord]
+    data: FileRecord | None
+    tokenizer: tuple[FileRecord, ...]
+    model: ModelFacts
+    context: int | None = None
+    """The context length that the build asked for, or None for the model's own."""
+    skip_passes: tuple[str, ...] = ()
+    tensors: Mapping[str, tuple[int, ...]] | None = None
+    """Shapes of the original weights, by name."""
+    in_place: tuple[UsedInPlace, ...] = ()
+    given: str | None = None
+    """The graph whose file the user named, or None for the manifest itself."""
+    raw: Mapping[str, Any] = field(default_factory=dict[str, Any], repr=False)
+    """The whole JSON object."""
+
+    @property
+    def folder(self) -> Path:
+        """Where all files of the model lie."""
+        return self.path.parent
+
+    def graph_path(self, graph: str) -> Path:
+        """Path of a graph's file, checked against its recorded hash.
+
+        Raises:
+            SpecError: the model was built without this graph.
+            CheckFailed: the file is missing or is not the one that the build wrote.
+            WeightsError: the weights file beside it is missing or has another size, or weights used in place changed.
+        """
+        record = self.graphs.get(graph)
+        if record is None:
+            built = ", ".join(self.graphs)
+            raise SpecError.of(
+                "missing-graph",
+                f"'{self.name}' was built without a {graph} graph (it has: {built})",
+                hint=f"build it with --graph {graph} among the others",
+            )
+        path = self.folder / record.file
+        if not path.is_file():
+            raise CheckFailed.of("missing-file", f"{path} is named in {self.path.name} but is not there")
+        _check_hash(path, record)
+        self._check_data()
+        return path
+
+    def tokenizer_file(self, name: str) -> Path | None:
+        """Path of a tokenizer file by its usual name (`tokenizer.json`), also as `PREFIX.tokenizer.json`; else None.
+
+        Raises:
+            CheckFailed: the file is not the one that the build wrote.
+        """
+        for record in self.tokenizer:
+            if record.file == name or record.file.endswith("." + name):
+                path = self.folder / record.file
+                if path.is_file():
+                    _check_hash(path, record)
+                return path
+        return None
+
+    def _check_used_in_place(self) -> None:
+        """Weights that the build left where they lay are the ones it saw, as far as size and time of change tell."""
+        for seen in self.in_place:
+            path = self.folder / seen.file
+            if not path.is_file():
+                raise WeightsError.of("missing-file", f"the weights file {path}, used in place, is not there")
+            found = path.stat()
+            if (found.st_size, found.st_mtime_ns) != (seen.bytes, seen.modified_ns):
+                raise WeightsError.of(
+                    "changed-file",
+                    f"the weights file {path}, used in place, was written since the model was built",
+                    hint="build the model again; copies keep their time of change with cp -p",
+                )
+
+    def _check_data(self) -> None:
+        self._check_used_in_place()
+        if self.data is None:
+            return
+        path = self.folder / self.data.file
+        if not path.is_file():
+            raise WeightsError.of("missing-file", f"the weights file {path} is not there")
+        size = path.stat().st_size
+        if self.data.bytes is not None and size != self.data.bytes:
+            raise WeightsError.of(
+                "changed-file", f"the weights file {path} has {size} bytes; the build wrote {self.data.bytes}"
+            )
+
+
+def _check_hash(path: Path, record: FileRecord) -> None:
+    found = sha256_of(path)
+    if found != record.sha256:
+        raise CheckFailed.of(
+            "changed-file",
+            f"{path} is not the file that flowc wrote: sha256 {found[:12]}…, recorded {record.sha256[:12]}…",
+            hint="build the model again, or bring back the file that belongs to this manifest",
+        )
+
+
+def sha256_of(path: Path) -> str:
+    """Hex sha256 of a file, read in pieces."""
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def load(path: str | Path) -> Manifest:
+    """Read the manifest of a model, given the manifest, its folder, or any graph file beside it.
+
+    Raises:
+        SpecError: the path is not a model that flowc built, or its manifest is broken (all that is wrong, at once).
+    """
+    path = Path(path)
+    found = _manifest_of(path)
+    try:
+        raw: Any = json.loads(found.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, ValueError) as error:
+        raise SpecError.of("bad-manifest", f"cannot read {found}: {error}") from None
+    manifest = _Reader(found).manifest(raw)
+    if path.suffix == ".onnx":
+        given = next((graph for graph, record in manifest.graphs.items() if record.file == path.name), None)
+        if given is None:
+            raise SpecError.of("not-a-model", f"{path} is not one of the graphs of {found.name}")
+        return replace(manifest, given=given)
+    return manifest
+
+
+def _manifest_of(path: Path) -> Path:
+    if path.is_dir():
+        inside = sorted(path.glob("*" + SUFFIX))
+        if len(inside) == 1:
+            return inside[0]
+        what = "no model" if not inside else f"{len(inside)} models"
+        raise SpecError.of("not-a-model", f"{path} holds {what}", hint="name a file such as out/model.onnx")
+    if path.name.endswith(SUFFIX) and path.is_file():
+        return path
+    if path.suffix == ".onnx":
+        whole = path.name.removesuffix(".onnx")
+        without_graph = whole.rpartition(".")[0] if whole.rpartition(".")[2] in GRAPHS else ""
+        for stem in filter(None, (whole, without_graph)):
+            candidate = path.with_name(stem + SUFFIX)
+            if candidate.is_file():
+                return candidate
+        if path.exists():
+            raise SpecError.of(
+                "not-a-model",
+                f"{path} has no manifest ({whole}{SUFFIX}) beside it",
+                hint="flowc runs the models that `flowc build` wrote",
+            )
+    if not path.exists():
+        raise SpecError.of("not-a-model", f"{path} does not exist")
+    raise SpecError.of(
+        "not-a-model", f"{path} is not a model that flowc built", hint="name a file such as out/model.onnx"
+    )
+
+
+class _Reader:
+    """Turns the JSON of a manifest into its dataclass, collecting everything that is wrong with it."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.wrong = Diagnostics()
+
+    def manifest(self, raw: object) -> Manifest:
+        if not isinstance(raw, dict):
+            raise SpecError.of("bad-manifest", f"{self.path} is not a JSON object")
+        top = cast("dict[str, Any]", raw)
+        graphs: dict[str, FileRecord] = {}
+        for graph, record in self.mapping(top, "graphs").items():
+            if graph not in GRAPHS:
+                self.error(f"graphs: '{graph}' is not one of {', '.join(GRAPHS)}")
+            graphs[graph] = self.record(record, f"graphs.{graph}")
+        if not graphs:
+            self.error("graphs: names no graph")
+        model = self.mapping(top, "model")
+        manifest = Manifest(
+            path=self.path,
+            name=self.choice(top, "name", None),
+            target=self.choice(top, "target", None),
+            assume=self.choice(top, "assume", ASSUMPTIONS),
+            kind=self.choice(top, "kind", ("decoder", "encoder")),
+            logits=self.choice(top, "logits", ("last", "all", None)) or "last",
+            graphs=graphs,
+            data=None if top.get("data") is None else self.record(top["data"], "data"),
+            tokenizer=tuple(self.record(record, where) for where, record in self.items(top, "tokenizer")),
+            model=ModelFacts(
+                vocab=self.integer(model, "vocab", "model."),
+                context_length=self.integer(model, "context_length", "model."),
+                eos=self.integers(model, "eos"),
+                bos=self.integer(model, "bos", "model."),
+            ),
+            context=self.integer(top, "context"),
+            skip_passes=tuple(self.text(name, where) for where, name in self.items(top, "skip_passes")),
+            tensors=self.shapes(top, "tensors"),
+            in_place=tuple(self.used_in_place(seen, where) for where, seen in self.items(top, "in_place")),
+            raw=top,
+        )
+        self.wrong.raise_if_any()
+        return manifest
+
+    def error(self, message: str) -> None:
+        self.wrong.error("bad-manifest", f"{self.path}: {message}")
+
+    def mapping(self, parent: dict[str, Any], key: str) -> dict[str, Any]:
+        value = parent.get(key)
+        if not isinstance(value, dict):
+            self.error(f"{key}: is not an object")
+            return {}
+        return cast("dict[str, Any]", value)
+
+    def items(self, parent: dict[str, Any], key: str) -> list[tuple[str, object]]:
+        """Entries of a list, each with the place that an error names; none where there is no list."""
+        value = parent.get(key)
+        if value is not None and not isinstance(value, list):
+            self.error(f"{key}: is not a list")
+        entries = cast("list[object]", value) if isinstance(value, list) else []
+        return [(f"{key}[{i}]", entry) for i, entry in enumerate(entries)]
+
+    def text(self, value: object, where: str) -> str:
+        if not isinstance(value, str):
+            self.error(f"{where}: is not a text")
+        return str(value)
+
+    def shapes(self, parent: dict[str, Any], key: str) -> dict[str, tuple[int, ...]] | None:
+        if parent.get(key) is None:
+            return None
+        shapes: dict[str, tuple[int, ...]] = {}
+        for name, text in self.mapping(parent, key).items():
+            sizes = text.split("x") if isinstance(text, str) and text else []
+            if isinstance(text, str) and all(size.isdecimal() and len(size) < 16 for size in sizes):
+                shapes[name] = tuple(map(int, sizes))
+            else:
+                self.error(f"{key}: '{name}' has no shape such as 576x1536")
+        return shapes
+
+    def file_name(self, entry: dict[str, Any], where: str) -> str:
+        file = entry.get("file")
+        if isinstance(file, str) and file and Path(file).name == file:
+            return file
+        self.error(f"{where}: 'file' is not a bare file name")
+        return ""
+
+    def used_in_place(self, value: object, where: str) -> UsedInPlace:
+        entry = cast("dict[str, Any]", value) if isinstance(value, dict) else {}
+        size, modified = (self.integer(entry, key, f"{where}.") for key in ("bytes", "modified_ns"))
+        header = self.text(entry.get("header_sha256"), f"{where}.header_sha256")
+        return UsedInPlace(self.file_name(entry, where), header, size or 0, modified or 0)
+
+    def record(self, value: object, where: str) -> FileRecord:
+        entry = cast("dict[str, Any]", value) if isinstance(value, dict) else {}
+        file, sha256, size = self.file_name(entry, where), entry.get("sha256"), entry.get("bytes")
+        if sha256 is not None and not isinstance(sha256, str):
+            self.error(f"{where}: 'sha256' is not a text")
+        if size is not None and not isinstance(size, int):
+            self.error(f"{where}: 'bytes' is not a number")
+        return FileRecord(file, str(sha256 or ""), size if isinstance(size, int) else None)
+
+    def choice(self, parent: dict[str, Any], key: str, allowed: tuple[str | None, ...] | None) -> Any:
+        value = parent.get(key)
+        if allowed is None:
+            if not isinstance(value, str):
+                self.error(f"{key}: is not a text")
+        elif value not in allowed:
+            self.error(f"{key}: {value!r} is not one of {', '.join(str(a) for a in allowed if a)}")
+        return value
+
+    def integer(self, parent: dict[str, Any], key: str, above: str = "") -> int | None:
+        value = parent.get(key)
+        if value is not None and (not isinstance(value, int) or isinstance(value, bool)):
+            self.error(f"{above}{key}: {value!r} is not an integer")
+            return None
+        if key in SIZES and value is not None and value < 1:
+            self.error(f"{above}{key}: {value} is not greater than 0")
+        return value
+
+    def integers(self, parent: dict[str, Any], key: str) -> tuple[int, ...]:
+        value: Any = parent.get(key)
+        if value is None:
+            return ()
+        found = cast("list[object]", value if isinstance(value, list) else [value])
+        if not all(isinstance(i, int) and not isinstance(i, bool) for i in found):
+            self.error(f"model.{key}: {value!r} is not a list of integers")
+            return ()
+        return tuple(cast("list[int]", found))

@@ -1,0 +1,110 @@
+"""The files of a build in its folder: made in a hidden one inside it, and renamed together at the end."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import os
+import shutil
+import tempfile
+from collections.abc import Collection, Generator, Iterable
+from pathlib import Path
+
+from flowc.errors import MissingTool, SpecError, cannot_write
+
+
+@contextlib.contextmanager
+def staging_folder(folder: Path, needed: int) -> Generator[Path]:
+    """A folder for unfinished files, on the same file system; gone afterwards, whatever happens.
+
+    `needed` bytes must be free there. What cannot be written raises what `cannot_write` gives.
+    """
+    created = [p for p in (folder, *folder.parents) if not os.path.exists(p)]  # unlike Path.exists, it never raises
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        free = shutil.disk_usage(folder).free
+        if free < needed:
+            message = f"the build needs {needed:,} bytes in {folder}, where {free:,} are free"
+            raise MissingTool.of("cannot-write", message)
+        work = Path(tempfile.mkdtemp(prefix=".flowc-", dir=folder))
+        try:
+            yield work
+        finally:
+            shutil.rmtree(work, ignore_errors=True)
+    except BaseException as error:
+        for made in created:
+            with contextlib.suppress(OSError):
+                made.rmdir()
+        if isinstance(error, OSError):
+            raise cannot_write(folder, error) from None
+        raise
+
+
+def publish(
+    work: Path, folder: Path, graphs: Collection[str], data: str, sources: Collection[Path]
+) -> tuple[list[Path], list[Path]]:
+    """Give every file its final name, in an order that leaves no graph beside another build's data, wherever it ends.
+
+    `graphs` are all names that a graph of this model may have. Those of earlier builds go first, those of this one come
+    after their data, and the manifest comes last. A file that is one of `sources` stays what it is. Returns the files
+    under their final names, and the graphs of earlier builds that read what was in `data` before.
+    """
+    new = [p for p in work.iterdir() if not p.is_symlink() and not any(_same(folder / p.name, s) for s in sources)]
+    names = sorted((p.name for p in new), key=lambda n: (n.endswith(".flowc.json"), n in graphs, n))
+    for name in names:
+        if (folder / name).is_dir():
+            raise SpecError.of("bad-output", f"cannot write {folder / name}: it is a folder")
+    umask = os.umask(0)
+    os.umask(umask)
+    removed: list[Path] = []
+    with _alone_in(folder):
+        # Until the new manifest is there, the folder has none: a set cut short by a kill is not taken for a model.
+        (folder / names[-1]).unlink(missing_ok=True)
+        for name in sorted(graphs):
+            if name in names:
+                (folder / name).unlink(missing_ok=True)
+            elif data in names and _reads(folder / name, data):
+                (folder / name).unlink()
+                removed.append(folder / name)
+        for name in names:
+            os.chmod(work / name, 0o666 & ~umask)
+            os.replace(work / name, folder / name)
+    return [folder / name for name in sorted(names, key=lambda n: (n == names[-1], n))], removed
+
+
+def _reads(graph: Path, data: str) -> bool:
+    """Whether a file is a graph that flowc made and that has its weights in a data file of this name."""
+    if not graph.is_file():
+        return False
+    content = graph.read_bytes()
+    return b"flowc.graph" in content and data.encode() in content
+
+
+def refuse_overwrite(sources: Iterable[Path], outputs: Iterable[Path]) -> None:
+    """Refuse to write over what the build reads."""
+    for output, source in itertools.product(outputs, sources):
+        if _same(output, source):
+            raise SpecError.of("bad-output", f"cannot write {output}: the build reads it")
+
+
+def _same(output: Path, source: Path) -> bool:
+    try:
+        return output.samefile(source)
+    except OSError:  # one of them is not there
+        return False
+
+
+@contextlib.contextmanager
+def _alone_in(folder: Path) -> Generator[None]:
+    """Two builds into one folder name their files one after the other, so that the set is one build's."""
+    try:
+        import fcntl
+    except ImportError:  # not on this system: the last one to rename wins, file by file
+        yield
+        return
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(handle)

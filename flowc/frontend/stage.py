@@ -1,0 +1,139 @@
+"""What a stage kind is, declared once.
+
+    class RmsNorm(Stage, name="rms_norm"):
+        '''RMSNorm over the last axis (HF `LlamaRMSNorm`).'''
+
+        weights = ("{weight}: [hidden]",)
+        example = "rms_norm: {weight: model.norm.weight, eps: 1e-5}"
+        weight: str = attr(doc="Name of the gain.", main=True)
+        eps: float = attr(symbol="norm_eps", gt=0, doc="Added to the mean square.")
+
+        def expand(self, f: Expansion, x: Value) -> Value: ...
+
+From the declaration come the spec checker, the JSON Schema, the reference page and `flowc stages`. A stage expands,
+once per phase, into core operators: `expand` gets the active value and returns the new one.
+"""
+
+from __future__ import annotations
+
+import inspect
+from dataclasses import MISSING, Field, dataclass, field, fields
+from typing import TYPE_CHECKING, Any, ClassVar, cast, dataclass_transform, get_args, get_type_hints
+
+if TYPE_CHECKING:
+    from flowc.frontend.builder import Expansion
+    from flowc.ir.graph import Value
+
+REGISTRY: dict[str, type[Stage]] = {}
+"""Every stage kind by its name in a spec; filled by importing `flowc.stages`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Stages:
+    """A field that holds a list of stages (the body of a `repeat`)."""
+
+    items: tuple[Any, ...]
+    """Nodes of the spec, bound when they are expanded, because an index may change them."""
+
+
+def attr(
+    *,
+    doc: str,
+    default: Any = MISSING,
+    symbol: str | None = None,
+    main: bool = False,
+    ge: float | None = None,
+    gt: float | None = None,
+    unit: str = "",
+    raw: bool = False,
+) -> Any:
+    """Declare a field of a stage.
+
+    `symbol` names the entry of the spec's `model:` block that stands in when the field is left out; `main` lets the
+    stage be written as `kind: value` with this field alone; `ge` and `gt` bound numbers; in a `raw` text nothing is
+    filled in.
+    """
+    facts = {"doc": doc, "symbol": symbol, "main": main, "ge": ge, "gt": gt, "unit": unit, "raw": raw}
+    if default is MISSING and symbol is not None:
+        return field(kw_only=True, default=None, metadata={**facts, "required": True})
+    return field(kw_only=True, default=default, metadata={**facts, "required": default is MISSING})
+
+
+@dataclass_transform(kw_only_default=True, field_specifiers=(attr,), frozen_default=True)
+class _Declared:
+    pass
+
+
+class Stage(_Declared):
+    """Base of all stage kinds. Fields are keyword-only; instances are frozen."""
+
+    kind: ClassVar[str] = ""
+    reads: ClassVar[tuple[str, ...]] = ("active",)
+    writes: ClassVar[tuple[str, ...]] = ("active",)
+    weights: ClassVar[tuple[str, ...]] = ()
+    example: ClassVar[str] = ""
+    reference: ClassVar[str] = ""
+    """The HuggingFace class or paper that the stage follows."""
+    cached: ClassVar[bool] = False
+    """Whether the stage keeps state between calls; a flow with such a stage is a decoder."""
+
+    def __init_subclass__(cls, name: str = "", **kw: Any) -> None:
+        super().__init_subclass__(**kw)
+        dataclass(frozen=True, kw_only=True, eq=False)(cls)
+        if name:
+            cls.kind = name
+            REGISTRY[name] = cls
+
+    def expand(self, f: Expansion, x: Value) -> Value:
+        """Emit core operators for the phase of `f`; the result becomes the active value."""
+        raise NotImplementedError
+
+    @classmethod
+    def summary(cls) -> str:
+        """First paragraph of the docstring."""
+        return inspect.cleandoc(cls.__doc__ or "").split("\n\n")[0].replace("\n", " ")
+
+    @classmethod
+    def paragraphs(cls) -> list[str]:
+        """The whole docstring as Markdown, a blank line behind each paragraph."""
+        return [line for part in inspect.cleandoc(cls.__doc__ or "").split("\n\n") for line in (part, "")]
+
+    @classmethod
+    def attributes(cls) -> tuple[Attribute, ...]:
+        """The declared fields in order."""
+        hints = get_type_hints(cls)
+        return tuple(Attribute(f.name, hints[f.name], f) for f in fields(cast("Any", cls)))
+
+
+@dataclass(frozen=True, slots=True)
+class Attribute:
+    """A declared field: its name, its Python type, and what was said about it."""
+
+    name: str
+    type: Any
+    field: Field[Any]
+
+    @property
+    def doc(self) -> str:
+        """One line for people."""
+        return self.field.metadata["doc"]
+
+    @property
+    def symbol(self) -> str | None:
+        """Entry of `model:` that stands in when the field is absent."""
+        return self.field.metadata["symbol"]
+
+    @property
+    def main(self) -> bool:
+        """Whether `kind: value` sets this field."""
+        return self.field.metadata["main"]
+
+    @property
+    def required(self) -> bool:
+        """Whether the field must be given (by itself or by its symbol); never when its type allows for null."""
+        return self.field.metadata["required"] and type(None) not in get_args(self.type)
+
+    @property
+    def default(self) -> Any:
+        """Value when left out."""
+        return self.field.default

@@ -1,0 +1,138 @@
+"""Attention over a cache that lies in one place, and the masks and positions that go with it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import prod
+
+import numpy as np
+
+from flowc.ir.core.rope import Rope
+from flowc.ir.op import Array, Op
+from flowc.ir.types import TensorType, add_dims, known, require
+
+
+@dataclass(frozen=True)
+class MaskBias(Op, name="mask_bias", operands=("mask", "bias")):
+    """What to add to scores so that masked keys vanish: 0 or `bias` where mask is True, else a huge negative number.
+
+    mask bool [batch or 1, 1, queries, total]; bias float32, broadcast to it. Finite, so that a query that sees no key
+    gives numbers that mean nothing, not NaN.
+    """
+
+    HIDDEN = np.float32(-1e30)
+
+    def infer(self, mask: TensorType, bias: TensorType | None = None) -> tuple[TensorType, ...]:
+        require(mask.dtype == "bool" and mask.rank == 4, f"expected a bool mask of four axes, not {mask}")
+        if bias is None:
+            return (TensorType("float32", mask.shape),)
+        require(bias.rank == 4 and bias.shape[2:] == mask.shape[2:], f"bias {bias} does not fit mask {mask}")
+        batch = mask.shape[0] if bias.shape[0] == 1 else bias.shape[0]
+        return (bias.with_shape(batch, *bias.shape[1:]),)
+
+    def reference(self, mask: Array, bias: Array | None = None) -> tuple[Array, ...]:
+        return (np.where(mask, np.float32(0) if bias is None else bias, self.HIDDEN),)
+
+
+@dataclass(frozen=True)
+class GroupQueryAttention(
+    Op,
+    name="group_query_attention",
+    operands=("q", "k", "v", "past_key", "past_value", "mask", "bias", "cos", "sin"),
+):
+    """Causal attention that may write new keys where the past lies (com.microsoft GroupQueryAttention).
+
+    q [batch, sequence, heads * head_dim]; k, v [batch, sequence, kv_heads * head_dim]; past_key and past_value
+    [batch, kv_heads, past, head_dim]; mask int64 [batch, total] gives the number of columns. bias float32
+    [1 or batch, heads or 1, sequence, total] is added to the scores. With cos and sin [positions, dim / 2] the operator
+    rotates q and k itself.
+
+    Usually every row has all columns, and new keys are the last ones. With `compact` a row has as many columns as its
+    mask has ones: its new keys follow its own last one, padding comes after all of them, and only a prompt's tokens may
+    be padding. Results: as `Attention` with a cache; rows of padding mean nothing.
+    """
+
+    heads: int
+    kv_heads: int
+    scale: float
+    window: int | None = None
+    softcap: float | None = None
+    interleaved: bool = False
+    compact: bool = False
+
+    def infer(
+        self,
+        q: TensorType,
+        k: TensorType,
+        v: TensorType,
+        past_key: TensorType | None = None,
+        past_value: TensorType | None = None,
+        mask: TensorType | None = None,
+        bias: TensorType | None = None,
+        cos: TensorType | None = None,
+        sin: TensorType | None = None,
+    ) -> tuple[TensorType, ...]:
+        width, kv_width = known(q.shape[-1], "the width of q"), known(k.shape[-1], "the width of k")
+        require(self.heads % self.kv_heads == 0, f"{self.heads} heads cannot share {self.kv_heads} key heads")
+        require(k == v and q.shape[:2] == k.shape[:2], f"q {q}, k {k} and v {v} do not go together")
+        require(width // self.heads * self.kv_heads == kv_width, f"heads of q {q} and k {k} differ in width")
+        require(not self.compact or mask is not None, "a compact cache needs a mask")
+        total = k.shape[1] if past_key is None else add_dims(past_key.shape[2], k.shape[1])
+        present = TensorType(k.dtype, (k.shape[0], self.kv_heads, total, width // self.heads))
+        return (q, present, present)
+
+    def reference(
+        self,
+        q: Array,
+        k: Array,
+        v: Array,
+        past_key: Array | None = None,
+        past_value: Array | None = None,
+        mask: Array | None = None,
+        bias: Array | None = None,
+        cos: Array | None = None,
+        sin: Array | None = None,
+    ) -> tuple[Array, ...]:
+        batch, new = q.shape[:2]
+        past = 0 if past_key is None else past_key.shape[2]
+        lengths = np.full(batch, past + new)
+        if self.compact and mask is not None:
+            lengths = mask.sum(axis=1)
+        starts = np.maximum(lengths - new, 0)
+        places: Array = starts[:, None] + np.arange(int(new))
+        if cos is not None and sin is not None:
+            q, k = (
+                Rope(heads, self.interleaved).reference(x, cos, sin, np.minimum(places, len(cos) - 1))[0]
+                for x, heads in ((q, self.heads), (k, self.kv_heads))
+            )
+        states: list[Array] = []
+        for fresh, old in ((k, past_key), (v, past_value)):
+            state = np.zeros((batch, self.kv_heads, past + new, fresh.shape[-1] // self.kv_heads), fresh.dtype)
+            if old is not None:
+                state[:, :, :past] = old
+            split = fresh.reshape(batch, new, self.kv_heads, -1).transpose(0, 2, 1, 3)
+            for row in range(batch):
+                state[row, :, starts[row] : starts[row] + new] = split[row]
+            states.append(state)
+        columns: Array = np.arange(int(past + new))
+        seen = (columns <= places[..., None]) & (columns < np.maximum(lengths, 1)[:, None, None])
+        if self.window is not None:
+            seen &= places[..., None] - columns < self.window
+        group = self.heads // self.kv_heads
+        keys, values = (np.repeat(s, group, axis=1) for s in states)
+        queries = q.reshape(batch, new, self.heads, -1).transpose(0, 2, 1, 3)
+        scores = queries @ keys.transpose(0, 1, 3, 2) * q.dtype.type(self.scale)
+        if self.softcap is not None:
+            scores = np.tanh(scores / q.dtype.type(self.softcap)) * q.dtype.type(self.softcap)
+        if bias is not None:
+            scores = scores + bias
+        scores = np.where(seen[:, None], scores, -np.inf)
+        top = np.maximum(scores.max(axis=-1, keepdims=True), np.finfo(q.dtype).min)
+        weights = np.exp(scores - top)
+        y = (weights / np.maximum(weights.sum(axis=-1, keepdims=True), np.finfo(q.dtype).tiny)) @ values
+        return (np.ascontiguousarray(y.transpose(0, 2, 1, 3)).reshape(q.shape).astype(q.dtype), *states)
+
+    def macs(self, inputs: Sequence[tuple[int, ...] | None], outputs: Sequence[tuple[int, ...]]) -> int:
+        q = inputs[0]
+        return 0 if q is None else 2 * prod(q) * outputs[1][2]

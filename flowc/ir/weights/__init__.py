@@ -1,0 +1,1 @@
+"""Weights as expressions over named tensors of a checkpoint."""

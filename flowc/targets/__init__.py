@@ -1,0 +1,1 @@
+"""Targets: one file each says what a runtime runs, as data."""

@@ -1,0 +1,1 @@
+"""Untrusted text into values that know their place: YAML, JSON, and the limits of both."""

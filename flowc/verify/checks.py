@@ -1,0 +1,184 @@
+"""What was checked, what it gave, and what to tell when something is wrong."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from math import isfinite
+from typing import Any
+
+import numpy as np
+
+from flowc.errors import CheckFailed, Diagnostics, Span
+from flowc.ir.graph import Node
+from flowc.ir.types import BATCH, SEQUENCE, TOTAL, TensorType
+from flowc.verify.built_model import Subject
+from flowc.verify.compare import Deviation, compare
+from flowc.verify.inputs import Call
+from flowc.verify.locate import Location, locate, place
+
+Array = np.ndarray[Any, np.dtype[Any]]
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """One thing that was checked."""
+
+    name: str
+    graph: str
+    passed: bool
+    detail: str = ""
+    worst: Deviation | None = None
+    location: Location | None = None
+    stage: str = ""
+    """The stage at fault, where it is known without a location."""
+
+    def as_json(self) -> dict[str, Any]:
+        """Plain values; without numbers that another machine would give otherwise, unless something is wrong."""
+        out: dict[str, Any] = {"name": self.name, "graph": self.graph, "passed": self.passed}
+        if self.detail:
+            out["detail"] = self.detail
+        if self.worst is not None:
+            error = self.worst.error if isfinite(self.worst.error) else "inf"
+            out |= {"value": self.worst.name, "error": error, "allowed": self.worst.allowed}
+        if self.stage:
+            out["stage"] = self.stage
+        if self.location is not None:
+            out["first_wrong"] = self.location.as_json()
+        return out
+
+
+@dataclass(slots=True)
+class Checks:
+    """Everything that was checked so far."""
+
+    subject: Subject
+    done: list[Check] = field(default_factory=list[Check])
+    problems: Diagnostics = field(default_factory=Diagnostics)
+    first_wrong: Call | None = None
+    """The first call that gave wrong numbers."""
+    _blamed: set[str] = field(default_factory=set[str])
+
+    def passed(self, name: str, graph: str = "", detail: str = "", worst: Deviation | None = None) -> None:
+        """Note a check that held."""
+        self.done.append(Check(name, graph, True, detail, worst))
+
+    def fail(
+        self, code: str, name: str, graph: str, message: str, worst: Deviation | None = None,
+        location: Location | None = None, span: Span | None = None,
+        stage: str = "",
+    ) -> None:  # fmt: skip
+        """Note a check that did not hold."""
+        self.done.append(Check(name, graph, False, message, worst, location, stage))
+        self.problems.error(code, message, span, kind=CheckFailed)
+
+    @property
+    def failures(self) -> list[Check]:
+        """The checks that did not hold."""
+        return [c for c in self.done if not c.passed]
+
+    def render(self) -> str:
+        """What is wrong, as text; empty when nothing is."""
+        try:
+            self.problems.raise_if_any()
+        except CheckFailed as error:
+            return error.render()
+        return ""
+
+    def stop_if_any(self) -> None:
+        """Raise CheckFailed when a check so far did not hold."""
+        self.problems.raise_if_any()
+
+    def finite(self, call: Call, found: Mapping[str, Array]) -> None:
+        """No NaN and no infinity, not even where a number is unspecified."""
+        kinds = {o.name: o.value.type for o in self.subject.meanings[call.phase].outputs}
+        # A compact cache (--assume right-padding) leaves what lies behind a row's end as it is.
+        whole = self.subject.compiled.request.options.assume != "right-padding"
+        bad = [
+            name
+            for name, array in found.items()
+            if array.dtype.kind == "f" and not (np.isfinite(array) | ~(whole | call.valid(kinds[name]))).all()
+        ]
+        if not bad:
+            self.passed("finite", call.phase, call.label)
+            return
+        self._wrong(
+            call, "finite", f"the {call.phase} graph gives NaN or infinity in {', '.join(bad[:4])} ({call.label})"
+        )
+
+    def against(
+        self, call: Call, found: Mapping[str, Array], expected: Mapping[str, Array], name: str, what: str = ""
+    ) -> None:
+        """A graph's outputs are what they should be."""
+        what = what or call.label
+        worst = self.subject.outputs_differ(call, found, expected)[0]
+        if worst.good:
+            self.passed(name, call.phase, what, worst)
+            return
+        self._wrong(call, name, f"the {call.phase} graph gives wrong numbers ({what}): {worst}", worst)
+
+    def operators(self, call: Call, compared: Sequence[tuple[Node, Deviation]]) -> None:
+        """Operators do what they mean."""
+        before = 0.0
+        for node, deviation in compared:
+            if not deviation.good:
+                message = f"the {call.phase} graph gives wrong numbers ({call.label})"
+                found = place(self.subject, call, node, deviation, before, "its lowering is not what it means")
+                self.fail("wrong-numbers", "operators", call.phase, f"{message}: {found}", deviation, found, found.span)
+                return
+            before = max(before, deviation.error)
+        worst = max((d for _, d in compared), key=lambda d: d.ratio, default=None)
+        self.passed("operators", call.phase, f"{call.label}, {len(compared)} results", worst)
+
+    def _wrong(self, call: Call, name: str, message: str, worst: Deviation | None = None) -> None:
+        """Note wrong numbers; the first failure of a graph is traced to its stage."""
+        self.first_wrong = self.first_wrong or call
+        location = None
+        if call.phase not in self._blamed:
+            self._blamed.add(call.phase)
+            location = locate(self.subject, call)
+        if location is not None:
+            message = f"{message}; {location}"
+        self.fail("wrong-numbers", name, call.phase, message, worst, location, location.span if location else None)
+
+    def alone(self, call: Call, found: Mapping[str, Array], row: int) -> None:
+        """A row of a batch gives what it gives alone, without its padding."""
+        feeder, subject = self.subject.feeder, self.subject
+        columns: Array = np.flatnonzero(call.new[row])
+        drawn = {n: a for n, a in call.feeds.items() if feeder.is_drawn(n)}
+        mask = np.ones((1, len(columns)), np.int64)
+        single = feeder.call(f"row {row} alone", call.phase, feeder.rows(drawn, row, columns), mask)
+        lone = subject.run(single)
+        kinds = {o.name: o.value.type for o in subject.meanings[call.phase].outputs}
+        compared = [
+            compare(
+                n,
+                _row(found[n], kind, row, columns),
+                lone[n],
+                np.ones((1,) * kind.rank, bool),
+                subject.tolerance(call.phase),
+            )
+            for n, kind in kinds.items()
+            if kind.shape[:1] == (BATCH,)
+        ]
+        if not compared:
+            return
+        worst = max(compared, key=lambda d: d.ratio)
+        what = f"row {row} of a ragged batch = the row alone" if feeder.takes_mask else f"row {row} of a batch = alone"
+        if worst.good:
+            self.passed("alone", call.phase, what, worst)
+        else:
+            self._wrong(call, "alone", f"the {call.phase} graph: {what} does not hold: {worst}", worst)
+
+    def as_json(self) -> list[dict[str, Any]]:
+        """All checks as plain values."""
+        return [c.as_json() for c in self.done]
+
+
+def _row(array: Array, kind: TensorType, row: int, columns: Array) -> Array:
+    """A row of a batch, cut to some columns on every axis that has them."""
+    array = array[row : row + 1]
+    for axis, dim in enumerate(kind.shape):
+        if dim in (SEQUENCE, TOTAL):
+            array = np.take(array, columns, axis=axis)
+    return array

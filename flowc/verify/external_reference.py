@@ -1,0 +1,196 @@
+"""A reference from outside: arrays that somebody else computed, or HuggingFace's own model.
+
+An .npz holds, for each case, a graph's inputs and its expected outputs under their names, with `CASE/` before them
+when there are several cases:
+
+    short/input_ids  short/attention_mask  short/logits  short/present.0.key  …
+
+Which graph a case is for follows from its inputs: with `past_key_values.*` decode or unified, else prefill, unified or
+encode. `hidden.N`-like extras that no graph has are refused by name, so that a typo cannot pass for agreement.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from flowc.errors import CheckFailed, MissingTool, SpecError, nearest
+from flowc.spec.spec import Phase
+from flowc.verify.checks import Checks
+from flowc.verify.compare import Deviation
+from flowc.verify.inputs import Array, Call
+
+ABSOLUTE, RELATIVE = 1e-4, 1e-5
+"""Allowed error against another implementation: six times the noise between two of HuggingFace's own."""
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """What a graph is fed, and what it should give."""
+
+    name: str
+    phase: Phase
+    feeds: Mapping[str, Array]
+    expected: Mapping[str, Array]
+
+
+def check_against(checks: Checks, reference: Path, tolerance: float | None = None) -> None:
+    """Compare graphs with a reference from outside; results go to `checks`."""
+    if reference.is_dir():
+        cases = list(_from_huggingface(checks, reference))
+    elif reference.suffix == ".npz":
+        cases = list(_from_arrays(checks, reference))
+    else:
+        raise SpecError.of("bad-input", f"'{reference}' is neither an .npz nor a HuggingFace folder")
+    for case in cases:
+        _compare(checks, case, ABSOLUTE if tolerance is None else tolerance)
+
+
+def _compare(checks: Checks, case: Case, absolute: float) -> None:
+    batch, new = _tokens(case)
+    mask = np.asarray(case.feeds.get("attention_mask", new), bool)
+    call = Call(f"reference {case.name}", case.phase, case.feeds, mask[:, mask.shape[1] - new.shape[1] :], mask)
+    found = checks.subject.run(call)
+    kinds = {o.name: o.value.type for o in checks.subject.graphs[case.phase].outputs}
+    worst = Deviation("", -1.0, 1.0)
+    for name, wanted in case.expected.items():
+        got = found[name]
+        if got.shape != wanted.shape:
+            deviation = Deviation(name, float("inf"), 0.0, f"shape {list(got.shape)}, expected {list(wanted.shape)}")
+        else:
+            where = np.broadcast_to(call.valid(kinds[name]), got.shape)
+            error = np.abs(got[where].astype(np.float64) - wanted[where].astype(np.float64))
+            allowed = absolute + RELATIVE * np.abs(wanted[where].astype(np.float64))
+            at = int(np.argmax(np.where(np.isfinite(error), error / allowed, np.inf))) if error.size else -1
+            deviation = (
+                Deviation(name, float(error[at]), float(allowed[at])) if error.size else Deviation(name, 0.0, 1.0)
+            )
+            if not np.isfinite(deviation.error):
+                deviation = Deviation(name, float("inf"), 0.0, "not finite")
+        worst = max(worst, deviation, key=lambda d: d.ratio if d.name else -1.0)
+    if worst.good:
+        checks.passed("reference", case.phase, f"{case.name}, {batch} rows", worst)
+    else:
+        message = f"the {case.phase} graph differs from the reference ({case.name}): {worst}"
+        checks.fail("wrong-numbers", "reference", case.phase, message, worst)
+
+
+def _tokens(case: Case) -> tuple[int, Array]:
+    """Rows, and an array of ones of the shape [batch, new tokens]."""
+    first = next(iter(case.feeds.values()))
+    ids = case.feeds.get("input_ids")
+    new = np.ones(ids.shape if ids is not None else (len(first), 1), np.int64)
+    return len(first), new
+
+
+# Arrays
+
+
+def _from_arrays(checks: Checks, path: Path) -> Iterator[Case]:
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            arrays = {name: file[name] for name in file.files}
+    except (OSError, ValueError) as error:
+        raise SpecError.of("bad-input", f"cannot read {path}: {error}") from None
+    cases: dict[str, dict[str, Array]] = {}
+    for key, array in arrays.items():
+        case, _, name = key.rpartition("/")
+        cases.setdefault(case, {})[name] = array
+    if not cases:
+        raise SpecError.of("bad-input", f"{path} holds no arrays")
+    for name, held in cases.items():
+        yield _case(checks, name or path.stem, held)
+
+
+def _case(checks: Checks, name: str, held: Mapping[str, Array]) -> Case:
+    phase = _phase(checks, name, held)
+    graph = checks.subject.graphs[phase]
+    inputs = {v.name for v in graph.inputs}
+    outputs = {o.name for o in graph.outputs}
+    for key in held:
+        if key not in inputs | outputs:
+            hint = nearest(key, inputs | outputs) or f"it has {', '.join(sorted(inputs | outputs)[:8])}"
+            raise SpecError.of(
+                "bad-input", f"the {phase} graph has no input or output '{key}' (case '{name}')", hint=hint
+            )
+    feeds = {n: held[n] for n in inputs if n in held}
+    ids = feeds.get("input_ids")
+    if "attention_mask" in inputs and "attention_mask" not in feeds and ids is not None and len(feeds) == 1:
+        feeds["attention_mask"] = np.ones(ids.shape, np.int64)
+    missing = sorted(inputs - feeds.keys())
+    if missing:
+        raise SpecError.of("bad-input", f"case '{name}' lacks the input {', '.join(missing[:4])} of the {phase} graph")
+    expected = {n: held[n] for n in outputs if n in held}
+    if not expected:
+        raise SpecError.of("bad-input", f"case '{name}' holds no output of the {phase} graph")
+    return Case(name, phase, feeds, expected)
+
+
+def _phase(checks: Checks, name: str, held: Mapping[str, Array]) -> Phase:
+    phases = checks.subject.graphs
+    with_past = any(key.startswith("past_key_values.") for key in held)
+    one = "input_ids" in held and held["input_ids"].shape[1] == 1
+    order: tuple[Phase, ...] = ("prefill", "unified", "encode")
+    if with_past:
+        order = ("decode", "unified") if one else ("unified",)
+    for phase in order:
+        if phase in phases and (with_past or phase != "unified" or "prefill" not in phases):
+            return phase
+    raise SpecError.of("missing-graph", f"the model has no graph that takes the inputs of case '{name}'")
+
+
+# HuggingFace
+
+
+def _from_huggingface(checks: Checks, folder: Path) -> Iterator[Case]:
+    """Logits (or hidden states) of HuggingFace's model, eager and in float32, on a ragged batch."""
+    try:
+        torch: Any = importlib.import_module("torch")
+        transformers: Any = importlib.import_module("transformers")
+    except ImportError:
+        raise MissingTool.of(
+            "missing-tool",
+            "comparing with HuggingFace needs torch and transformers",
+            hint="pip install 'flowc[parity]'",
+        ) from None
+    subject = checks.subject
+    order: tuple[Phase, ...] = ("prefill", "unified", "encode")
+    starts: list[Phase] = [phase for phase in order if phase in subject.graphs]
+    if not starts:
+        raise SpecError.of("missing-graph", "the model has no graph that starts from nothing")
+    phase = starts[0]
+    auto = transformers.AutoModelForCausalLM if phase != "encode" else transformers.AutoModel
+    try:
+        model = auto.from_pretrained(
+            str(folder), attn_implementation="eager", dtype=torch.float32, local_files_only=True
+        ).eval()
+    except Exception as error:
+        raise CheckFailed.of("bad-input", f"HuggingFace cannot load {folder}: {error}") from None
+    drawn = subject.feeder.draw(2, 9, 11)
+    mask = np.ones((2, 9), np.int64)
+    mask[1, 6:] = 0
+    call = subject.feeder.call("huggingface", phase, drawn, mask)
+    given = {k: torch.from_numpy(v) for k, v in call.feeds.items() if not k.startswith("past_key_values.")}
+    with torch.no_grad():
+        results = model(**given)
+    expected: dict[str, Array] = {}
+    for output in subject.graphs[phase].outputs:
+        value = getattr(results, output.name, None)
+        if value is not None and hasattr(value, "numpy"):
+            expected[output.name] = _as_ours(value.numpy(), output.value.shape, mask)
+    if not expected:
+        raise SpecError.of("bad-input", f"HuggingFace's model gives none of the outputs of the {phase} graph")
+    yield Case(folder.name, phase, call.feeds, expected)
+
+
+def _as_ours(theirs: Array, shape: tuple[int | str, ...], mask: Array) -> Array:
+    """All logits, cut to each row's last token where the graph gives only that."""
+    if len(shape) == 3 and shape[1] == 1 and theirs.shape[1] != 1:
+        last = mask.shape[1] - 1 - np.argmax(mask[:, ::-1], axis=1)
+        return theirs[np.arange(len(theirs)), last][:, None]
+    return theirs

@@ -1,0 +1,247 @@
+"""Seeded inputs for the graphs of a build, whatever they take.
+
+Tokens lie below the vocabulary, indices below their table; masks and caches follow from what a scenario pads and
+caches; everything else is drawn by its element type. The same seed gives the same arrays on every machine.
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+
+from flowc.build.compiled import Compiled
+from flowc.ir.core.gather import Gather
+from flowc.ir.core.rope import RopeAngles
+from flowc.ir.core.vision import Patches
+from flowc.ir.graph import Graph, Value
+from flowc.ir.types import BATCH, PAST, SEQUENCE, TOTAL, Dim, TensorType
+from flowc.spec.spec import Phase
+
+Array = np.ndarray[Any, np.dtype[Any]]
+Arrays = Mapping[str, Array]
+
+_PAST, PRESENT = "past_key_values.", "present."
+_BINARY = 2  # bound of integers that index nothing: masks and flags of a spec's own
+PAST_SPREAD = 0.25
+"""Spread of a made-up cache: wide ones make attention so sharp that rounding alone moves the result."""
+
+_FREE_SIZE = 4  # of the first dimension that a spec names itself; the others count on, so that a mix-up shows
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """One run of one graph.
+
+    `new` bool [batch, new tokens] and `total` bool [batch, cached and new]: True where a token is no padding. A graph
+    without tokens has one column in both.
+    """
+
+    label: str
+    phase: Phase
+    feeds: Arrays
+    new: Array
+    total: Array
+    slack: float = 1.0
+    """How much more than usual its results may be off."""
+
+    def valid(self, kind: TensorType, *, mask: bool = False) -> Array:
+        """Where a value of that type is specified: bool, broadcastable to it. Of a `mask`, padded keys are a part."""
+        if not kind.shape or kind.shape[0] != BATCH:
+            return np.ones((1,) * kind.rank, bool)
+        batch = len(self.new)
+        keep = self.new.any(axis=1).reshape(batch, *(1,) * (kind.rank - 1))
+        for axis, dim in enumerate(kind.shape[1:], start=1):
+            columns = {SEQUENCE: self.new, TOTAL: self.total}.get(str(dim))
+            if columns is not None and not (mask and dim == TOTAL):
+                keep = keep & columns.reshape(
+                    batch, *(columns.shape[1] if a == axis else 1 for a in range(1, kind.rank))
+                )
+        return keep
+
+
+@dataclass(frozen=True, slots=True)
+class _Port:
+    role: Literal["mask", "past", "tokens", "fixed"]
+    kind: TensorType
+    axis: int = 0
+    bound: int = _BINARY
+
+
+class Feeder:
+    """Makes the inputs of all graphs of one build."""
+
+    def __init__(self, compiled: Compiled) -> None:
+        self._compiled = compiled
+        self._public = compiled.spec.public_names
+        self._ports: dict[str, _Port] = {}
+        # The unified graph, or else a prefill, shows which dimension is the sequence; a decode graph has 1 there.
+        order: tuple[Phase, ...] = ("unified", "prefill", "encode", "decode")
+        for graph in [compiled.graphs[p] for p in order if p in compiled.graphs]:
+            for value in graph.inputs:
+                self._ports.setdefault(value.name, self._port(graph, value))
+        free = sorted({t for p in self._ports.values() for d in p.kind.shape for t in _terms(d)})
+        self._free = {name: _FREE_SIZE + i for i, name in enumerate(free)}
+        for graph in compiled.graphs.values():
+            for node in graph.nodes:
+                if isinstance(node.op, Patches) and node.inputs[0] is not None:
+                    # Two patches and a bit by three and a bit: what fills no patch is left out.
+                    rows, columns = (str(d) for d in node.inputs[0].shape[2:])
+                    self._free |= {rows: 2 * node.op.height + 1, columns: 3 * node.op.width + 1}
+
+    def _port(self, graph: Graph, value: Value) -> _Port:
+        names = {public: name for name, public in self._public.items()}
+        name = names.get(value.name, value.name)
+        kind = next((d.type for d in self._compiled.spec.inputs if d.name == name), value.type)
+        if name.startswith(_PAST):
+            return _Port("past", kind)
+        if name == "attention_mask" and kind.rank == 2:
+            return _Port("mask", kind)
+        axis = next((a for a, d in enumerate(kind.shape) if d in (SEQUENCE, TOTAL)), None)
+        if axis is None and graph.phase == "decode" and kind.shape[:2] == (BATCH, 1):
+            axis = 1
+        bound = _bound(graph, value, self._compiled.context_length)
+        return _Port("fixed" if axis is None else "tokens", kind, axis or 0, bound)
+
+    @property
+    def takes_mask(self) -> bool:
+        """Whether rows can be padded at all."""
+        return any(p.role == "mask" for p in self._ports.values())
+
+    @property
+    def takes_tokens(self) -> bool:
+        """Whether the graphs have a sequence; an image model's have none."""
+        return any(p.role == "tokens" for p in self._ports.values())
+
+    @property
+    def names_tokens(self) -> bool:
+        """Whether the graphs start from token ids under their usual name."""
+        return "input_ids" in self._ports
+
+    def is_drawn(self, name: str) -> bool:
+        """Whether an input is neither a mask nor a cache."""
+        return self._ports[name].role in ("tokens", "fixed")
+
+    def draw(self, batch: int, columns: int, seed: int) -> dict[str, Array]:
+        """Everything but masks and caches, for `columns` tokens in each of `batch` rows."""
+        sizes = {**self._free, BATCH: batch, SEQUENCE: columns, TOTAL: columns}
+        drawn: dict[str, Array] = {}
+        for name, port in self._ports.items():
+            if port.role in ("tokens", "fixed"):
+                shape = [d if isinstance(d, int) else sum(sizes[t] for t in _terms(d)) for d in port.kind.shape]
+                if port.role == "tokens":
+                    shape[port.axis] = columns
+                drawn[name] = _draw(port, shape, np.random.default_rng([seed, zlib.crc32(name.encode())]))
+        return drawn
+
+    def at_the_ends(self, drawn: Arrays) -> dict[str, Array]:
+        """The same, with the last and the first that integers may be as the first row's first tokens."""
+        ends = dict(drawn)
+        for name, array in drawn.items():
+            port = self._ports[name]
+            if port.role == "tokens" and port.kind.dtype in ("int64", "int32"):
+                ends[name] = array = array.copy()
+                for column, value in enumerate((port.bound - 1, 0)[: array.shape[port.axis]]):
+                    array[tuple(column if a == port.axis else 0 for a in range(array.ndim))] = value
+        return ends
+
+    def rows(self, drawn: Arrays, row: int, columns: Array) -> dict[str, Array]:
+        """One row alone, with its `columns` (indices) only."""
+        alone: dict[str, Array] = {}
+        for name, array in drawn.items():
+            port = self._ports[name]
+            if port.kind.shape[:1] == (BATCH,):
+                array = array[row : row + 1]
+            if port.role == "tokens":
+                array = np.take(array, columns, axis=port.axis)
+            alone[name] = array
+        return alone
+
+    def call(
+        self,
+        label: str,
+        phase: Phase,
+        drawn: Arrays,
+        mask: Array,
+        start: int = 0,
+        past: Arrays | None = None,
+        *,
+        slack: float = 1.0,
+    ) -> Call:
+        """Columns `start` and on of what was drawn, over a past that holds the columns before.
+
+        mask int64 [batch, columns]. `past` arrays by input name; one that is not given is empty.
+        """
+        feeds: dict[str, Array] = {}
+        for value in self._compiled.graphs[phase].inputs:
+            port = self._ports[value.name]
+            match port.role:
+                case "mask":
+                    feeds[value.name] = mask.astype(port.kind.dtype)
+                case "past":
+                    sizes = {BATCH: len(mask), PAST: 0}
+                    empty = [d if isinstance(d, int) else sizes[d] for d in value.shape]
+                    given = (past or {}).get(value.name)
+                    feeds[value.name] = np.zeros(empty, port.kind.dtype) if given is None else given
+                case "tokens":
+                    feeds[value.name] = _columns(drawn[value.name], port.axis, start, mask.shape[1])
+                case "fixed":
+                    feeds[value.name] = drawn[value.name]
+        return Call(label, phase, feeds, mask[:, start:] != 0, mask != 0, slack)
+
+    def past_of(self, results: Arrays) -> dict[str, Array]:
+        """The caches that a run gave, as the inputs of the next one."""
+        internal = {public: name for name, public in self._public.items()}
+        past: dict[str, Array] = {}
+        for public, array in results.items():
+            name = internal.get(public, public)
+            if name.startswith(PRESENT):
+                name = _PAST + name.removeprefix(PRESENT)
+                past[self._public.get(name, name)] = array
+        return past
+
+    def made_up_past(self, phase: Phase, batch: int, columns: int, seed: int) -> dict[str, Array]:
+        """A past of random numbers, where no graph of the build makes one or a real one would take too long."""
+        past: dict[str, Array] = {}
+        for value in self._compiled.graphs[phase].inputs:
+            if self._ports[value.name].role == "past":
+                sizes = {BATCH: batch, PAST: columns}
+                shape = [d if isinstance(d, int) else sizes[d] for d in value.shape]
+                rng = np.random.default_rng([seed, zlib.crc32(value.name.encode())])
+                past[value.name] = (rng.standard_normal(shape, np.float32) * np.float32(PAST_SPREAD)).astype(
+                    value.dtype
+                )
+        return past
+
+
+def _terms(dim: Dim) -> list[str]:
+    """The names that a dimension is the sum of."""
+    return str(dim).split(" + ") if isinstance(dim, str) else []
+
+
+def _columns(array: Array, axis: int, start: int, stop: int) -> Array:
+    return array[(*[slice(None)] * axis, slice(start, stop))]
+
+
+def _bound(graph: Graph, value: Value, context: int | None) -> int:
+    """How far integers of an input may go: to the end of the shortest table that they index."""
+    bounds: list[int] = []
+    for node in graph.users().get(value, []):
+        if isinstance(node.op, Gather) and node.input("ids") is value:
+            table = node.input("table")
+            if table is not None and isinstance(table.shape[0], int):
+                bounds.append(table.shape[0])
+        elif isinstance(node.op, RopeAngles):
+            bounds.append(context or 64)
+    return min(bounds, default=_BINARY)
+
+
+def _draw(port: _Port, shape: list[int], rng: np.random.Generator) -> Array:
+    if port.kind.dtype in ("int64", "int32"):
+        return rng.integers(0, port.bound, shape, port.kind.dtype)
+    if port.kind.dtype == "bool":
+        return rng.integers(0, 2, shape).astype(bool)
+    return rng.standard_normal(shape, np.float32).astype(port.kind.dtype)

@@ -1,0 +1,35 @@
+"""Experts' weights are stored as the target multiplies by them.
+
+    %y = experts(%x, %scores, w, v)     =>      %y = experts(%x, %scores, transpose(w), transpose(v)) {transposed}
+
+onnxruntime's MoE operator takes [experts, out, in] and does silu alone. Elsewhere standard MatMul does the work, which
+wants [experts, in, out] and would copy the weights at every load to get it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from flowc.ir.core.experts import Experts
+from flowc.ir.graph import Graph, Node, Rewriter, Value, constant, rewrite
+from flowc.ir.weights.expressions import Transpose
+from flowc.passes.audit import Audit, Context, place
+
+
+def transpose_experts(graph: Graph, context: Context, audit: Audit) -> Graph:
+    """Exchange the last two axes of the weights of every mixture that the target has no operator for."""
+
+    def rule(node: Node, rewriter: Rewriter) -> tuple[Value, ...] | None:
+        op = node.op
+        if not isinstance(op, Experts) or op.transposed or op.activation in context.target.expert_activations:
+            return None
+        transposed: list[Value] = []
+        for value in node.inputs[2:]:
+            if value is None or value.weight is None:
+                audit.missed.append((place(node), "an expert's weights are computed"))
+                return None
+            transposed.append(constant(Transpose(value.weight, (0, 2, 1))))
+        audit.fired.append(place(node))
+        return rewriter.remake(node, replace(op, transposed=True), (*node.inputs[:2], *transposed))
+
+    return rewrite(graph, rule)
