@@ -12,8 +12,6 @@ exact as substitution, where a power series would cancel itself for tokens that 
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 import onnx_ir as onnx
 
@@ -28,7 +26,7 @@ CHUNK = 32
 class _Parts:
     """The operands of one delta rule, their heads split as [key_heads, group] so that keys need no copies."""
 
-    def __init__(self, e: Emitter, op: DeltaScan, node: Node, g: Any, beta: Any) -> None:
+    def __init__(self, e: Emitter, op: DeltaScan, node: Node, g: onnx.Value, beta: onnx.Value) -> None:
         self.e = e
         self.op = op
         self.group = op.value_heads // op.key_heads
@@ -39,7 +37,7 @@ class _Parts:
         assert v is not None
         self.tokens = v
 
-    def before(self) -> Any:
+    def before(self) -> onnx.Value:
         """The state as [batch, key_heads, group, key_dim, value_dim]."""
         e, split = self.e, (self.op.key_heads, self.group, self.key_dim, self.value_dim)
         state = e.operand("state")
@@ -48,17 +46,17 @@ class _Parts:
         zero = e.array(np.zeros((1,) * 5, np.float32))
         return e.op("Expand", zero, e.sizes(self.tokens, (0,), *split), label="NoState")
 
-    def after(self, state: Any) -> Any:
+    def after(self, state: onnx.Value) -> onnx.Value:
         """The state as the operator hands it on."""
         shape = self.e.ints(0, self.op.value_heads, self.key_dim, self.value_dim)
         return self.e.op("Reshape", state, shape, label="StateAfter")
 
 
-def one_step(e: Emitter, op: DeltaScan, node: Node, g: Any, beta: Any) -> tuple[Any, Any]:
+def one_step(e: Emitter, op: DeltaScan, node: Node, g: onnx.Value, beta: onnx.Value) -> tuple[onnx.Value, onnx.Value]:
     """One token: S is decayed, what it recalls is compared with v, and the difference written."""
     p = _Parts(e, op, node, g, beta)
 
-    def heads(x: Any, *sizes: int) -> Any:
+    def heads(x: onnx.Value, *sizes: int) -> onnx.Value:
         return e.op("Reshape", x, e.ints(0, op.key_heads, *sizes), label="Heads")
 
     decay = heads(e.op("Exp", p.g, label="Decay"), p.group, 1, 1)
@@ -71,7 +69,7 @@ def one_step(e: Emitter, op: DeltaScan, node: Node, g: Any, beta: Any) -> tuple[
     return e.op("Reshape", y, e.ints(0, 1, op.value_heads * p.value_dim), label="Together"), p.after(state)
 
 
-def in_chunks(e: Emitter, op: DeltaScan, node: Node, g: Any, beta: Any) -> tuple[Any, Any]:
+def in_chunks(e: Emitter, op: DeltaScan, node: Node, g: onnx.Value, beta: onnx.Value) -> tuple[onnx.Value, onnx.Value]:
     """Several tokens, filled up to whole chunks with tokens that neither decay nor write."""
     p = _Parts(e, op, node, g, beta)
     length = e.size(p.tokens, 1)
@@ -80,7 +78,7 @@ def in_chunks(e: Emitter, op: DeltaScan, node: Node, g: Any, beta: Any) -> tuple
     )
     fill = e.shared(("fill", id(length)), lambda: e.op("Concat", e.ints(0), missing, axis=0, label="Fill"))
 
-    def chunks(x: Any, group: int, width: int) -> Any:
+    def chunks(x: onnx.Value, group: int, width: int) -> onnx.Value:
         """[batch, sequence, ...] as [chunks, batch, key_heads, group, CHUNK, width]."""
         padded = e.op("Pad", x, fill, None, e.ints(1), label="Filled")
         split = e.op("Reshape", padded, e.ints(0, -1, CHUNK, op.key_heads, group, width), label="Chunks")
@@ -105,13 +103,13 @@ def in_chunks(e: Emitter, op: DeltaScan, node: Node, g: Any, beta: Any) -> tuple
     last = (e.ints(CHUNK - 1), e.ints(CHUNK), e.ints(4))
     write = e.op("Mul", turned, e.op("Slice", decay, *last, label="DecayFromHere"), label="Write")
     steps = [values, recall, queries, scores, write, e.op("Slice", seen, *last, label="DecayInAll")]
-    state, y = e.op("Scan", p.before(), *steps, outputs=2, body=_chunk(), num_scan_inputs=len(steps))
+    state, y = e.ops("Scan", p.before(), *steps, outputs=2, body=_chunk(), num_scan_inputs=len(steps))
     y = e.op("Transpose", y, perm=[1, 0, 4, 2, 3, 5])
     y = e.op("Reshape", y, e.ints(0, -1, op.value_heads * p.value_dim), label="Together")
     return e.op("Slice", y, e.ints(0), length, e.ints(1)), p.after(state)
 
 
-def _inverse(e: Emitter, matrix: Any) -> Any:
+def _inverse(e: Emitter, matrix: onnx.Value) -> onnx.Value:
     """(I + L)^-1 for the part L of each matrix [CHUNK, CHUNK] below the diagonal.
 
     The inverse of [[A, 0], [B, D]] is [[A', 0], [-D' B A', D']]: from those of blocks of `size` rows to twice the size,

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
+import onnx_ir as onnx
 
 from flowc.errors import InternalError
 from flowc.ir.core.attention import Attention, AttentionMask
@@ -16,7 +15,7 @@ from flowc.lowering.emitter import Emitter, emits
 _END = int(np.iinfo(np.int64).max)
 
 
-def newest(e: Emitter, x: Any, total: Value, new: Value) -> Any:
+def newest(e: Emitter, x: onnx.Value, total: Value, new: Value) -> onnx.Value:
     """The columns of the new tokens: x [.., total] -> [.., sequence]."""
     if total.shape[-1] == new.shape[1]:
         return x
@@ -27,18 +26,18 @@ def newest(e: Emitter, x: Any, total: Value, new: Value) -> Any:
     return e.op("Slice", x, start, e.ints(_END), e.ints(-1), label="Newest")
 
 
-def _arange(e: Emitter, stop: Any, start: Any = None) -> Any:
+def _arange(e: Emitter, stop: onnx.Value, start: onnx.Value | None = None) -> onnx.Value:
     """int64 numbers start..stop-1 for one-element bounds."""
     first = e.array(0, "int64") if start is None else e.op("Squeeze", start)
     return e.op("Range", first, e.op("Squeeze", stop), e.array(1, "int64"))
 
 
-def _places(e: Emitter, mask: Value) -> Any:
+def _places(e: Emitter, mask: Value) -> onnx.Value:
     """How many valid tokens stand before each column: int64 [batch, total]; meaningless where masked."""
-    theirs = e.get(mask)
+    columns = e.get(mask)
     return e.shared(
-        ("places", id(theirs)),
-        lambda: e.op("Sub", e.op("CumSum", theirs, e.array(1, "int64")), e.array(1, "int64")),
+        ("places", id(columns)),
+        lambda: e.op("Sub", e.op("CumSum", columns, e.array(1, "int64")), e.array(1, "int64")),
     )
 
 
@@ -59,7 +58,7 @@ def positions(e: Emitter, op: Positions, node: Node) -> None:
     e.bind(e.op("Expand", _arange(e, stop, start), e.sizes(new, (0, 1))))
 
 
-def _compact_positions(e: Emitter, mask: Value, new: Value) -> Any:
+def _compact_positions(e: Emitter, mask: Value, new: Value) -> onnx.Value:
     """Positions of new tokens that follow each row's own last one; 0 for a prompt's padding."""
     lengths, length = _row_lengths(e, mask), e.size(new, 1)
     start = e.op("Max", e.op("Sub", lengths, length), e.ints(0))
@@ -67,10 +66,12 @@ def _compact_positions(e: Emitter, mask: Value, new: Value) -> Any:
     return e.op("Mul", places, e.op("Cast", e.op("Less", places, lengths), to=7), label="ZeroWhereMasked")
 
 
-def _row_lengths(e: Emitter, mask: Value) -> Any:
+def _row_lengths(e: Emitter, mask: Value) -> onnx.Value:
     """Valid columns of each row: int64 [batch, 1]."""
-    theirs = e.get(mask)
-    return e.shared(("lengths", id(theirs)), lambda: e.op("ReduceSum", theirs, e.ints(1), keepdims=1, label="Lengths"))
+    onnx_value = e.get(mask)
+    return e.shared(
+        ("lengths", id(onnx_value)), lambda: e.op("ReduceSum", onnx_value, e.ints(1), keepdims=1, label="Lengths")
+    )
 
 
 @emits(TakeLast)
@@ -94,13 +95,13 @@ def take_first(e: Emitter, op: TakeFirst, node: Node) -> None:
     e.bind(e.op("GatherND", e.need("x"), index, batch_dims=1))
 
 
-def _last_compact(e: Emitter, x: Value, mask: Value) -> Any:
+def _last_compact(e: Emitter, x: Value, mask: Value) -> onnx.Value:
     """Where each row's last own token stands among the new ones: int64 [batch, 1, 1]."""
     own = e.op("Min", _row_lengths(e, mask), e.size(x, 1))
     return e.op("Unsqueeze", e.op("Max", e.op("Sub", own, e.ints(1)), e.ints(0)), e.ints(2))
 
 
-def _last_valid(e: Emitter, x: Value, mask: Value) -> Any:
+def _last_valid(e: Emitter, x: Value, mask: Value) -> onnx.Value:
     """Where each row's last valid new token stands among the new ones: int64 [batch, 1, 1]."""
     valid = newest(e, e.get(mask), mask, x)
     last = e.op("ReduceMax", e.op("Mul", valid, _arange(e, e.size(x, 1))), e.ints(1), keepdims=1, label="LastValid")
@@ -124,7 +125,7 @@ def rope_angles(e: Emitter, op: RopeAngles, node: Node) -> None:
     e.bind(cos, sin)
 
 
-def reaches_past(e: Emitter, position_ids: Any, length: int) -> Any:
+def reaches_past(e: Emitter, position_ids: onnx.Value, length: int) -> onnx.Value:
     """Whether a position of the call lies at or beyond `length`: a bool scalar."""
     top = e.op("ReduceMax", position_ids, keepdims=0)
     return e.op("GreaterOrEqual", top, e.array(length, "int64"))
@@ -154,7 +155,7 @@ def rope(e: Emitter, op: Rope, node: Node) -> None:
     )  # fmt: skip
 
 
-def _for_batch(e: Emitter, table: Any, x: Value, half: int) -> Any:
+def _for_batch(e: Emitter, table: onnx.Value, x: Value, half: int) -> onnx.Value:
     """Angles of one row [1, sequence, half] for every row of x, made once for all layers."""
     return e.shared(("expand", id(table), x.shape[:2]), lambda: e.op("Expand", table, e.sizes(x, (0, 1), half)))
 
@@ -168,7 +169,7 @@ def build_mask(
     mask: Value | None,
     past: Value | None,
     keys: Value | None,
-) -> Any:
+) -> onnx.Value:
     """Bool [batch or 1, 1, queries, total], True where a key is seen; see `AttentionMask`.
 
     What several masks of a graph have in common (valid keys, causal part, distances) is made once.
@@ -200,7 +201,7 @@ def build_mask(
     return e.op("Expand", combined, full, label="FullMask")
 
 
-def _total(e: Emitter, new: Value, mask: Value | None, past: Value | None, keys: Value | None) -> Any:
+def _total(e: Emitter, new: Value, mask: Value | None, past: Value | None, keys: Value | None) -> onnx.Value:
     """Columns of the cache and the new tokens together, one element."""
     if mask is not None:
         return e.size(mask, 1)
@@ -211,31 +212,31 @@ def _total(e: Emitter, new: Value, mask: Value | None, past: Value | None, keys:
     return e.shared(("total columns", id(before), id(length)), lambda: e.op("Add", before, length))
 
 
-def _valid_keys(e: Emitter, mask: Value) -> Any:
+def _valid_keys(e: Emitter, mask: Value) -> onnx.Value:
     """Keys that are no padding: bool [batch, 1, 1, total]."""
-    theirs = e.get(mask)
+    onnx_value = e.get(mask)
     return e.shared(
-        ("valid keys", id(theirs)),
-        lambda: e.op("Unsqueeze", e.op("Cast", theirs, to=9), e.ints(1, 2), label="ValidKeys"),
+        ("valid keys", id(onnx_value)),
+        lambda: e.op("Unsqueeze", e.op("Cast", onnx_value, to=9), e.ints(1, 2), label="ValidKeys"),
     )
 
 
-def _causal(e: Emitter, queries: Any, total: Any) -> Any:
+def _causal(e: Emitter, queries: onnx.Value, total: onnx.Value) -> onnx.Value:
     """Columns that are no later than the query's own: bool [queries, total]."""
 
-    def make() -> Any:
+    def make() -> onnx.Value:
         rows = _arange(e, total, e.op("Sub", total, queries))
         return e.op("LessOrEqual", _arange(e, total), e.op("Unsqueeze", rows, e.ints(1)), label="Causal")
 
     return e.shared(("causal", id(queries), id(total)), make)
 
 
-def _distance(e: Emitter, new: Value, mask: Value | None, past: Value | None, keys: Value | None) -> Any:
+def _distance(e: Emitter, new: Value, mask: Value | None, past: Value | None, keys: Value | None) -> onnx.Value:
     """Valid tokens from each key to each query: int64 [batch or 1, 1, queries, total]."""
     queries = e.size(new, 1)
     over = e.get(mask) if mask is not None else _total(e, new, mask, past, keys)
 
-    def make() -> Any:
+    def make() -> onnx.Value:
         if mask is not None:
             places = _places(e, mask)
             at_key, at_query = places, newest(e, places, mask, new)
@@ -259,7 +260,7 @@ def attention_mask(e: Emitter, op: AttentionMask, node: Node) -> None:
     e.bind(build_mask(e, op.causal, op.window, op.reach, new, mask, past, keys))
 
 
-def _masked_bias(e: Emitter, mask: Any, bias: Any) -> Any:
+def _masked_bias(e: Emitter, mask: onnx.Value, bias: onnx.Value) -> onnx.Value:
     """The bias where a key is seen and minus infinity elsewhere, made once for all layers that share both."""
     hidden = e.array(np.float32(-np.inf))
     return e.shared(("bias", id(mask), id(bias)), lambda: e.op("Where", mask, bias, hidden, label="MaskedBias"))
@@ -279,9 +280,9 @@ def attention(e: Emitter, op: Attention, node: Node) -> None:
     bias = e.operand("bias")
     if bias is not None:
         mask = bias if mask is None else _masked_bias(e, mask, bias)
-    results = e.op(
+    results = e.ops(
         "Attention", e.need("q"), e.need("k"), e.need("v"), mask, e.operand("past_key"), e.operand("past_value"),
         outputs=3 if op.cache else 1, q_num_heads=op.heads, kv_num_heads=op.kv_heads, scale=float(op.scale),
         is_causal=causal, softcap=op.softcap,
     )  # fmt: skip
-    e.bind(*(results if op.cache else (results,)))
+    e.bind(*results)

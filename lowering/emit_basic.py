@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
+import onnx_ir as onnx
 
 from flowc.ir.core.elementwise import Binary, Function, Scale, Softcap, Unary
 from flowc.ir.core.gather import Gather
@@ -37,13 +36,13 @@ def linear(e: Emitter, op: Linear, node: Node) -> None:
     e.bind(e.op("Reshape", y, unflatten(e, node, out), label="Unrows"))
 
 
-def flatten(e: Emitter, value: Value) -> Any:
+def flatten(e: Emitter, value: Value) -> onnx.Value:
     """A value [..., width] as rows [n, width], made once per graph."""
     x = e.get(value)
     return e.shared(("rows", id(x)), lambda: e.op("Reshape", x, e.ints(-1, int(value.shape[-1])), label="Rows"))
 
 
-def unflatten(e: Emitter, node: Node, width: int) -> Any:
+def unflatten(e: Emitter, node: Node, width: int) -> onnx.Value:
     """Target shape that turns rows [n, width] back into the leading dimensions of the node's first operand."""
     value = node.inputs[0]
     assert value is not None
@@ -81,7 +80,7 @@ def norm(e: Emitter, op: Norm, node: Node) -> None:
     e.bind(y)
 
 
-def unary(e: Emitter, function: Function, x: Any) -> Any:
+def unary(e: Emitter, function: Function, x: onnx.Value) -> onnx.Value:
     """The ONNX form of an elementwise function that onnxruntime fuses or has a kernel for."""
     match function:
         case "silu":
@@ -119,8 +118,7 @@ def softcap(e: Emitter, op: Softcap, node: Node) -> None:
 
 @emits(Split)
 def split(e: Emitter, op: Split, node: Node) -> None:
-    results = e.op("Split", e.need("x"), e.ints(*op.sizes), axis=-1, outputs=len(op.sizes))
-    e.bind(*(results if len(op.sizes) > 1 else (results,)))
+    e.bind(*e.ops("Split", e.need("x"), e.ints(*op.sizes), axis=-1, outputs=len(op.sizes)))
 
 
 @emits(Concat)

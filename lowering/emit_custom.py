@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, cast
+from typing import cast
 
 import onnx_ir as onnx
 
@@ -27,16 +27,16 @@ def custom(e: Emitter, op: Custom, node: Node) -> None:
     graph = cast("onnx.Graph", onnx.from_proto(onnx_text.parse(op.text)))
     # What only a nested graph reads must be made by a node, or lowering would take it for unused.
     nested = any(isinstance(a.value, onnx.Graph) for n in graph for a in n.attributes.values())
-    for theirs, ours in zip(list(graph.inputs), node.inputs, strict=True):
+    for onnx_value, ours in zip(list(graph.inputs), node.inputs, strict=True):
         if ours is None:
             raise InternalError("a custom operator without an operand")
         value = e.get(ours)
-        _stand_in(theirs, e.op("Identity", value, label=theirs.name or "Value") if nested else value)
-    for theirs in list(graph.initializers.values()):
-        if theirs.const_value is None:
-            raise InternalError(f"the initializer '{theirs.name}' has no values")
-        value = e.array(theirs.const_value.numpy())
-        _stand_in(theirs, e.op("Identity", value, label=theirs.name or "Value") if nested else value)
+        _stand_in(onnx_value, e.op("Identity", value, label=onnx_value.name or "Value") if nested else value)
+    for onnx_value in list(graph.initializers.values()):
+        if onnx_value.const_value is None:
+            raise InternalError(f"the initializer '{onnx_value.name}' has no values")
+        value = e.array(onnx_value.const_value.numpy())
+        _stand_in(onnx_value, e.op("Identity", value, label=onnx_value.name or "Value") if nested else value)
     results = list(graph.outputs)
     graph.outputs.clear()
     nodes = list(graph)
@@ -44,7 +44,7 @@ def custom(e: Emitter, op: Custom, node: Node) -> None:
     for taken in nodes:
         e.adopt(taken)
     made = {id(v) for n in nodes for v in n.outputs}
-    bound: list[Any] = []
+    bound: list[onnx.Value] = []
     for value in results:
         straight = id(value) not in made or any(value is b for b in bound)
         bound.append(e.op("Identity", value, label="Through") if straight else value)

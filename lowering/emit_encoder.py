@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
+import onnx_ir as onnx
 
 from flowc.ir.core.pool import L2Normalize, Pool
 from flowc.ir.core.relative_bias import RelativeBias
@@ -34,7 +33,7 @@ def pool(e: Emitter, op: Pool, node: Node) -> None:
             e.bind(e.op("GatherND", e.get(x), index, batch_dims=1))
 
 
-def _mean(e: Emitter, op: Pool, x: Value, mask: Value | None) -> Any:
+def _mean(e: Emitter, op: Pool, x: Value, mask: Value | None) -> onnx.Value:
     if mask is None:
         if op.kind == "mean":
             return e.op("ReduceMean", e.get(x), e.ints(1), keepdims=0)
@@ -47,7 +46,7 @@ def _mean(e: Emitter, op: Pool, x: Value, mask: Value | None) -> Any:
     return e.op("Div", total, count if op.kind == "mean" else e.op("Sqrt", count))
 
 
-def _only_valid(e: Emitter, x: Value, mask: Value | None) -> Any:
+def _only_valid(e: Emitter, x: Value, mask: Value | None) -> onnx.Value:
     """X with padding at the lowest number; a row of padding keeps its first column."""
     if mask is None:
         return e.get(x)
@@ -73,7 +72,7 @@ def columns(e: Emitter, op: Columns, node: Node) -> None:
     e.bind(e.op("Unsqueeze", _range(e, new), e.ints(0)))
 
 
-def _range(e: Emitter, new: Value) -> Any:
+def _range(e: Emitter, new: Value) -> onnx.Value:
     """0 .. sequence - 1: int64 [sequence]."""
     return e.op("Range", e.array(0, "int64"), e.op("Squeeze", e.size(new, 1)), e.array(1, "int64"))
 

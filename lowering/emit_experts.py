@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+import onnx_ir as onnx
 
 from flowc.ir.core.experts import Experts
 from flowc.ir.graph import Node
@@ -19,14 +19,14 @@ def experts(e: Emitter, op: Experts, node: Node) -> None:
     e.bind(_one_by_one(e, op, node))
 
 
-def _rows(e: Emitter, name: str) -> Any:
+def _rows(e: Emitter, name: str) -> onnx.Value:
     """An operand [batch, sequence, n] as [tokens, n]."""
     value = e.node.input(name)
     assert value is not None
     return flatten(e, value)
 
 
-def _fused(e: Emitter, op: Experts, node: Node) -> Any:
+def _fused(e: Emitter, op: Experts, node: Node) -> onnx.Value:
     """`swiglu` with alpha 1 and no limit is silu(gate) * up over alternating rows."""
     y = e.op(
         "MoE", _rows(e, "x"), _rows(e, "scores"), e.need("gate_up"), None, e.need("down"), domain=CONTRIB,
@@ -36,32 +36,32 @@ def _fused(e: Emitter, op: Experts, node: Node) -> Any:
     return e.op("Reshape", y, unflatten(e, node, int(node.outputs[0].shape[-1])), label="Unrows")
 
 
-def _turned(e: Emitter, op: Experts, name: str) -> Any:
+def _turned(e: Emitter, op: Experts, name: str) -> onnx.Value:
     """An operand [experts, in, out]; a build without the pass that stores it so turns it at every load."""
     return e.need(name) if op.transposed else e.op("Transpose", e.need(name), perm=[0, 2, 1], label=f"Turned_{name}")
 
 
-def _routing(e: Emitter, op: Experts) -> tuple[Any, Any]:
+def _routing(e: Emitter, op: Experts) -> tuple[onnx.Value, onnx.Value]:
     """Weights and indices of the chosen experts, both [tokens, top]."""
-    weights, chosen = e.op("TopK", e.op("Softmax", _rows(e, "scores"), axis=-1), e.ints(op.top), axis=-1, outputs=2)
+    weights, chosen = e.ops("TopK", e.op("Softmax", _rows(e, "scores"), axis=-1), e.ints(op.top), axis=-1, outputs=2)
     if op.renormalise:
         weights = e.op("Div", weights, e.op("ReduceSum", weights, e.ints(-1), keepdims=1))
     return weights, chosen
 
 
-def _gated(e: Emitter, op: Experts, both: Any, lead: tuple[int, ...], width: int) -> Any:
+def _gated(e: Emitter, op: Experts, both: onnx.Value, lead: tuple[int, ...], width: int) -> onnx.Value:
     """activation(gate) * up of columns that alternate: [.., 2 * width] -> [.., width]."""
     pairs = e.op("Reshape", both, e.ints(*lead, width, 2), label="Pairs")
-    gate, up = e.op("Split", pairs, axis=-1, num_outputs=2, outputs=2)
+    gate, up = e.ops("Split", pairs, axis=-1, num_outputs=2, outputs=2)
     h = e.op("Mul", unary(e, op.activation, gate), up)
     return e.op("Reshape", h, e.ints(*lead, width), label="Gated")
 
 
-def _zeros_like(e: Emitter, x: Any) -> Any:
+def _zeros_like(e: Emitter, x: onnx.Value) -> onnx.Value:
     return e.op("ConstantOfShape", e.op("Shape", x), label="Zeros")
 
 
-def _one_by_one(e: Emitter, op: Experts, node: Node) -> Any:
+def _one_by_one(e: Emitter, op: Experts, node: Node) -> onnx.Value:
     """A loop over the experts that some token chose: its tokens' rows, its MLP, added to the result."""
     down = node.inputs[3]
     assert down is not None
@@ -76,7 +76,7 @@ def _one_by_one(e: Emitter, op: Experts, node: Node) -> Any:
     step, going = e.local("step", "int64", ()), e.local("going", "bool", ())
     total = e.local("total", "float32", ("tokens", hidden))
 
-    def expert() -> list[Any]:
+    def expert() -> list[onnx.Value]:
         which = e.op("Gather", needed, step, axis=0)
         weight = e.op("Gather", routing, which, axis=0)
         rows = e.op("Squeeze", e.op("NonZero", weight), e.ints(0), label="Tokens")

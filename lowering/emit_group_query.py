@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
+import onnx_ir as onnx
 
 from flowc.ir.graph import Node, Value
 from flowc.ir.kernel.group_query import GroupQueryAttention, MaskBias
@@ -33,7 +32,7 @@ def group_query_attention(e: Emitter, op: GroupQueryAttention, node: Node) -> No
         # Several new tokens over a past: each row says how many of them are its own.
         ragged = e.shared(("new", id(last), q.shape[1]), lambda: _new_tokens(e, q, last))
     e.bind(
-        *e.op(
+        *e.ops(
             "GroupQueryAttention", e.need("q"), e.need("k"), e.need("v"),
             e.operand("past_key"), e.operand("past_value"), last, total,
             cos, e.operand("sin"), None, e.operand("bias"), None, None, None, None, None, ragged,
@@ -44,7 +43,7 @@ def group_query_attention(e: Emitter, op: GroupQueryAttention, node: Node) -> No
     )  # fmt: skip
 
 
-def _total(e: Emitter, node: Node) -> Any:
+def _total(e: Emitter, node: Node) -> onnx.Value:
     """Columns of the cache and the new tokens together: int32 [1]."""
     q, past, mask = node.input("q"), node.input("past_key"), node.input("mask")
     assert q is not None
@@ -55,7 +54,7 @@ def _total(e: Emitter, node: Node) -> Any:
     return e.op("Cast", total, to=_INT32, label="Total")
 
 
-def _last_columns(e: Emitter, op: GroupQueryAttention, node: Node) -> Any:
+def _last_columns(e: Emitter, op: GroupQueryAttention, node: Node) -> onnx.Value:
     """Columns of each row minus one: int32 [batch]."""
     q, mask = node.input("q"), node.input("mask")
     assert q is not None
@@ -67,7 +66,7 @@ def _last_columns(e: Emitter, op: GroupQueryAttention, node: Node) -> Any:
     return e.op("Sub", rows, e.array([1], "int32"), label="LastColumns")
 
 
-def _new_tokens(e: Emitter, q: Value, last: Any) -> Any:
+def _new_tokens(e: Emitter, q: Value, last: onnx.Value) -> onnx.Value:
     """How many of the new tokens are a row's own: int32 [batch]; the rest of a prompt's row is padding."""
     length = e.op("Cast", e.size(q, 1), to=_INT32)
     return e.op("Min", length, e.op("Add", last, e.array([1], "int32")), label="NewTokens")

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
+import onnx_ir as onnx
 
 from flowc.ir.core.recurrent import CausalConv, DeltaScan
 from flowc.ir.graph import Node, Value
@@ -13,13 +12,13 @@ from flowc.lowering.emit_attention import newest
 from flowc.lowering.emitter import CONTRIB, Emitter, emits
 
 
-def _valid(e: Emitter, mask: Value, x: Value) -> Any:
+def _valid(e: Emitter, mask: Value, x: Value) -> onnx.Value:
     """The mask of the new tokens alone: int64 [batch, sequence]."""
-    theirs = e.get(mask)
-    return e.shared(("valid", id(theirs), x.shape[1]), lambda: newest(e, theirs, mask, x))
+    onnx_value = e.get(mask)
+    return e.shared(("valid", id(onnx_value), x.shape[1]), lambda: newest(e, onnx_value, mask, x))
 
 
-def _moved(e: Emitter, valid: Any) -> Any:
+def _moved(e: Emitter, valid: onnx.Value) -> onnx.Value:
     """Whether each token moves a state: bool [batch, sequence, 1]."""
     return e.shared(
         ("moved", id(valid)), lambda: e.op("Unsqueeze", e.op("Cast", valid, to=9), e.ints(-1), label="Moved")
@@ -40,7 +39,7 @@ def delta_scan(e: Emitter, op: DeltaScan, node: Node) -> None:
         kept, zero = _moved(e, valid), e.array(np.float32(0))
         g, beta = e.op("Where", kept, g, zero, label="NoDecay"), e.op("Where", kept, beta, zero, label="NoWrite")
     if e.target.contrib:
-        results = e.op(
+        results = e.ops(
             "LinearAttention", e.need("q"), e.need("k"), e.need("v"), e.operand("state"), g, beta, domain=CONTRIB,
             outputs=2, q_num_heads=op.key_heads, kv_num_heads=op.value_heads, scale=float(op.scale),
             update_rule="gated_delta",
@@ -64,12 +63,12 @@ def causal_conv(e: Emitter, op: CausalConv, node: Node) -> None:
         _conv_many(e, node, x, state)
 
 
-def _conv_one(e: Emitter, node: Node, state: Any) -> None:
+def _conv_one(e: Emitter, node: Node, state: onnx.Value) -> None:
     channels, kernel = _sizes(node)
     column = e.op("Reshape", e.need("x"), e.ints(0, channels, 1), label="Column")
     weight, bias = e.need("weight"), e.operand("bias")
     if e.target.contrib:
-        y, after = e.op("CausalConvWithState", column, weight, bias, state, domain=CONTRIB, outputs=2)
+        y, after = e.ops("CausalConvWithState", column, weight, bias, state, domain=CONTRIB, outputs=2)
     else:
         line = e.op("Concat", state, column, axis=2, label="Line")
         y = e.op("Conv", line, weight, bias, group=channels, kernel_shape=[kernel])
@@ -81,7 +80,7 @@ def _conv_one(e: Emitter, node: Node, state: Any) -> None:
     e.bind(e.op("Reshape", y, e.ints(0, 1, channels), label="Row"), after)
 
 
-def _conv_many(e: Emitter, node: Node, x: Value, state: Any) -> None:
+def _conv_many(e: Emitter, node: Node, x: Value, state: onnx.Value | None) -> None:
     """Valid tokens move to the front of their row, behind the state; each takes its result back to its place."""
     channels, kernel = _sizes(node)
     mask, tokens = node.input("mask"), e.need("x")
@@ -109,25 +108,25 @@ def _sizes(node: Node) -> tuple[int, int]:
     return int(state[1]), int(state[2]) + 1
 
 
-def _order(e: Emitter, mask: Value, x: Value) -> Any:
+def _order(e: Emitter, mask: Value, x: Value) -> onnx.Value:
     """Which token stands where when the valid ones come first, in order: int64 [batch, sequence, 1]."""
     valid = _valid(e, mask, x)
 
-    def make() -> Any:
+    def make() -> onnx.Value:
         length = e.size(x, 1)
         places = e.op("Range", e.array(0, "int64"), e.op("Squeeze", length), e.array(1, "int64"))
         keys = e.op("Sub", e.op("Mul", valid, length), places, label="SortKeys")
-        order = e.op("TopK", keys, length, axis=-1, largest=1, sorted=1, outputs=2, label="Order")[1]
+        order = e.ops("TopK", keys, length, axis=-1, largest=1, sorted=1, outputs=2, label="Order")[1]
         return e.op("Unsqueeze", order, e.ints(-1))
 
     return e.shared(("order", id(valid)), make)
 
 
-def _rank(e: Emitter, mask: Value, x: Value) -> Any:
+def _rank(e: Emitter, mask: Value, x: Value) -> onnx.Value:
     """Where each token stands in that order; a masked one where the valid one before it does: [batch, sequence, 1]."""
     valid = _valid(e, mask, x)
 
-    def make() -> Any:
+    def make() -> onnx.Value:
         count = e.op("CumSum", valid, e.array(1, "int64"), label="Count")
         rank = e.op("Max", e.op("Sub", count, e.array(1, "int64")), e.array(0, "int64"), label="Rank")
         return e.op("Unsqueeze", rank, e.ints(-1))
@@ -135,11 +134,11 @@ def _rank(e: Emitter, mask: Value, x: Value) -> Any:
     return e.shared(("rank", id(valid)), make)
 
 
-def _last(e: Emitter, mask: Value, x: Value, width: int) -> Any:
+def _last(e: Emitter, mask: Value, x: Value, width: int) -> onnx.Value:
     """Places of each row's newest `width` inputs, the state standing before the tokens: int64 [batch, width, 1]."""
     valid = _valid(e, mask, x)
 
-    def make() -> Any:
+    def make() -> onnx.Value:
         count = e.op("ReduceSum", valid, e.ints(1), keepdims=1, label="ValidCount")
         places = e.op("Add", count, e.array(np.arange(width), "int64"), label="Places")
         return e.op("Unsqueeze", places, e.ints(-1))

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import math
-from typing import Any
 
 import numpy as np
+import onnx_ir as onnx
 
 from flowc.ir.core.vision import ExpandBatch, PatchAngles, Patches, grid_of
 from flowc.ir.graph import Node, Value
@@ -35,16 +35,16 @@ def patches(e: Emitter, op: Patches, node: Node) -> None:
     e.bind(e.op("Reshape", turned, joined))
 
 
-def _grid(e: Emitter, pixels: Value, height: int, width: int) -> tuple[Any, Any]:
+def _grid(e: Emitter, pixels: Value, height: int, width: int) -> tuple[onnx.Value, onnx.Value]:
     """Rows and columns of patches at run time: two int64 [1]."""
 
-    def count(axis: int, size: int) -> Any:
+    def count(axis: int, size: int) -> onnx.Value:
         return e.shared(("patches", id(pixels), axis, size), lambda: e.op("Div", e.size(pixels, axis), e.ints(size)))
 
     return count(2, height), count(3, width)
 
 
-def _cropped(e: Emitter, x: Any, ends: Any) -> Any:
+def _cropped(e: Emitter, x: onnx.Value, ends: onnx.Value) -> onnx.Value:
     """The image without the pixels that fill no patch."""
     return e.op("Slice", x, e.ints(0, 0), ends, e.ints(2, 3), label="Whole")
 
@@ -65,7 +65,7 @@ def patch_angles(e: Emitter, op: PatchAngles, node: Node) -> None:
     grid = _grid(e, pixels, op.height, op.width)
     frequencies = e.array(facts.frequencies)
     shape = e.op("Concat", *grid, e.ints(facts.head_dim // 4), axis=0)
-    axes: list[Any] = []
+    axes: list[onnx.Value] = []
     for axis, count in enumerate(grid):
         places = e.op("Unsqueeze", _places(e, op, axis, count), e.ints(*((1, 2) if axis == 0 else (0, 2))))
         axes.append(e.op("Expand", e.op("Mul", places, frequencies), shape))
@@ -76,7 +76,7 @@ def patch_angles(e: Emitter, op: PatchAngles, node: Node) -> None:
     e.bind(e.op("Cos", turning), e.op("Sin", turning))
 
 
-def _places(e: Emitter, op: PatchAngles, axis: int, count: Any) -> Any:
+def _places(e: Emitter, op: PatchAngles, axis: int, count: onnx.Value) -> onnx.Value:
     """`PatchRopeFacts.places` at run time: float32 [count]."""
     f32 = np.float32
     numbers = e.op("Range", e.array(0, "int64"), e.op("Squeeze", count), e.array(1, "int64"))

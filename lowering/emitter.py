@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from typing import Any
 
 import numpy as np
@@ -22,6 +22,9 @@ DTYPES = {
     "float32": DataType.FLOAT, "float16": DataType.FLOAT16, "bfloat16": DataType.BFLOAT16,
     "float64": DataType.DOUBLE, "int64": DataType.INT64, "int32": DataType.INT32, "bool": DataType.BOOL,
 }  # fmt: skip
+
+Attribute = bool | int | float | str | Sequence[int] | Sequence[float] | onnx.Graph | None
+"""What an attribute of an ONNX node may be; None leaves it out."""
 
 Emit = Callable[["Emitter", Any, Node], None]
 EMITTERS: dict[type[Op], Emit] = {}
@@ -61,7 +64,7 @@ class Emitter:
         self.weights: dict[str, Weight] = {}
         """Initializers that lie in the data file, by name."""
         self._values: dict[Value, onnx.Value] = {}
-        self._shared: dict[Any, onnx.Value] = {}
+        self._shared: dict[Hashable, onnx.Value] = {}
         self._names: set[str] = {o.name for o in graph.outputs} | {v.name for v in graph.inputs}
         self._node: Node | None = None
         for value in graph.inputs:
@@ -138,15 +141,22 @@ class Emitter:
         return self.array(list(values), "int64")
 
     def op(
+        self, op_type: str, *inputs: onnx.Value | None, domain: str = "", label: str = "", **attributes: Attribute
+    ) -> onnx.Value:
+        """Add an ONNX node with one result."""
+        (result,) = self.ops(op_type, *inputs, outputs=1, domain=domain, label=label, **attributes)
+        return result
+
+    def ops(
         self,
         op_type: str,
         *inputs: onnx.Value | None,
+        outputs: int,
         domain: str = "",
-        outputs: int = 1,
         label: str = "",
-        **attributes: Any,
-    ) -> Any:
-        """Add an ONNX node; returns its result, or a tuple where `outputs` > 1."""
+        **attributes: Attribute,
+    ) -> tuple[onnx.Value, ...]:
+        """Add an ONNX node with so many results; attributes that are None are left out."""
         base = f"/{self.node.outputs[0].name.replace('.', '/')}/{label or op_type}"
         name = self._fresh(base)
         operands = list(inputs)
@@ -156,7 +166,7 @@ class Emitter:
         attrs = [onnx.Attr(k, *_attribute(v)) for k, v in attributes.items() if v is not None]
         meta = self._provenance()
         self.nodes.append(onnx.Node(domain, op_type, operands, attrs, outputs=results, name=name, metadata_props=meta))
-        return results[0] if outputs == 1 else tuple(results)
+        return tuple(results)
 
     def adopt(self, node: onnx.Node) -> None:
         """Take over a finished ONNX node (its operands are this graph's) under fresh names, nested graphs included."""
@@ -196,17 +206,17 @@ class Emitter:
 
     def bind(self, *values: onnx.Value) -> None:
         """Name the results of the current node: ONNX values in the order of its outputs, typed as the IR says."""
-        for ours, theirs in zip(self.node.outputs, values, strict=True):
-            if id(theirs) not in self._bound:
-                self._bound.add(id(theirs))
-                theirs.type = onnx.TensorType(DTYPES[ours.dtype])
-                theirs.shape = onnx.Shape(ours.shape)
+        for ours, onnx_value in zip(self.node.outputs, values, strict=True):
+            if id(onnx_value) not in self._bound:
+                self._bound.add(id(onnx_value))
+                onnx_value.type = onnx.TensorType(DTYPES[ours.dtype])
+                onnx_value.shape = onnx.Shape(ours.shape)
                 if ours.name not in self._names:
                     self._names.add(ours.name)
-                    theirs.name = ours.name
-            self._values[ours] = theirs
+                    onnx_value.name = ours.name
+            self._values[ours] = onnx_value
 
-    def shared(self, key: Any, make: Callable[[], onnx.Value]) -> onnx.Value:
+    def shared(self, key: Hashable, make: Callable[[], onnx.Value]) -> onnx.Value:
         """A value made once per graph."""
         if key not in self._shared:
             self._shared[key] = make()
@@ -217,10 +227,10 @@ class Emitter:
         dim = value.shape[axis]
         if isinstance(dim, int):
             return self.ints(dim)
-        theirs = self.get(value)
+        onnx_value = self.get(value)
         return self.shared(
-            ("size", id(theirs), axis),
-            lambda: self.op("Shape", theirs, start=axis, end=axis + 1, label=f"Shape_{axis}"),
+            ("size", id(onnx_value), axis),
+            lambda: self.op("Shape", onnx_value, start=axis, end=axis + 1, label=f"Shape_{axis}"),
         )
 
     def sizes(self, value: Value, axes: Sequence[int], *tail: int) -> onnx.Value:
@@ -256,7 +266,7 @@ class Emitter:
         return results
 
 
-def _attribute(value: Any) -> tuple[Any, Any]:
+def _attribute(value: Attribute) -> tuple[onnx.AttributeType, Any]:
     kinds = onnx.AttributeType
     if isinstance(value, bool):
         return kinds.INT, int(value)
@@ -268,7 +278,7 @@ def _attribute(value: Any) -> tuple[Any, Any]:
         return kinds.STRING, value
     if isinstance(value, onnx.Graph):
         return kinds.GRAPH, value
-    if isinstance(value, (list, tuple)):
-        items: list[Any] = list(value)  # pyright: ignore[reportUnknownArgumentType]
-        return (kinds.FLOATS, items) if items and isinstance(items[0], float) else (kinds.INTS, items)
-    raise InternalError(f"an attribute of type {type(value).__name__}")
+    if value is None:
+        raise InternalError("an attribute that is left out has no value")
+    items = list(value)
+    return (kinds.FLOATS, items) if items and isinstance(items[0], float) else (kinds.INTS, items)

@@ -6,9 +6,11 @@ from collections import Counter
 from collections.abc import Sequence
 
 from flowc.errors import Diagnostics
-from flowc.frontend.builder import Expansion
+from flowc.frontend.builder import Builder
+from flowc.frontend.expand import Expander
+from flowc.frontend.reporter import Failed
 from flowc.frontend.stage import REGISTRY
-from flowc.frontend.state import Failed, Options
+from flowc.frontend.state import Options
 from flowc.frontend.usage import Usage
 from flowc.ir.graph import Graph, Output, Value
 from flowc.spec.spec import DECODER_PHASES, Phase, Spec
@@ -20,27 +22,27 @@ def expand(spec: Spec, phase: Phase, usage: Usage, options: Options, problems: D
     """The graph of a phase, or None when something was wrong (and collected in `problems`)."""
     flow = spec.flow(phase)
     assert flow is not None, f"{phase} is none of phases_of(spec)"
-    f = Expansion(spec, phase, usage, options, problems)
+    b = Builder(spec, phase, usage, options, problems)
     try:
-        x = f.run(flow.items, f.tokens())
+        x = Expander(b, usage, problems).run(flow.items, b.tokens())
     except Failed:
         return None
-    if f.slots.residual is not None:
+    if b.state.residual is not None:
         hint = "`residual_add` adds it"
-        problems.error("unused-residual", "a residual is saved and never added", f.slots.residual_place, hint)
-    if x not in f.outputs.values():
+        problems.error("unused-residual", "a residual is saved and never added", b.state.residual.span, hint)
+    if x not in b.outputs.values():
         default = "logits" if phase != "encode" else "last_hidden_state"
-        f.outputs = {spec.output or default: x, **f.outputs}
-    handed_on = {n.replace("present.", "past_key_values.", 1) for n in f.outputs if n.startswith("present.")}
-    for name in f.inputs:
+        b.outputs = {spec.output or default: x, **b.outputs}
+    handed_on = {n.replace("present.", "past_key_values.", 1) for n in b.outputs if n.startswith("present.")}
+    for name in b.inputs:
         if name.startswith("past_key_values.") and handed_on and name not in handed_on:
             message = f"the {phase} graph takes the cache '{name}', and no stage hands it on"
             problems.error("unlike-caches", message, flow.span, "`bind_decode_inputs` binds the layers that follow it")
-    usage.ports.update(f.outputs)
-    outputs = tuple(Output(spec.public(n), v) for n, v in f.outputs.items())
-    if not _distinct([v.name for v in f.inputs.values()] + [o.name for o in outputs], spec, problems):
+    usage.ports.update(b.outputs)
+    outputs = tuple(Output(spec.public(n), v) for n, v in b.outputs.items())
+    if not _distinct([v.name for v in b.inputs.values()] + [o.name for o in outputs], spec, problems):
         return None
-    return Graph(phase, _ordered(f, spec), outputs, tuple(f.nodes), f.facts)
+    return Graph(phase, _ordered(b, spec), outputs, tuple(b.nodes), b.facts)
 
 
 def _distinct(public: Sequence[str], spec: Spec, problems: Diagnostics) -> bool:
@@ -52,14 +54,14 @@ def _distinct(public: Sequence[str], spec: Spec, problems: Diagnostics) -> bool:
     return not twice
 
 
-def _ordered(f: Expansion, spec: Spec) -> tuple[Value, ...]:
+def _ordered(b: Builder, spec: Spec) -> tuple[Value, ...]:
     """Inputs: tokens, mask and other named ones as declared, then the past by layer."""
 
     def rank(item: tuple[int, str]) -> tuple[bool, int]:
         place, name = item
         return name.startswith("past_key_values."), place
 
-    return tuple(f.inputs[name] for _, name in sorted(enumerate(f.inputs), key=rank))
+    return tuple(b.inputs[name] for _, name in sorted(enumerate(b.inputs), key=rank))
 
 
 def is_decoder(spec: Spec) -> bool:

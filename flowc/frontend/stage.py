@@ -8,7 +8,7 @@
         weight: str = attr(doc="Name of the gain.", main=True)
         eps: float = attr(symbol="norm_eps", gt=0, doc="Added to the mean square.")
 
-        def expand(self, f: Expansion, x: Value) -> Value: ...
+        def expand(self, b: Builder, x: Value) -> Value: ...
 
 From the declaration come the spec checker, the JSON Schema, the reference page and `flowc stages`. A stage expands,
 once per phase, into core operators: `expand` gets the active value and returns the new one.
@@ -18,11 +18,10 @@ from __future__ import annotations
 
 import inspect
 from dataclasses import MISSING, Field, dataclass, field, fields
-from typing import TYPE_CHECKING, Any, ClassVar, cast, dataclass_transform, get_args, get_type_hints
+from typing import Any, ClassVar, Protocol, cast, dataclass_transform, get_args, get_type_hints
 
-if TYPE_CHECKING:
-    from flowc.frontend.builder import Expansion
-    from flowc.ir.graph import Value
+from flowc.frontend.builder import Builder
+from flowc.ir.graph import Value
 
 REGISTRY: dict[str, type[Stage]] = {}
 """Every stage kind by its name in a spec; filled by importing `flowc.stages`."""
@@ -84,8 +83,8 @@ class Stage(_Declared):
             cls.kind = name
             REGISTRY[name] = cls
 
-    def expand(self, f: Expansion, x: Value) -> Value:
-        """Emit core operators for the phase of `f`; the result becomes the active value."""
+    def expand(self, b: Builder, x: Value) -> Value:
+        """Emit core operators for the phase of `b`; the result becomes the active value."""
         raise NotImplementedError
 
     @classmethod
@@ -137,3 +136,23 @@ class Attribute:
     def default(self) -> Any:
         """Value when left out."""
         return self.field.default
+
+
+class Runner(Protocol):
+    """What runs the stages that a stage is made of."""
+
+    def run(self, stages: Stages, x: Value, label: str = "", **indices: int) -> Value:
+        """Expand stages in order; `indices` are visible to them as `$name` and `{name}`."""
+        ...
+
+    def expect(self, count: int) -> None:
+        """Say that so many stages will come; a flow of too many ends here."""
+        ...
+
+
+class Composite(Stage):
+    """Base of the kinds that are made of other stages."""
+
+    def unfold(self, b: Builder, x: Value, runner: Runner) -> Value:
+        """Run the stages inside; the result becomes the active value."""
+        raise NotImplementedError

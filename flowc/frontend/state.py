@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Literal
 
 from flowc.errors import Span
 from flowc.ir.graph import Value
@@ -21,8 +21,12 @@ class Options:
     context: int | None = None
 
 
-class Failed(Exception):
-    """A stage could not go on; what is wrong has been collected."""
+@dataclass(frozen=True, slots=True)
+class Residual:
+    """A value that was saved to be added later, and the stage that saved it."""
+
+    value: Value
+    span: Span | None
 
 
 @dataclass(slots=True)
@@ -40,13 +44,21 @@ class Rope:
 
 
 @dataclass(slots=True)
-class Slots:
-    """The hidden state of a flow."""
+class FlowState:
+    """What stages of one phase leave for those that follow them."""
 
-    residual: Value | None = None
-    residual_place: Span | None = None
-    """Where the residual was saved, for the error that it was never added."""
+    residual: Residual | None = None
     streams: dict[str, Value] = field(default_factory=dict[str, Value])
     ropes: dict[str, Rope] = field(default_factory=dict[str, Rope])
-    named: dict[str, Any] = field(default_factory=dict[str, Any])
-    """Everything else that one stage leaves for another, by name."""
+    ids: dict[str, Value] = field(default_factory=dict[str, Value])
+    """Ids that stages made, int64 [batch, sequence], by name."""
+    biases: dict[str, Value] = field(default_factory=dict[str, Value])
+    """Biases of attention scores, float32 [1, heads, sequence, sequence], by name."""
+    token_mask: Value | None = None
+    """The padding mask that a stage chose in place of the graph's own, int64 [batch, sequence]."""
+    position_ids: Value | None = None
+    """Positions of the new tokens, int64 [batch, sequence], once a stage has asked for them."""
+    embedding: str | None = None
+    """Name of the table that the flow's ids were looked up in; a tied head uses it again."""
+    bound_layers: int | None = None
+    """How many layers a flow that spells out a decode phase has bound caches for."""

@@ -26,7 +26,7 @@ Shape = tuple[tuple[str, ...], ...]
 
 
 @dataclass(slots=True)
-class Part:
+class Group:
     """Consecutive stages that belong together: one stage, or one layer; `times` equal ones drawn once."""
 
     label: str
@@ -39,9 +39,9 @@ class Part:
     height: float = 0.0
 
 
-def parts(graph: Graph) -> list[Part]:
+def groups(graph: Graph) -> list[Group]:
     """The graph cut into layers and stages, runs of equal layers folded."""
-    cut: list[Part] = []
+    cut: list[Group] = []
     for node in graph.nodes:
         label = _layer(node.origin.stage)
         if not cut or cut[-1].label != label:
@@ -49,9 +49,9 @@ def parts(graph: Graph) -> list[Part]:
             if known is not None:
                 known.nodes.append(node)
                 continue
-            cut.append(Part(label, []))
+            cut.append(Group(label, []))
         cut[-1].nodes.append(node)
-    folded: list[Part] = []
+    folded: list[Group] = []
     for part in cut:
         if folded and _shape(folded[-1]) == _shape(part) and _number(part.label) is not None:
             folded[-1].times += 1
@@ -73,7 +73,7 @@ def _number(label: str) -> int | None:
     return int(piece) if piece.isdigit() else None
 
 
-def _shape(part: Part) -> Shape:
+def _shape(part: Group) -> Shape:
     return tuple((n.op.name, repr(n.op), *(str(v.type) for v in n.outputs)) for n in part.nodes)
 
 
@@ -89,7 +89,7 @@ def caption(op: Op) -> str:
 
 def draw(graph: Graph) -> str:
     """The SVG of a graph."""
-    found = parts(graph)
+    found = groups(graph)
     makers = graph.producers()
     for part in found:
         _place(part, makers)
@@ -114,7 +114,7 @@ def draw(graph: Graph) -> str:
     )
 
 
-def _place(part: Part, makers: dict[Value, Node]) -> None:
+def _place(part: Group, makers: dict[Value, Node]) -> None:
     """Rows by depth: a box stands below everything in its part that it reads."""
     inside = set(part.nodes)
     depth: dict[Node, int] = {}
@@ -143,7 +143,7 @@ def _text(node: Node) -> str:
     return caption(node.op)
 
 
-def _box(part: Part, middle: float, top: float, makers: dict[Value, Node]) -> list[str]:
+def _box(part: Group, middle: float, top: float, makers: dict[Value, Node]) -> list[str]:
     left = middle - max(part.width, 260) / 2
     wide = max(part.width, 260)
     title = part.label if part.times == 1 else f"{part.label} … {_number(part.last)}"
@@ -170,7 +170,7 @@ def _box(part: Part, middle: float, top: float, makers: dict[Value, Node]) -> li
     return out
 
 
-def _line(part: Part, a: Node, b: Node, middle: float, top: float) -> str:
+def _line(part: Group, a: Node, b: Node, middle: float, top: float) -> str:
     """From the bottom of one box to the top of another; around what lies between when they are far apart."""
     (xa, ya, wa), (xb, yb, wb) = part.at[a], part.at[b]
     x1, y1, x2, y2 = middle + xa, top + ya + BOX, middle + xb, top + yb

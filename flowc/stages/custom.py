@@ -3,12 +3,13 @@ from __future__ import annotations
 from typing import Any
 
 from flowc.errors import Source, Span, nearest
-from flowc.frontend.builder import Expansion
+from flowc.frontend.builder import Builder
 from flowc.frontend.stage import Stage, attr
 from flowc.ir.core.custom import Custom as CustomOp
 from flowc.ir.graph import Value
 from flowc.ir.onnx_text import parse as onnx_text
 from flowc.ir.types import TensorType
+from flowc.stages.blocks.tokens import position_ids
 from flowc.stages.streams import stream
 
 _SLOTS = ("attention_mask", "position_ids")
@@ -43,46 +44,46 @@ class Custom(Stage, name="custom"):
     stream_inputs: dict[str, str] | None = attr(doc="Inputs that are streams or slots.", default=None)
     stream_outputs: dict[str, str] | None = attr(doc="Outputs that become streams.", default=None)
 
-    def expand(self, f: Expansion, x: Value) -> Value:
-        source, span = self._source(f)
+    def expand(self, b: Builder, x: Value) -> Value:
+        source, span = self._source(b)
         try:
             graph = onnx_text.parse(source.text)
         except onnx_text.BadText as error:
             place = _place(source, span, error)
-            raise f.fail("bad-custom", f"the subgraph of stage 'custom' is not valid: {error}", place) from None
+            raise b.fail("bad-custom", f"the subgraph of stage 'custom' is not valid: {error}", place) from None
         weights, given = self.weight_inputs or {}, self.stream_inputs or {}
         inputs = {v.name: onnx_text.declared(v) for v in graph.input}
         outputs = [v.name for v in graph.output]
-        _known(f, "input", [*weights, *given], list(inputs))
-        _known(f, "output", list(self.stream_outputs or {}), outputs)
+        _known(b, "input", [*weights, *given], list(inputs))
+        _known(b, "output", list(self.stream_outputs or {}), outputs)
         if twice := sorted(weights.keys() & given.keys()):
-            raise f.fail("bad-custom", f"the input '{twice[0]}' is both a weight and a stream")
-        _one_at_most(f, "input", [n for n in inputs if n not in weights and n not in given])
+            raise b.fail("bad-custom", f"the input '{twice[0]}' is both a weight and a stream")
+        _one_at_most(b, "input", [n for n in inputs if n not in weights and n not in given])
         streams = self.stream_outputs or {}
-        _one_at_most(f, "output", [n for n in outputs if n not in streams])
+        _one_at_most(b, "output", [n for n in outputs if n not in streams])
         operands: list[Value] = []
         for name, kind in inputs.items():
             if name in weights:
-                operands.append(_weight(f, name, weights[name], kind))
+                operands.append(_weight(b, name, weights[name], kind))
             else:
-                operands.append(_slot(f, given[name]) if name in given else x)
-        results = dict(zip(outputs, f.emit(CustomOp(source.text), *operands, name=graph.name or "custom"), strict=True))
+                operands.append(_slot(b, given[name]) if name in given else x)
+        results = dict(zip(outputs, b.emit(CustomOp(source.text), *operands, name=graph.name or "custom"), strict=True))
         active = [value for name, value in results.items() if name not in streams]
-        f.slots.streams.update({streams[name]: value for name, value in results.items() if name in streams})
+        b.state.streams.update({streams[name]: value for name, value in results.items() if name in streams})
         return active[0] if active else x
 
-    def _source(self, f: Expansion) -> tuple[Source, Span | None]:
+    def _source(self, b: Builder) -> tuple[Source, Span | None]:
         """The text with the name to show for it, and the place of the field in the spec."""
         if (self.onnx is None) == (self.file is None):
-            raise f.fail("missing-field", "stage 'custom' needs `onnx`, the text, or `file`, and not both")
+            raise b.fail("missing-field", "stage 'custom' needs `onnx`, the text, or `file`, and not both")
         if self.onnx is not None:
-            return Source("onnx", self.onnx), f.place("onnx")
+            return Source("onnx", self.onnx), b.place("onnx")
         name = self.file or ""
         try:
-            text = f.read_beside(name, onnx_text.MAX_BYTES)
+            text = b.read_beside(name, onnx_text.MAX_BYTES)
         except ValueError as error:
-            raise f.fail("bad-custom", f"stage 'custom': {error}", f.place("file")) from None
-        return Source(str(f.spec.path.parent / name), text), None
+            raise b.fail("bad-custom", f"stage 'custom': {error}", b.place("file")) from None
+        return Source(str(b.spec.path.parent / name), text), None
 
 
 def _place(source: Source, span: Span | None, error: onnx_text.BadText) -> Span | None:
@@ -100,31 +101,31 @@ def _place(source: Source, span: Span | None, error: onnx_text.BadText) -> Span 
     return Span(span.source, line, column, line, column + 1)
 
 
-def _known(f: Expansion, what: str, names: list[str], declared: list[str]) -> None:
+def _known(b: Builder, what: str, names: list[str], declared: list[str]) -> None:
     for name in names:
         if name not in declared:
             hint = nearest(name, declared) or f"it has {', '.join(declared)}"
-            raise f.fail("bad-custom", f"the subgraph has no {what} '{name}'", hint=hint)
+            raise b.fail("bad-custom", f"the subgraph has no {what} '{name}'", hint=hint)
 
 
-def _one_at_most(f: Expansion, what: str, left: list[str]) -> None:
+def _one_at_most(b: Builder, what: str, left: list[str]) -> None:
     if len(left) > 1:
-        raise f.fail("bad-custom", f"the active value can be one {what} of the subgraph, not {', '.join(left)}",
+        raise b.fail("bad-custom", f"the active value can be one {what} of the subgraph, not {', '.join(left)}",
                      hint=f"name the others in `stream_{what}s`" + (" or `weight_inputs`" if what == "input" else ""))  # fmt: skip
 
 
-def _weight(f: Expansion, name: str, tensor: str, kind: TensorType) -> Value:
+def _weight(b: Builder, name: str, tensor: str, kind: TensorType) -> Value:
     if kind.dtype != "float32":
-        raise f.fail("bad-custom", f"the input '{name}' is a weight, and those are float, not {kind.dtype}")
+        raise b.fail("bad-custom", f"the input '{name}' is a weight, and those are float, not {kind.dtype}")
     sizes: list[Any] = [d if isinstance(d, int) else None for d in kind.shape]
-    return f.weight(tensor, *sizes, at="weight_inputs")
+    return b.weight(tensor, *sizes, at="weight_inputs")
 
 
-def _slot(f: Expansion, name: str) -> Value:
+def _slot(b: Builder, name: str) -> Value:
     """A stream, or a slot that flowc fills."""
-    if name in f.slots.streams or name not in _SLOTS:
-        return stream(f, name)
-    value = f.attention_mask() if name == "attention_mask" else f.position_ids()
+    if name in b.state.streams or name not in _SLOTS:
+        return stream(b, name)
+    value = b.attention_mask() if name == "attention_mask" else position_ids(b)
     if value is None:
-        raise f.fail("undefined-slot", "a graph built with --assume no-padding has no attention_mask")
+        raise b.fail("undefined-slot", "a graph built with --assume no-padding has no attention_mask")
     return value

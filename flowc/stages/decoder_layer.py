@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-from flowc.frontend.builder import Expansion
+from flowc.frontend.builder import Builder
 from flowc.frontend.stage import Stage, attr
 from flowc.ir.core.elementwise import Function
 from flowc.ir.graph import Value
-from flowc.stages.blocks.decoder import Heads, QkNorm, add, decoder_attention, gated_mlp, linear, rms_norm
+from flowc.stages.blocks.decoder import AttentionFacts, QkNorm, add, decoder_attention, gated_mlp, linear, rms_norm
+from flowc.stages.blocks.tokens import layer_index
 
 ATTENTION_WEIGHTS = (
     "{prefix}.input_layernorm.weight: [hidden]",
@@ -52,9 +53,9 @@ class DecoderLayer(Stage):
     rope: str | None = attr(doc="Name of the rope; null for none.", default="rope")
     layer: int | None = attr(doc="Index of the cache; the number in the prefix by default.", default=None, ge=0)
 
-    def facts(self) -> Heads:
+    def facts(self) -> AttentionFacts:
         """What decides the attention."""
-        return Heads(self.heads, self.kv_heads, self.head_dim, self.scale, window=self.window, rope=self.rope)
+        return AttentionFacts(self.heads, self.kv_heads, self.head_dim, self.scale, window=self.window, rope=self.rope)
 
     def qk_norm_facts(self) -> QkNorm | None:
         """The norm over each head of q and k, where the family has one."""
@@ -64,30 +65,30 @@ class DecoderLayer(Stage):
         """Names of the norms before and after the attention, before and after the MLP."""
         return "input_layernorm", None, "post_attention_layernorm", None
 
-    def mlp(self, f: Expansion, h: Value) -> Value:
+    def mlp(self, b: Builder, h: Value) -> Value:
         """The feed-forward part on its normed input."""
         raise NotImplementedError
 
-    def attend(self, f: Expansion, h: Value) -> Value:
+    def attend(self, b: Builder, h: Value) -> Value:
         """Attention with its output projection on the normed input."""
         prefix, width = f"{self.prefix}.self_attn", h.shape[-1]
-        layer = f.layer_index(self, self.prefix)
+        layer = layer_index(b, self, self.prefix)
         y = decoder_attention(
-            f, h, prefix, self.facts(), layer,
+            b, h, prefix, self.facts(), layer,
             qkv_bias=self.attention_bias, qk_norm=self.qk_norm_facts(), packed=self.packed,
         )  # fmt: skip
         bias = self.attention_bias if self.output_bias is None else self.output_bias
-        return linear(f, y, f"{prefix}.o_proj.weight", width, bias=bias)
+        return linear(b, y, f"{prefix}.o_proj.weight", width, bias=bias)
 
-    def expand(self, f: Expansion, x: Value) -> Value:
+    def expand(self, b: Builder, x: Value) -> Value:
         before, after, before_mlp, after_mlp = self.norms()
-        x = add(f, x, self._normed(f, self.attend(f, self._normed(f, x, before)), after))
-        return add(f, x, self._normed(f, self.mlp(f, self._normed(f, x, before_mlp)), after_mlp))
+        x = add(b, x, self._normed(b, self.attend(b, self._normed(b, x, before)), after))
+        return add(b, x, self._normed(b, self.mlp(b, self._normed(b, x, before_mlp)), after_mlp))
 
-    def _normed(self, f: Expansion, x: Value, name: str | None) -> Value:
+    def _normed(self, b: Builder, x: Value, name: str | None) -> Value:
         if name is None:
             return x
-        return rms_norm(f, x, f"{self.prefix}.{name}.weight", self.eps, offset=self.norm_offset)
+        return rms_norm(b, x, f"{self.prefix}.{name}.weight", self.eps, offset=self.norm_offset)
 
 
 class DenseDecoderLayer(DecoderLayer):
@@ -97,16 +98,16 @@ class DenseDecoderLayer(DecoderLayer):
     activation: Function = attr(doc="Function of the gate.", default="silu")
     mlp_bias: bool = attr(doc="Whether the MLP has biases.", default=False)
 
-    def mlp(self, f: Expansion, h: Value) -> Value:
+    def mlp(self, b: Builder, h: Value) -> Value:
         return gated_mlp(
-            f, h, f"{self.prefix}.mlp", self.activation, self.ffn, bias=self.mlp_bias, packed=self.packed
+            b, h, f"{self.prefix}.mlp", self.activation, self.ffn, bias=self.mlp_bias, packed=self.packed
         )  # fmt: skip
 
 
-def require_bound(f: Expansion, layer: int) -> None:
+def require_bound(b: Builder, layer: int) -> None:
     """Report a decode layer without `bind_decode_inputs` in front of it, or beyond the layers it bound."""
-    bound = f.slots.named.get("decode")
+    bound = b.state.bound_layers
     if bound is None:
-        raise f.fail("undefined-slot", "a decode layer needs `bind_decode_inputs` before it")
+        raise b.fail("undefined-slot", "a decode layer needs `bind_decode_inputs` before it")
     if layer >= bound:
-        raise f.fail("undefined-slot", f"layer {layer} is beyond the {bound} layers that `bind_decode_inputs` bound")
+        raise b.fail("undefined-slot", f"layer {layer} is beyond the {bound} layers that `bind_decode_inputs` bound")

@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from flowc.frontend.builder import Expansion
+from flowc.frontend.builder import Builder
 from flowc.frontend.stage import Stage, attr
 from flowc.frontend.state import Rope
 from flowc.ir.core.attention import Attention
@@ -10,7 +10,8 @@ from flowc.ir.core.layout import Concat, Reshape, Slice, Split
 from flowc.ir.core.norm import Norm
 from flowc.ir.graph import Value
 from flowc.ir.weights.expressions import scalar
-from flowc.stages.blocks.decoder import Heads, linear, rms_norm, rotate
+from flowc.stages.blocks.decoder import AttentionFacts, linear, rms_norm, rotate
+from flowc.stages.blocks.tokens import add_rope, require_whole
 from flowc.stages.streams import per_token, stream
 
 
@@ -23,8 +24,8 @@ class TimestepSinusoid(Stage, name="timestep_sinusoid"):
     factor: float = attr(doc="What the value is multiplied by first.", default=1.0)
     max_period: float = attr(doc="Longest period.", default=10000.0, gt=0)
 
-    def expand(self, f: Expansion, x: Value) -> Value:
-        return f.op(Sinusoid(self.dim, self.factor, self.max_period), x)
+    def expand(self, b: Builder, x: Value) -> Value:
+        return b.op(Sinusoid(self.dim, self.factor, self.max_period), x)
 
 
 class Modulation(Stage, name="modulation"):
@@ -47,13 +48,13 @@ class Modulation(Stage, name="modulation"):
     hidden: int = attr(doc="Channels of a chunk.", symbol="hidden", gt=0)
     bias: bool = attr(doc="Whether the linear has a bias.", default=True)
 
-    def expand(self, f: Expansion, x: Value) -> Value:
+    def expand(self, b: Builder, x: Value) -> Value:
         if len(set(self.into)) != len(self.into) or not self.into:
-            raise f.fail("bad-value", "stage 'modulation' needs chunks of different names in `into`")
-        condition = f.op(Unary("silu"), stream(f, self.condition), name="condition")
+            raise b.fail("bad-value", "stage 'modulation' needs chunks of different names in `into`")
+        condition = b.op(Unary("silu"), stream(b, self.condition), name="condition")
         sizes = (self.hidden,) * len(self.into)
-        rows = linear(f, condition, self.weight, sum(sizes), bias=self.bias, at="weight")
-        f.slots.streams.update(zip(self.into, f.emit(Split(sizes), rows, name="chunks"), strict=True))
+        rows = linear(b, condition, self.weight, sum(sizes), bias=self.bias, at="weight")
+        b.state.streams.update(zip(self.into, b.emit(Split(sizes), rows, name="chunks"), strict=True))
         return x
 
 
@@ -67,12 +68,12 @@ class Modulate(Stage, name="modulate"):
     scale: str = attr(doc="Name of the stream that, with 1 added, is multiplied by.")
     eps: float = attr(doc="Added to the variance.", symbol="norm_eps", ge=0)
 
-    def expand(self, f: Expansion, x: Value) -> Value:
-        one = f.constant(scalar(1.0))
-        factor = f.op(Binary("add"), stream(f, self.scale), one, name="factor")
-        y = f.op(Norm("layer", self.eps), x, name="norm")
-        y = f.op(Binary("mul"), y, per_token(f, factor, x), name="scaled")
-        return f.op(Binary("add"), y, per_token(f, stream(f, self.shift), x), name="shifted")
+    def expand(self, b: Builder, x: Value) -> Value:
+        one = b.constant(scalar(1.0))
+        factor = b.op(Binary("add"), stream(b, self.scale), one, name="factor")
+        y = b.op(Norm("layer", self.eps), x, name="norm")
+        y = b.op(Binary("mul"), y, per_token(b, factor, x), name="scaled")
+        return b.op(Binary("add"), y, per_token(b, stream(b, self.shift), x), name="shifted")
 
 
 class ProjectQkv(Stage, name="project_qkv"):
@@ -98,20 +99,20 @@ class ProjectQkv(Stage, name="project_qkv"):
     bias: bool = attr(doc="Whether the projections have biases.", default=True)
     eps: float | None = attr(doc="Epsilon of the norms of q and k.", default=None, ge=0)
 
-    def expand(self, f: Expansion, x: Value) -> Value:
+    def expand(self, b: Builder, x: Value) -> Value:
         width = self.heads * self.head_dim
-        q, k, v = (linear(f, x, w, width, bias=self.bias, at=n) for n, w in zip("qkv", self._names(), strict=True))
-        return f.op(Concat(-1), self._normed(f, q, self.q_norm), self._normed(f, k, self.k_norm), v, name="qkv")
+        q, k, v = (linear(b, x, w, width, bias=self.bias, at=n) for n, w in zip("qkv", self._names(), strict=True))
+        return b.op(Concat(-1), self._normed(b, q, self.q_norm), self._normed(b, k, self.k_norm), v, name="qkv")
 
     def _names(self) -> tuple[str, str, str]:
         return self.q, self.k, self.v
 
-    def _normed(self, f: Expansion, x: Value, gain: str | None) -> Value:
+    def _normed(self, b: Builder, x: Value, gain: str | None) -> Value:
         if gain is None:
             return x
         if self.eps is None:
-            raise f.fail("missing-field", "stage 'project_qkv' with `q_norm` or `k_norm` needs `eps`")
-        return rms_norm(f, x, gain, self.eps, groups=self.heads)
+            raise b.fail("missing-field", "stage 'project_qkv' with `q_norm` or `k_norm` needs `eps`")
+        return rms_norm(b, x, gain, self.eps, groups=self.heads)
 
 
 class JointAttention(Stage, name="joint_attention"):
@@ -131,15 +132,15 @@ class JointAttention(Stage, name="joint_attention"):
     scale: float | None = attr(doc="Factor of the scores; 1 / sqrt(head_dim) by default.", default=None, gt=0)
     rope: str | None = attr(doc="Name of the rope for q and k; null for none.", default="rope")
 
-    def expand(self, f: Expansion, x: Value) -> Value:
-        f.require_whole()
-        q, k, v = f.emit(Split((self.heads * self.head_dim,) * 3), x, name="qkv")
-        interleaved = self.rope in f.slots.ropes and f.slots.ropes[self.rope].interleaved
-        facts = Heads(
+    def expand(self, b: Builder, x: Value) -> Value:
+        require_whole(b)
+        q, k, v = b.emit(Split((self.heads * self.head_dim,) * 3), x, name="qkv")
+        interleaved = self.rope in b.state.ropes and b.state.ropes[self.rope].interleaved
+        facts = AttentionFacts(
             self.heads, self.heads, self.head_dim, self.scale, causal=False, rope=self.rope, interleaved=interleaved
         )
-        q, k = rotate(f, q, self.heads, facts, "q_rope"), rotate(f, k, self.heads, facts, "k_rope")
-        return f.op(Attention(self.heads, self.heads, facts.factor), q, k, v, name="attention")
+        q, k = rotate(b, q, self.heads, facts, "q_rope"), rotate(b, k, self.heads, facts, "k_rope")
+        return b.op(Attention(self.heads, self.heads, facts.factor), q, k, v, name="attention")
 
 
 class AxialRope(Stage, name="axial_rope"):
@@ -158,13 +159,13 @@ class AxialRope(Stage, name="axial_rope"):
     name: str = attr(doc="Name that attention stages use.", default="rope")
     interleaved: bool = attr(doc="Whether pairs are neighbours; else halves of the head.", default=True)
 
-    def expand(self, f: Expansion, x: Value) -> Value:
+    def expand(self, b: Builder, x: Value) -> Value:
         if not self.ids:
-            raise f.fail("bad-value", "stage 'axial_rope' needs at least one input in `ids`")
-        ids = [f.input(name) for name in self.ids]
-        joined = f.op(Concat(0), *ids, name="ids") if len(ids) > 1 else ids[0]
-        cos, sin = f.emit(AxialAngles(self.dims, self.theta), joined, name="angles")
-        _name_rope(f, self.name, cos, sin, interleaved=self.interleaved)
+            raise b.fail("bad-value", "stage 'axial_rope' needs at least one input in `ids`")
+        ids = [b.input(name) for name in self.ids]
+        joined = b.op(Concat(0), *ids, name="ids") if len(ids) > 1 else ids[0]
+        cos, sin = b.emit(AxialAngles(self.dims, self.theta), joined, name="angles")
+        _name_rope(b, self.name, cos, sin, interleaved=self.interleaved)
         return x
 
 
@@ -183,25 +184,25 @@ class RopeInputs(Stage, name="rope_inputs"):
     name: str = attr(doc="Name that attention stages use.", default="rope")
     interleaved: bool = attr(doc="Whether pairs are neighbours; else halves of the head.", default=True)
 
-    def expand(self, f: Expansion, x: Value) -> Value:
-        cos, sin = (self._once(f, f.input(name)) for name in (self.cos, self.sin))
-        _name_rope(f, self.name, cos, sin, interleaved=self.interleaved, whole=True)
+    def expand(self, b: Builder, x: Value) -> Value:
+        cos, sin = (self._once(b, b.input(name)) for name in (self.cos, self.sin))
+        _name_rope(b, self.name, cos, sin, interleaved=self.interleaved, whole=True)
         return x
 
-    def _once(self, f: Expansion, table: Value) -> Value:
+    def _once(self, b: Builder, table: Value) -> Value:
         """[tokens, dim], each angle twice in a row -> [1, tokens, dim / 2]."""
         width = table.shape[-1]
         if table.type.rank != 2 or not isinstance(width, int) or width % 2:
-            raise f.fail(
+            raise b.fail(
                 "bad-shape", f"stage 'rope_inputs' takes [tokens, head_dim] with an even head_dim, not {table.type}"
             )
         tokens = table.shape[0]
-        pairs = f.op(Reshape((1, tokens, width // 2, 2)), table, name="pairs")
-        return f.op(Reshape((1, tokens, width // 2)), f.op(Slice(3, 0, 1), pairs, name="first"), name="once")
+        pairs = b.op(Reshape((1, tokens, width // 2, 2)), table, name="pairs")
+        return b.op(Reshape((1, tokens, width // 2)), b.op(Slice(3, 0, 1), pairs, name="first"), name="once")
 
 
-def _name_rope(f: Expansion, name: str, cos: Value, sin: Value, *, interleaved: bool, whole: bool = False) -> None:
+def _name_rope(b: Builder, name: str, cos: Value, sin: Value, *, interleaved: bool, whole: bool = False) -> None:
     """Keep a rope of angles; `whole` when all channels of a head turn."""
     angles = cos.shape[-1]
     head_dim = 2 * angles if whole and isinstance(angles, int) else None
-    f.add_rope(name, Rope(None, (cos, sin), interleaved, head_dim))
+    add_rope(b, name, Rope(None, (cos, sin), interleaved, head_dim))

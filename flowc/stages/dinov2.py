@@ -2,18 +2,18 @@ from __future__ import annotations
 
 from typing import Literal
 
-from flowc.frontend.builder import Expansion
+from flowc.frontend.builder import Builder
 from flowc.frontend.stage import Stage, attr
 from flowc.ir.core.elementwise import Binary, Function
 from flowc.ir.graph import Value
-from flowc.stages.blocks.decoder import Heads, add
+from flowc.stages.blocks.decoder import AttentionFacts, add
 from flowc.stages.blocks.encoder import (
-    Part,
+    Projection,
     Projections,
     encoder_attention,
     gated_parts,
     layer_norm,
-    parts,
+    packed_rows,
     plain_mlp,
     token_mask,
 )
@@ -41,23 +41,23 @@ class Dinov2Layer(Stage, name="dinov2_layer"):
     activation: Function = attr(doc="Function of the plain MLP.", default="gelu")
     qkv_bias: bool = attr(doc="Whether q, k and v have biases.", default=True)
 
-    def expand(self, f: Expansion, x: Value) -> Value:
+    def expand(self, b: Builder, x: Value) -> Value:
         p = self.prefix
-        h = layer_norm(f, x, f"{p}.norm1.weight", self.eps)
-        q, k, v = (Part(f"{p}.attention.attention.{name}.weight") for name in ("query", "key", "value"))
+        h = layer_norm(b, x, f"{p}.norm1.weight", self.eps)
+        q, k, v = (Projection(f"{p}.attention.attention.{name}.weight") for name in ("query", "key", "value"))
         names = Projections(q, k, v, f"{p}.attention.output.dense.weight", self.qkv_bias)
-        facts = Heads(self.heads, self.heads, self.head_dim, causal=False, rope=None)
-        x = add(f, x, self._scaled(f, encoder_attention(f, h, names, facts, token_mask(f, x)), 1))
-        h = layer_norm(f, x, f"{p}.norm2.weight", self.eps)
-        return add(f, x, self._scaled(f, self._mlp(f, h), 2))
+        facts = AttentionFacts(self.heads, self.heads, self.head_dim, causal=False, rope=None)
+        x = add(b, x, self._scaled(b, encoder_attention(b, h, names, facts, token_mask(b, x)), 1))
+        h = layer_norm(b, x, f"{p}.norm2.weight", self.eps)
+        return add(b, x, self._scaled(b, self._mlp(b, h), 2))
 
-    def _scaled(self, f: Expansion, x: Value, number: int) -> Value:
-        factors = f.weight(f"{self.prefix}.layer_scale{number}.lambda1", x.shape[-1])
-        return f.op(Binary("mul"), x, factors, name=f"layer_scale{number}")
+    def _scaled(self, b: Builder, x: Value, number: int) -> Value:
+        factors = b.weight(f"{self.prefix}.layer_scale{number}.lambda1", x.shape[-1])
+        return b.op(Binary("mul"), x, factors, name=f"layer_scale{number}")
 
-    def _mlp(self, f: Expansion, h: Value) -> Value:
+    def _mlp(self, b: Builder, h: Value) -> Value:
         p = f"{self.prefix}.mlp"
         if self.mlp == "gelu":
-            return plain_mlp(f, h, f"{p}.fc1.weight", f"{p}.fc2.weight", self.activation, self.ffn)
-        gate, up = parts(f"{p}.weights_in.weight", 2)
-        return gated_parts(f, h, gate, up, f"{p}.weights_out.weight", "silu", self.ffn, bias=True, down_bias=True)
+            return plain_mlp(b, h, f"{p}.fc1.weight", f"{p}.fc2.weight", self.activation, self.ffn)
+        gate, up = packed_rows(f"{p}.weights_in.weight", 2)
+        return gated_parts(b, h, gate, up, f"{p}.weights_out.weight", "silu", self.ffn, bias=True, down_bias=True)

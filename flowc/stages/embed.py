@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import math
 
-from flowc.frontend.builder import Expansion
+from flowc.frontend.builder import Builder
 from flowc.frontend.stage import Stage, attr
 from flowc.ir.core.elementwise import Scale
 from flowc.ir.core.gather import Gather
@@ -20,10 +20,10 @@ class Embed(Stage, name="embed"):
     vocab: int | None = attr(doc="Rows of the table.", symbol="vocab", gt=0)
     hidden: int | None = attr(doc="Columns of the table.", symbol="hidden", gt=0)
 
-    def expand(self, f: Expansion, x: Value) -> Value:
-        table = f.weight(self.weight, self.vocab, self.hidden, at="weight")
-        f.slots.named["embedding"] = self.weight
-        return f.op(Gather(), table, x)
+    def expand(self, b: Builder, x: Value) -> Value:
+        table = b.weight(self.weight, self.vocab, self.hidden, at="weight")
+        b.state.embedding = self.weight
+        return b.op(Gather(), table, x)
 
 
 class EmbedScale(Stage, name="embed_scale"):
@@ -33,8 +33,8 @@ class EmbedScale(Stage, name="embed_scale"):
     example = "embed_scale: {hidden: 64}"
     hidden: int = attr(doc="Channels of the embedding.", symbol="hidden", gt=0, main=True)
 
-    def expand(self, f: Expansion, x: Value) -> Value:
+    def expand(self, b: Builder, x: Value) -> Value:
         if x.shape[-1] != self.hidden:
             message = f"stage 'embed_scale' is for {self.hidden} channels, and gets {x.type}"
-            raise f.fail("bad-shape", message, f.place("hidden"))
-        return f.op(Scale(math.sqrt(self.hidden)), x, name="scaled")
+            raise b.fail("bad-shape", message, b.place("hidden"))
+        return b.op(Scale(math.sqrt(self.hidden)), x, name="scaled")

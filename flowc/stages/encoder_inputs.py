@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from flowc.frontend.builder import Expansion
+from flowc.frontend.builder import Builder
 from flowc.frontend.stage import Stage, attr
 from flowc.ir.core.gather import Gather
 from flowc.ir.core.layout import Slice
@@ -9,6 +9,7 @@ from flowc.ir.core.token_positions import AllOnes, Columns, PositionsFromIds
 from flowc.ir.graph import Value
 from flowc.ir.types import BATCH, SEQUENCE, TensorType
 from flowc.stages.blocks.decoder import add
+from flowc.stages.blocks.tokens import require_sequence, require_whole
 
 _IDS = TensorType("int64", (BATCH, SEQUENCE))
 
@@ -22,9 +23,9 @@ class ColumnPositions(Stage, name="column_positions"):
     example = "column_positions"
     name: str = attr(doc="Name that `gather_add` uses.", default="position_ids", main=True)
 
-    def expand(self, f: Expansion, x: Value) -> Value:
-        f.require_whole()
-        f.slots.named[f"ids {self.name}"] = f.op(Columns(), f.require_sequence(), name=self.name)
+    def expand(self, b: Builder, x: Value) -> Value:
+        require_whole(b)
+        b.state.ids[self.name] = b.op(Columns(), require_sequence(b), name=self.name)
         return x
 
 
@@ -38,9 +39,9 @@ class PositionsFromIdsStage(Stage, name="positions_from_ids"):
     pad: int = attr(doc="Id of the padding token.", symbol="pad", main=True, ge=0)
     name: str = attr(doc="Name that `gather_add` uses.", default="position_ids")
 
-    def expand(self, f: Expansion, x: Value) -> Value:
-        f.require_whole()
-        f.slots.named[f"ids {self.name}"] = f.op(PositionsFromIds(self.pad), f.tokens(), name=self.name)
+    def expand(self, b: Builder, x: Value) -> Value:
+        require_whole(b)
+        b.state.ids[self.name] = b.op(PositionsFromIds(self.pad), b.tokens(), name=self.name)
         return x
 
 
@@ -59,9 +60,9 @@ class GatherFromInput(Stage, name="gather_from_input"):
     rows: int | None = attr(doc="Rows of the table; as the file says by default.", default=None, gt=0)
     hidden: int | None = attr(doc="Columns of the table.", symbol="hidden", gt=0)
 
-    def expand(self, f: Expansion, x: Value) -> Value:
-        table = f.weight(self.weight, self.rows, self.hidden, at="weight")
-        return f.op(Gather(), table, _ids(f, self.input))
+    def expand(self, b: Builder, x: Value) -> Value:
+        table = b.weight(self.weight, self.rows, self.hidden, at="weight")
+        return b.op(Gather(), table, _ids(b, self.input))
 
 
 class GatherAdd(Stage, name="gather_add"):
@@ -79,24 +80,24 @@ class GatherAdd(Stage, name="gather_add"):
     row: int | None = attr(doc="The row that every token gets, in place of ids.", default=None, ge=0)
     rows: int | None = attr(doc="Rows of the table; as the file says by default.", default=None, gt=0)
 
-    def expand(self, f: Expansion, x: Value) -> Value:
+    def expand(self, b: Builder, x: Value) -> Value:
         if (self.input is None) == (self.row is None):
-            raise f.fail("missing-field", "stage 'gather_add' needs `input`, the name of ids, or `row`, and not both")
-        table = f.weight(self.weight, self.rows, x.shape[-1], at="weight")
+            raise b.fail("missing-field", "stage 'gather_add' needs `input`, the name of ids, or `row`, and not both")
+        table = b.weight(self.weight, self.rows, x.shape[-1], at="weight")
         if self.row is not None:
             size = table.shape[0]
             if isinstance(size, int) and self.row >= size:
-                raise f.fail("bad-value", f"stage 'gather_add' takes row {self.row} of a table of {size} rows")
-            found = f.op(Slice(0, self.row, self.row + 1), table, name="row")
+                raise b.fail("bad-value", f"stage 'gather_add' takes row {self.row} of a table of {size} rows")
+            found = b.op(Slice(0, self.row, self.row + 1), table, name="row")
         else:
-            found = f.op(Gather(), table, _ids(f, self.input or ""))
-        return add(f, x, found, "sum")
+            found = b.op(Gather(), table, _ids(b, self.input or ""))
+        return add(b, x, found, "sum")
 
 
-def _ids(f: Expansion, name: str) -> Value:
+def _ids(b: Builder, name: str) -> Value:
     """Ids that a stage made, or a graph input."""
-    made = f.slots.named.get(f"ids {name}")
-    return made if made is not None else f.input(name, _IDS)
+    made = b.state.ids.get(name)
+    return made if made is not None else b.input(name, _IDS)
 
 
 class AttnMask(Stage, name="attn_mask"):
@@ -111,13 +112,13 @@ class AttnMask(Stage, name="attn_mask"):
     example = "attn_mask: {input: attention_mask}"
     input: str | None = attr(doc="Name of the mask, 1 where a token counts; ones by default.", default=None, main=True)
 
-    def expand(self, f: Expansion, x: Value) -> Value:
-        if f.phase != "encode":
-            raise f.fail("wrong-phase", f"stage 'attn_mask' is for encoders; the '{f.phase}' graph has its own mask")
-        mask = f.op(AllOnes(), x, name="ones") if self.input is None else f.input(self.input, _IDS)
-        f.slots.named["attn_mask"] = mask
-        f.slots.named.pop("position_ids", None)
-        for rope in f.slots.ropes.values():
+    def expand(self, b: Builder, x: Value) -> Value:
+        if b.phase != "encode":
+            raise b.fail("wrong-phase", f"stage 'attn_mask' is for encoders; the '{b.phase}' graph has its own mask")
+        mask = b.op(AllOnes(), x, name="ones") if self.input is None else b.input(self.input, _IDS)
+        b.state.token_mask = mask
+        b.state.position_ids = None
+        for rope in b.state.ropes.values():
             if rope.facts is not None:
                 rope.angles = None  # those of another mask's positions
         return x
@@ -143,9 +144,9 @@ class RelativeBiasStage(Stage, name="relative_bias"):
     rows: int | None = attr(doc="Rows of the table; `buckets` by default.", default=None, gt=0)
     name: str = attr(doc="Name that encoder layers use.", default="relative")
 
-    def expand(self, f: Expansion, x: Value) -> Value:
-        f.require_whole()
-        table = f.weight(self.weight, self.rows or self.buckets, self.heads, at="weight")
-        bias = f.op(RelativeBias(self.buckets, self.max_distance), f.require_sequence(), table, name="bias")
-        f.slots.named[f"bias {self.name}"] = bias
+    def expand(self, b: Builder, x: Value) -> Value:
+        require_whole(b)
+        table = b.weight(self.weight, self.rows or self.buckets, self.heads, at="weight")
+        bias = b.op(RelativeBias(self.buckets, self.max_distance), require_sequence(b), table, name="bias")
+        b.state.biases[self.name] = bias
         return x

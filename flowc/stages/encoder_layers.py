@@ -4,19 +4,19 @@ from dataclasses import dataclass
 from typing import Literal
 
 from flowc.errors import nearest
-from flowc.frontend.builder import Expansion
+from flowc.frontend.builder import Builder
 from flowc.frontend.stage import Stage, attr
 from flowc.ir.core.elementwise import Function
 from flowc.ir.graph import Value
-from flowc.stages.blocks.decoder import Heads, add
+from flowc.stages.blocks.decoder import AttentionFacts, add
 from flowc.stages.blocks.encoder import (
-    Part,
+    Projection,
     Projections,
     encoder_attention,
     gated_parts,
     layer_norm,
     packed_projections,
-    parts,
+    packed_rows,
     plain_mlp,
     token_mask,
 )
@@ -77,29 +77,29 @@ class BertEncoderLayer(Stage, name="bert_encoder_layer"):
     activation: Function = attr(doc="Function between the two linears.", default="gelu")
     bias: str | None = attr(doc="Name of the relative bias of the scores; null for none.", default=None)
 
-    def expand(self, f: Expansion, x: Value) -> Value:
+    def expand(self, b: Builder, x: Value) -> Value:
         names = _STYLES[self.style]
         at = {n: f"{self.prefix}.{getattr(names, n)}.weight" for n in names.__slots__}
-        projections = Projections(Part(at["q"]), Part(at["k"]), Part(at["v"]), at["out"])
-        facts = Heads(self.heads, self.heads, self.head_dim, causal=False, rope=None)
-        h = encoder_attention(f, x, projections, facts, token_mask(f, x), score_bias(f, self.bias, self.heads))
-        x = layer_norm(f, add(f, x, h), at["attention_norm"], self.eps)
-        h = plain_mlp(f, x, at["up"], at["down"], self.activation, self.ffn)
-        return layer_norm(f, add(f, x, h), at["output_norm"], self.eps)
+        projections = Projections(Projection(at["q"]), Projection(at["k"]), Projection(at["v"]), at["out"])
+        facts = AttentionFacts(self.heads, self.heads, self.head_dim, causal=False, rope=None)
+        h = encoder_attention(b, x, projections, facts, token_mask(b, x), score_bias(b, self.bias, self.heads))
+        x = layer_norm(b, add(b, x, h), at["attention_norm"], self.eps)
+        h = plain_mlp(b, x, at["up"], at["down"], self.activation, self.ffn)
+        return layer_norm(b, add(b, x, h), at["output_norm"], self.eps)
 
 
-def score_bias(f: Expansion, name: str | None, heads: int) -> Value | None:
+def score_bias(b: Builder, name: str | None, heads: int) -> Value | None:
     """The bias that a `relative_bias` stage made under a name, for so many heads."""
     if name is None:
         return None
-    found = f.slots.named.get(f"bias {name}")
+    found = b.state.biases.get(name)
     if found is None:
-        made = [key.removeprefix("bias ") for key in f.slots.named if key.startswith("bias ")]
-        raise f.fail("undefined-slot", f"there is no relative bias '{name}'",
+        made = list(b.state.biases)
+        raise b.fail("undefined-slot", f"there is no relative bias '{name}'",
                      hint=nearest(name, made) or "a `relative_bias` stage must come first")  # fmt: skip
     if found.shape[1] != heads:
         message = f"the relative bias '{name}' is for {found.shape[1]} heads, not for {heads}"
-        raise f.fail("bad-shape", message, f.place("bias"))
+        raise b.fail("bad-shape", message, b.place("bias"))
     return found
 
 
@@ -131,18 +131,20 @@ class NomicEncoderLayer(Stage, name="nomic_encoder_layer"):
     up_bias: bool = attr(doc="Whether fc11 and fc12 have biases.", default=False)
     down_bias: bool = attr(doc="Whether fc2 has a bias.", default=False)
 
-    def expand(self, f: Expansion, x: Value) -> Value:
+    def expand(self, b: Builder, x: Value) -> Value:
         p, bias = self.prefix, self.attention_bias
         projections = packed_projections(f"{p}.attn.Wqkv.weight", f"{p}.attn.out_proj.weight", bias=bias, out_bias=bias)
-        facts = Heads(self.heads, self.heads, self.head_dim, causal=False, rope=self.rope, interleaved=self.interleaved)
-        h = encoder_attention(f, x, projections, facts, token_mask(f, x))
-        x = layer_norm(f, add(f, x, h), f"{p}.norm1.weight", self.eps)
-        up, gate = Part(f"{p}.mlp.fc11.weight"), Part(f"{p}.mlp.fc12.weight")
+        facts = AttentionFacts(
+            self.heads, self.heads, self.head_dim, causal=False, rope=self.rope, interleaved=self.interleaved
+        )
+        h = encoder_attention(b, x, projections, facts, token_mask(b, x))
+        x = layer_norm(b, add(b, x, h), f"{p}.norm1.weight", self.eps)
+        up, gate = Projection(f"{p}.mlp.fc11.weight"), Projection(f"{p}.mlp.fc12.weight")
         h = gated_parts(
-            f, x, gate, up, f"{p}.mlp.fc2.weight", self.activation, self.ffn,
+            b, x, gate, up, f"{p}.mlp.fc2.weight", self.activation, self.ffn,
             bias=self.up_bias, down_bias=self.down_bias,
         )  # fmt: skip
-        return layer_norm(f, add(f, x, h), f"{p}.norm2.weight", self.eps)
+        return layer_norm(b, add(b, x, h), f"{p}.norm2.weight", self.eps)
 
 
 class ModernBertLayer(Stage, name="modernbert_layer"):
@@ -180,16 +182,16 @@ class ModernBertLayer(Stage, name="modernbert_layer"):
     mlp_bias: bool = attr(doc="Whether Wi and mlp.Wo have biases.", default=False)
     norm_bias: bool = attr(doc="Whether the norms have biases.", default=False)
 
-    def expand(self, f: Expansion, x: Value) -> Value:
+    def expand(self, b: Builder, x: Value) -> Value:
         p, bias = self.prefix, self.attention_bias
-        h = layer_norm(f, x, f"{p}.attn_norm.weight", self.eps, bias=self.norm_bias) if self.attn_norm else x
+        h = layer_norm(b, x, f"{p}.attn_norm.weight", self.eps, bias=self.norm_bias) if self.attn_norm else x
         projections = packed_projections(f"{p}.attn.Wqkv.weight", f"{p}.attn.Wo.weight", bias=bias, out_bias=bias)
-        facts = Heads(self.heads, self.heads, self.head_dim, causal=False, reach=self.reach, rope=self.rope)
-        x = add(f, x, encoder_attention(f, h, projections, facts, token_mask(f, x)))
-        h = layer_norm(f, x, f"{p}.mlp_norm.weight", self.eps, bias=self.norm_bias)
-        gate, up = parts(f"{p}.mlp.Wi.weight", 2)
+        facts = AttentionFacts(self.heads, self.heads, self.head_dim, causal=False, reach=self.reach, rope=self.rope)
+        x = add(b, x, encoder_attention(b, h, projections, facts, token_mask(b, x)))
+        h = layer_norm(b, x, f"{p}.mlp_norm.weight", self.eps, bias=self.norm_bias)
+        gate, up = packed_rows(f"{p}.mlp.Wi.weight", 2)
         h = gated_parts(
-            f, h, gate, up, f"{p}.mlp.Wo.weight", self.activation, self.ffn,
+            b, h, gate, up, f"{p}.mlp.Wo.weight", self.activation, self.ffn,
             bias=self.mlp_bias, down_bias=self.mlp_bias,
         )  # fmt: skip
-        return add(f, x, h)
+        return add(b, x, h)

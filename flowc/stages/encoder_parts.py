@@ -1,12 +1,12 @@
 from __future__ import annotations
 
-from flowc.frontend.builder import Expansion
+from flowc.frontend.builder import Builder
 from flowc.frontend.stage import Stage, attr
 from flowc.ir.core.elementwise import Function, Unary
 from flowc.ir.graph import Value
-from flowc.stages.blocks.decoder import Heads
+from flowc.stages.blocks.decoder import AttentionFacts
 from flowc.stages.blocks.encoder import (
-    Part,
+    Projection,
     Projections,
     encoder_attention,
     layer_norm,
@@ -27,8 +27,8 @@ class LayerNorm(Stage, name="layer_norm"):
     eps: float = attr(doc="Added to the variance.", symbol="norm_eps", ge=0)
     bias: bool = attr(doc="Whether the sibling `.bias` is added.", default=True)
 
-    def expand(self, f: Expansion, x: Value) -> Value:
-        return layer_norm(f, x, self.weight, self.eps, bias=self.bias, at="weight")
+    def expand(self, b: Builder, x: Value) -> Value:
+        return layer_norm(b, x, self.weight, self.eps, bias=self.bias, at="weight")
 
 
 class Activation(Stage, name="activation"):
@@ -38,8 +38,8 @@ class Activation(Stage, name="activation"):
     example = "activation: gelu"
     function: Function = attr(doc="The function.", main=True)
 
-    def expand(self, f: Expansion, x: Value) -> Value:
-        return f.op(Unary(self.function), x)
+    def expand(self, b: Builder, x: Value) -> Value:
+        return b.op(Unary(self.function), x)
 
 
 class GeluFfn(Stage, name="gelu_ffn"):
@@ -56,8 +56,8 @@ class GeluFfn(Stage, name="gelu_ffn"):
     activation: Function = attr(doc="The function between.", default="gelu")
     bias: bool = attr(doc="Whether both have biases.", default=True)
 
-    def expand(self, f: Expansion, x: Value) -> Value:
-        return plain_mlp(f, x, self.intermediate, self.output, self.activation, self.ffn, bias=self.bias)
+    def expand(self, b: Builder, x: Value) -> Value:
+        return plain_mlp(b, x, self.intermediate, self.output, self.activation, self.ffn, bias=self.bias)
 
 
 class EncoderSelfAttn(Stage, name="encoder_self_attn"):
@@ -88,13 +88,15 @@ class EncoderSelfAttn(Stage, name="encoder_self_attn"):
     rope: str | None = attr(doc="Name of the rope; null for none.", default=None)
     reach: int | None = attr(doc="How far a token sees on each side, in tokens; all by default.", default=None, gt=0)
 
-    def expand(self, f: Expansion, x: Value) -> Value:
+    def expand(self, b: Builder, x: Value) -> Value:
         own, bias = (self.q, self.k, self.v), self.projection_bias
         if self.qkv is not None and own == (None, None, None):
             projections = packed_projections(self.qkv, self.out, bias=bias, out_bias=bias)
         elif self.qkv is None and self.q and self.k and self.v:
-            projections = Projections(Part(self.q), Part(self.k), Part(self.v), self.out, bias, bias)
+            projections = Projections(Projection(self.q), Projection(self.k), Projection(self.v), self.out, bias, bias)
         else:
-            raise f.fail("missing-field", "stage 'encoder_self_attn' needs `q`, `k` and `v`, or `qkv` alone")
-        facts = Heads(self.heads, self.heads, self.head_dim, self.scale, causal=False, reach=self.reach, rope=self.rope)
-        return encoder_attention(f, x, projections, facts, token_mask(f, x), score_bias(f, self.bias, self.heads))
+            raise b.fail("missing-field", "stage 'encoder_self_attn' needs `q`, `k` and `v`, or `qkv` alone")
+        facts = AttentionFacts(
+            self.heads, self.heads, self.head_dim, self.scale, causal=False, reach=self.reach, rope=self.rope
+        )
+        return encoder_attention(b, x, projections, facts, token_mask(b, x), score_bias(b, self.bias, self.heads))

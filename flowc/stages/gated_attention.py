@@ -1,12 +1,12 @@
 from __future__ import annotations
 
-from flowc.frontend.builder import Expansion
+from flowc.frontend.builder import Builder
 from flowc.frontend.stage import Stage, attr
 from flowc.ir.core.linear import Linear
 from flowc.ir.graph import Value
 from flowc.ir.weights.expressions import Concat
 from flowc.stages.blocks.decoder import (
-    Heads,
+    AttentionFacts,
     QkNorm,
     cached_attention,
     gate_times,
@@ -15,6 +15,7 @@ from flowc.stages.blocks.decoder import (
     rms_norm,
     rotate,
 )
+from flowc.stages.blocks.tokens import layer_index
 from flowc.stages.recurrent import ungrouped
 
 
@@ -47,25 +48,25 @@ class GatedAttention(Stage, name="gated_attention"):
     rope: str | None = attr(doc="Name of the rope; null for none.", default="rope")
     layer: int | None = attr(doc="Index of the cache; the number in the prefix by default.", default=None, ge=0)
 
-    def expand(self, f: Expansion, x: Value) -> Value:
-        p, layer = self.prefix, f.layer_index(self, self.prefix)
-        facts = Heads(self.heads, self.kv_heads, self.head_dim, self.scale, rope=self.rope)
-        f.past_keys(layer, facts.kv_heads, facts.head_dim, facts.value_dim)
+    def expand(self, b: Builder, x: Value) -> Value:
+        p, layer = self.prefix, layer_index(b, self, self.prefix)
+        facts = AttentionFacts(self.heads, self.kv_heads, self.head_dim, self.scale, rope=self.rope)
+        b.past_keys(layer, facts.kv_heads, facts.head_dim, facts.value_dim)
         norm = QkNorm(f"{p}.q_norm.weight", f"{p}.k_norm.weight", self.eps, self.norm_offset)
-        q, gate = self._query_and_gate(f, x)
-        k, v = keys_values(f, x, p, facts, bias=self.attention_bias, qk_norm=norm)
-        q = rms_norm(f, q, norm.q, norm.eps, offset=norm.offset, groups=facts.heads)
-        y = cached_attention(f, rotate(f, q, facts.heads, facts, "q_rope"), k, v, facts, layer)
-        return linear(f, gate_times(f, gate, y, "sigmoid"), f"{p}.o_proj.weight", x.shape[-1], bias=self.attention_bias)
+        q, gate = self._query_and_gate(b, x)
+        k, v = keys_values(b, x, p, facts, bias=self.attention_bias, qk_norm=norm)
+        q = rms_norm(b, q, norm.q, norm.eps, offset=norm.offset, groups=facts.heads)
+        y = cached_attention(b, rotate(b, q, facts.heads, facts, "q_rope"), k, v, facts, layer)
+        return linear(b, gate_times(b, gate, y, "sigmoid"), f"{p}.o_proj.weight", x.shape[-1], bias=self.attention_bias)
 
-    def _query_and_gate(self, f: Expansion, x: Value) -> list[Value]:
+    def _query_and_gate(self, b: Builder, x: Value) -> list[Value]:
         """Two projections from the rows of one tensor, sorted when the weights are written."""
         rows, name = 2 * self.heads * self.head_dim, f"{self.prefix}.q_proj"
         sizes = (self.head_dim, self.head_dim)
-        weights = ungrouped(f.tensor(f"{name}.weight", rows, x.shape[-1]), self.heads, sizes)
-        biases = ungrouped(f.tensor(f"{name}.bias", rows), self.heads, sizes) if self.attention_bias else (None, None)
+        weights = ungrouped(b.tensor(f"{name}.weight", rows, x.shape[-1]), self.heads, sizes)
+        biases = ungrouped(b.tensor(f"{name}.bias", rows), self.heads, sizes) if self.attention_bias else (None, None)
         results: list[Value] = []
         for label, weight, bias in zip(("q_proj", "gate_proj"), weights, biases, strict=True):
-            b = f.constant(Concat(bias)) if bias is not None else None
-            results.append(f.op(Linear(), x, f.constant(Concat(weight)), b, name=label))
+            bias_rows = b.constant(Concat(bias)) if bias is not None else None
+            results.append(b.op(Linear(), x, b.constant(Concat(weight)), bias_rows, name=label))
         return results

@@ -3,11 +3,12 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Literal
 
-from flowc.frontend.builder import Expansion
+from flowc.frontend.builder import Builder
 from flowc.frontend.stage import Stage, attr
 from flowc.ir.core.elementwise import Function
 from flowc.ir.graph import Value
-from flowc.stages.blocks.decoder import Heads, QkNorm
+from flowc.stages.blocks.decoder import AttentionFacts, QkNorm
+from flowc.stages.blocks.tokens import layer_index
 from flowc.stages.decoder_layer import LAYER_WEIGHTS, DenseDecoderLayer, require_bound
 from flowc.stages.llama import tap_cache
 
@@ -34,7 +35,7 @@ class GemmaDecoder(DenseDecoderLayer, name="gemma_decoder"):
     activation: Function = attr(doc="Function of the gate.", default="gelu_tanh")
     softcap: float | None = attr(doc="Scores become softcap * tanh(score / softcap).", default=None, gt=0)
 
-    def facts(self) -> Heads:
+    def facts(self) -> AttentionFacts:
         return replace(super().facts(), softcap=self.softcap)
 
     def norms(self) -> tuple[str, str | None, str, str | None]:
@@ -63,9 +64,9 @@ class GemmaDecodeLayer(GemmaDecoder, name="gemma_decode_layer"):
         "eps: 1e-6, rope: null}"
     )
 
-    def expand(self, f: Expansion, x: Value) -> Value:
-        require_bound(f, f.layer_index(self, self.prefix))
-        return super().expand(f, x)
+    def expand(self, b: Builder, x: Value) -> Value:
+        require_bound(b, layer_index(b, self, self.prefix))
+        return super().expand(b, x)
 
 
 class GemmaKvTap(Stage, name="gemma_kv_tap"):
@@ -93,12 +94,12 @@ class GemmaKvTap(Stage, name="gemma_kv_tap"):
     rope: str | None = attr(doc="Name of the rope; null for none.", default="rope")
     layer: int | None = attr(doc="Index of the cache; the number in the prefix by default.", default=None, ge=0)
 
-    def expand(self, f: Expansion, x: Value) -> Value:
-        heads = Heads(self.kv_heads, self.kv_heads, self.head_dim, rope=self.rope)
+    def expand(self, b: Builder, x: Value) -> Value:
+        heads = AttentionFacts(self.kv_heads, self.kv_heads, self.head_dim, rope=self.rope)
         attention, norm = f"{self.prefix}.self_attn", None
         if self.qk_norm:
             if self.eps is None:
-                raise f.fail("missing-field", "stage 'gemma_kv_tap' with `qk_norm` needs `eps`")
+                raise b.fail("missing-field", "stage 'gemma_kv_tap' with `qk_norm` needs `eps`")
             norm = QkNorm(f"{attention}.q_norm.weight", f"{attention}.k_norm.weight", self.eps, 1.0)
-        tap_cache(f, x, attention, heads, f.layer_index(self, self.prefix), bias=self.attention_bias, qk_norm=norm)
+        tap_cache(b, x, attention, heads, layer_index(b, self, self.prefix), bias=self.attention_bias, qk_norm=norm)
         return x

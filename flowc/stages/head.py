@@ -1,11 +1,12 @@
 from __future__ import annotations
 
-from flowc.frontend.builder import Expansion
+from flowc.frontend.builder import Builder
 from flowc.frontend.stage import Stage, attr
 from flowc.ir.core.elementwise import Softcap
 from flowc.ir.core.positions import TakeLast
 from flowc.ir.graph import Value
 from flowc.stages.blocks.decoder import linear
+from flowc.stages.blocks.tokens import require_sequence
 
 
 class LmHead(Stage, name="lm_head"):
@@ -23,18 +24,18 @@ class LmHead(Stage, name="lm_head"):
     bias: bool = attr(doc="Whether the sibling `.bias` is added.", default=False)
     vocab: int | None = attr(doc="Rows of the weight.", symbol="vocab", gt=0)
 
-    def expand(self, f: Expansion, x: Value) -> Value:
+    def expand(self, b: Builder, x: Value) -> Value:
         weight = self.weight
         if self.tied:
             if weight is not None:
-                raise f.fail("bad-value", "stage 'lm_head' is tied or has a weight of its own, not both")
-            weight = f.slots.named.get("embedding")
+                raise b.fail("bad-value", "stage 'lm_head' is tied or has a weight of its own, not both")
+            weight = b.state.embedding
             if weight is None:
-                raise f.fail("undefined-slot", "stage 'lm_head' is tied, but no `embed` stage came before it")
+                raise b.fail("undefined-slot", "stage 'lm_head' is tied, but no `embed` stage came before it")
         if weight is None:
-            raise f.fail("missing-field", "stage 'lm_head' needs `tied: true` or a `weight`")
-        logits = linear(f, x, weight, self.vocab, bias=self.bias, at="weight", name="logits")
-        f.facts["vocab_size"] = logits.shape[-1]
+            raise b.fail("missing-field", "stage 'lm_head' needs `tied: true` or a `weight`")
+        logits = linear(b, x, weight, self.vocab, bias=self.bias, at="weight", name="logits")
+        b.facts["vocab_size"] = logits.shape[-1]
         return logits
 
 
@@ -45,8 +46,8 @@ class LogitSoftcap(Stage, name="logit_softcap"):
     example = "logit_softcap: {cap: 30}"
     cap: float = attr(doc="The bound.", gt=0, main=True)
 
-    def expand(self, f: Expansion, x: Value) -> Value:
-        return f.op(Softcap(self.cap), x, name="softcap")
+    def expand(self, b: Builder, x: Value) -> Value:
+        return b.op(Softcap(self.cap), x, name="softcap")
 
 
 class GatherLastToken(Stage, name="gather_last_token"):
@@ -59,10 +60,10 @@ class GatherLastToken(Stage, name="gather_last_token"):
     reference = "transformers `logits_to_keep=1`, per row"
     example = "gather_last_token"
 
-    def expand(self, f: Expansion, x: Value) -> Value:
-        if f.options.logits == "all":
+    def expand(self, b: Builder, x: Value) -> Value:
+        if b.options.logits == "all":
             return x
-        if x.shape[1] not in (1, f.require_sequence().shape[1]):
-            raise f.fail("bad-shape", f"stage 'gather_last_token' picks one of the flow's own tokens, not of {x.type}")
-        f.facts["last_token"] = True
-        return f.op(TakeLast(), x, f.attention_mask())
+        if x.shape[1] not in (1, require_sequence(b).shape[1]):
+            raise b.fail("bad-shape", f"stage 'gather_last_token' picks one of the flow's own tokens, not of {x.type}")
+        b.facts["last_token"] = True
+        return b.op(TakeLast(), x, b.attention_mask())

@@ -1,11 +1,12 @@
 from __future__ import annotations
 
-from flowc.frontend.builder import Expansion
+from flowc.frontend.builder import Builder
 from flowc.frontend.stage import Stage, attr
 from flowc.ir.core.layout import Concat, Reshape, Transpose
 from flowc.ir.graph import Value
 from flowc.ir.types import BATCH, PAST
-from flowc.stages.blocks.decoder import Heads, QkNorm, keys_values, rms_norm
+from flowc.stages.blocks.decoder import AttentionFacts, QkNorm, keys_values, rms_norm
+from flowc.stages.blocks.tokens import layer_index
 from flowc.stages.decoder_layer import DenseDecoderLayer, require_bound
 
 
@@ -27,9 +28,9 @@ class LlamaDecodeLayer(LlamaDecoder, name="llama_decode_layer"):
     reads = ("active", "rope", "attention_mask", "cache", "decode")
     example = "llama_decode_layer: {prefix: model.layers.0, heads: 4, kv_heads: 2, head_dim: 16, ffn: 128, eps: 1e-5, rope: null}"
 
-    def expand(self, f: Expansion, x: Value) -> Value:
-        require_bound(f, f.layer_index(self, self.prefix))
-        return super().expand(f, x)
+    def expand(self, b: Builder, x: Value) -> Value:
+        require_bound(b, layer_index(b, self, self.prefix))
+        return super().expand(b, x)
 
 
 class LlamaKvTap(Stage, name="llama_kv_tap"):
@@ -55,33 +56,33 @@ class LlamaKvTap(Stage, name="llama_kv_tap"):
     rope: str | None = attr(doc="Name of the rope; null for none.", default="rope")
     layer: int | None = attr(doc="Index of the cache; the number in the prefix by default.", default=None, ge=0)
 
-    def expand(self, f: Expansion, x: Value) -> Value:
-        heads = Heads(self.kv_heads, self.kv_heads, self.head_dim, rope=self.rope)
-        layer = f.layer_index(self, self.prefix)
-        h = rms_norm(f, x, f"{self.prefix}.input_layernorm.weight", self.eps)
-        tap_cache(f, h, f"{self.prefix}.self_attn", heads, layer, bias=self.attention_bias)
+    def expand(self, b: Builder, x: Value) -> Value:
+        heads = AttentionFacts(self.kv_heads, self.kv_heads, self.head_dim, rope=self.rope)
+        layer = layer_index(b, self, self.prefix)
+        h = rms_norm(b, x, f"{self.prefix}.input_layernorm.weight", self.eps)
+        tap_cache(b, h, f"{self.prefix}.self_attn", heads, layer, bias=self.attention_bias)
         return x
 
 
 def tap_cache(
-    f: Expansion,
+    b: Builder,
     h: Value,
     prefix: str,
-    heads: Heads,
+    heads: AttentionFacts,
     layer: int,
     *,
     bias: bool = False,
     qk_norm: QkNorm | None = None,
 ) -> None:
     """Make a layer's cache of its normed input: present.N.key and .value, behind the past where there is one."""
-    pasts = f.past_keys(layer, heads.kv_heads, heads.head_dim, heads.value_dim)
+    pasts = b.past_keys(layer, heads.kv_heads, heads.head_dim, heads.value_dim)
     states: list[Value] = []
-    made = keys_values(f, h, prefix, heads, bias=bias, qk_norm=qk_norm)
+    made = keys_values(b, h, prefix, heads, bias=bias, qk_norm=qk_norm)
     for name, value, past in zip(("key", "value"), made, pasts, strict=True):
-        split = f.op(Reshape((*value.shape[:2], heads.kv_heads, heads.head_dim)), value, name=f"{name}_heads")
-        state = f.op(Transpose((0, 2, 1, 3)), split, name=name)
-        states.append(state if past is None else f.op(Concat(2), past, state, name=f"present_{name}"))
-    f.present(layer, tap=True, key=states[0], value=states[1])
+        split = b.op(Reshape((*value.shape[:2], heads.kv_heads, heads.head_dim)), value, name=f"{name}_heads")
+        state = b.op(Transpose((0, 2, 1, 3)), split, name=name)
+        states.append(state if past is None else b.op(Concat(2), past, state, name=f"present_{name}"))
+    b.present(layer, tap=True, key=states[0], value=states[1])
 
 
 class BindDecodeInputs(Stage, name="bind_decode_inputs"):
@@ -96,11 +97,11 @@ class BindDecodeInputs(Stage, name="bind_decode_inputs"):
     kv_heads: int = attr(doc="Key and value heads.", symbol="kv_heads", gt=0)
     head_dim: int = attr(doc="Channels of a head.", symbol="head_dim", gt=0)
 
-    def expand(self, f: Expansion, x: Value) -> Value:
-        if not f.decoding:
-            raise f.fail("wrong-phase", f"stage 'bind_decode_inputs' needs a past; the '{f.phase}' graph has none")
+    def expand(self, b: Builder, x: Value) -> Value:
+        if not b.decoding:
+            raise b.fail("wrong-phase", f"stage 'bind_decode_inputs' needs a past; the '{b.phase}' graph has none")
         for layer in range(self.layers):
-            f.past(layer, "key", BATCH, self.kv_heads, PAST, self.head_dim)
-            f.past(layer, "value", BATCH, self.kv_heads, PAST, self.head_dim)
-        f.slots.named["decode"] = self.layers
+            b.past(layer, "key", BATCH, self.kv_heads, PAST, self.head_dim)
+            b.past(layer, "value", BATCH, self.kv_heads, PAST, self.head_dim)
+        b.state.bound_layers = self.layers
         return x

@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from flowc.frontend.builder import Expansion
+from flowc.frontend.builder import Builder
 from flowc.frontend.stage import Stage, attr
 from flowc.ir.core.elementwise import Function
 from flowc.ir.graph import Value
@@ -49,8 +49,8 @@ class Moe(_WithExperts, name="moe"):
     shared_ffn: int | None = attr(doc="Width of the shared expert; none by default.", default=None, gt=0)
     shared_gate: bool = attr(doc="Whether the shared expert has a gate.", default=True)
 
-    def expand(self, f: Expansion, x: Value) -> Value:
-        return mixture_with_shared(f, x, self.prefix, self.mixture(), self.shared_ffn, gated=self.shared_gate)
+    def expand(self, b: Builder, x: Value) -> Value:
+        return mixture_with_shared(b, x, self.prefix, self.mixture(), self.shared_ffn, gated=self.shared_gate)
 
 
 class Qwen3MoeDecoder(DecoderLayer, _WithExperts, name="qwen3_moe_decoder"):
@@ -72,5 +72,5 @@ class Qwen3MoeDecoder(DecoderLayer, _WithExperts, name="qwen3_moe_decoder"):
         attention = f"{self.prefix}.self_attn"
         return QkNorm(f"{attention}.q_norm.weight", f"{attention}.k_norm.weight", self.eps)
 
-    def mlp(self, f: Expansion, h: Value) -> Value:
-        return mixture_with_shared(f, h, f"{self.prefix}.mlp", self.mixture(), None)
+    def mlp(self, b: Builder, h: Value) -> Value:
+        return mixture_with_shared(b, h, f"{self.prefix}.mlp", self.mixture(), None)

@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from flowc.frontend.builder import Expansion
+from flowc.frontend.builder import Builder
 from flowc.frontend.stage import Stage, attr
 from flowc.ir.graph import Value
 from flowc.stages.blocks.decoder import rms_norm
@@ -15,8 +15,8 @@ class RmsNorm(Stage, name="rms_norm"):
     weight: str = attr(doc="Name of the gain.", main=True)
     eps: float = attr(doc="Added to the mean square.", symbol="norm_eps", ge=0)
 
-    def expand(self, f: Expansion, x: Value) -> Value:
-        return rms_norm(f, x, self.weight, self.eps, at="weight", name="norm")
+    def expand(self, b: Builder, x: Value) -> Value:
+        return rms_norm(b, x, self.weight, self.eps, at="weight", name="norm")
 
 
 class GemmaRmsNorm(RmsNorm, name="gemma_rms_norm"):
@@ -25,8 +25,8 @@ class GemmaRmsNorm(RmsNorm, name="gemma_rms_norm"):
     reference = "Gemma3RMSNorm, Qwen3NextRMSNorm"
     example = "gemma_rms_norm: {weight: model.norm.weight, eps: 1e-6}"
 
-    def expand(self, f: Expansion, x: Value) -> Value:
-        return rms_norm(f, x, self.weight, self.eps, offset=1.0, at="weight", name="norm")
+    def expand(self, b: Builder, x: Value) -> Value:
+        return rms_norm(b, x, self.weight, self.eps, offset=1.0, at="weight", name="norm")
 
 
 class ZeroBeta(Stage, name="zero_beta"):
@@ -38,5 +38,5 @@ class ZeroBeta(Stage, name="zero_beta"):
     name: str = attr(doc="Name of the vector.", default="zero_beta")
     len: int | None = attr(doc="Its length.", symbol="hidden", gt=0)
 
-    def expand(self, f: Expansion, x: Value) -> Value:
+    def expand(self, b: Builder, x: Value) -> Value:
         return x

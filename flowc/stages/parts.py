@@ -1,10 +1,11 @@
 from __future__ import annotations
 
-from flowc.frontend.builder import Expansion
+from flowc.frontend.builder import Builder
 from flowc.frontend.stage import Stage, attr
 from flowc.ir.core.elementwise import Function
 from flowc.ir.graph import Value
-from flowc.stages.blocks.decoder import Heads, QkNorm, decoder_attention, gated_mlp, linear
+from flowc.stages.blocks.decoder import AttentionFacts, QkNorm, decoder_attention, gated_mlp, linear
+from flowc.stages.blocks.tokens import layer_index
 
 
 class Linear(Stage, name="linear"):
@@ -17,8 +18,8 @@ class Linear(Stage, name="linear"):
     out: int | None = attr(doc="Rows of the weight; as the file says by default.", default=None, gt=0)
     bias: bool = attr(doc="Whether the sibling `.bias` is added.", default=False)
 
-    def expand(self, f: Expansion, x: Value) -> Value:
-        return linear(f, x, self.weight, self.out, bias=self.bias, at="weight")
+    def expand(self, b: Builder, x: Value) -> Value:
+        return linear(b, x, self.weight, self.out, bias=self.bias, at="weight")
 
 
 class SwiGlu(Stage, name="swiglu"):
@@ -37,8 +38,8 @@ class SwiGlu(Stage, name="swiglu"):
     activation: Function = attr(doc="Function of the gate.", default="silu")
     bias: bool = attr(doc="Whether the projections have biases.", default=False)
 
-    def expand(self, f: Expansion, x: Value) -> Value:
-        return gated_mlp(f, x, self.prefix, self.activation, self.ffn, bias=self.bias)
+    def expand(self, b: Builder, x: Value) -> Value:
+        return gated_mlp(b, x, self.prefix, self.activation, self.ffn, bias=self.bias)
 
 
 class GeGlu(SwiGlu, name="geglu"):
@@ -78,14 +79,14 @@ class SelfAttnPrefill(Stage, name="self_attn_prefill"):
     norm_offset: float = attr(doc="Added to that norm's gain (1 for Gemma).", default=0.0)
     layer: int | None = attr(doc="Index of the cache; the number in the prefix by default.", default=None, ge=0)
 
-    def expand(self, f: Expansion, x: Value) -> Value:
-        heads = Heads(
+    def expand(self, b: Builder, x: Value) -> Value:
+        heads = AttentionFacts(
             self.heads, self.kv_heads, self.head_dim, self.scale, self.softcap, window=self.window, rope=self.rope
         )
         norm = None
         if self.qk_norm:
             if self.eps is None:
-                raise f.fail("missing-field", "stage 'self_attn_prefill' with `qk_norm` needs `eps`")
+                raise b.fail("missing-field", "stage 'self_attn_prefill' with `qk_norm` needs `eps`")
             norm = QkNorm(f"{self.prefix}.q_norm.weight", f"{self.prefix}.k_norm.weight", self.eps, self.norm_offset)
-        layer = f.layer_index(self, self.prefix)
-        return decoder_attention(f, x, self.prefix, heads, layer, qkv_bias=self.bias, qk_norm=norm)
+        layer = layer_index(b, self, self.prefix)
+        return decoder_attention(b, x, self.prefix, heads, layer, qkv_bias=self.bias, qk_norm=norm)

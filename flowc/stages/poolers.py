@@ -1,21 +1,22 @@
 from __future__ import annotations
 
-from flowc.frontend.builder import Expansion
+from flowc.frontend.builder import Builder
 from flowc.frontend.stage import Stage, attr
 from flowc.ir.core.elementwise import Function, Unary
 from flowc.ir.core.pool import L2Normalize, Pool, PoolKind
 from flowc.ir.graph import Value
 from flowc.stages.blocks.decoder import linear
 from flowc.stages.blocks.encoder import layer_norm, token_mask
+from flowc.stages.blocks.tokens import require_whole
 
 _OUTPUT = "Name of a graph output for the result; the active value then stays as it is."
 
 
-def _hand_out(f: Expansion, x: Value, result: Value, output: str | None) -> Value:
+def _hand_out(b: Builder, x: Value, result: Value, output: str | None) -> Value:
     """The result as the active value, or as a graph output beside it."""
     if output is None:
         return result
-    f.output(output, result)
+    b.output(output, result)
     return x
 
 
@@ -32,11 +33,11 @@ class PoolStage(Stage, name="pool"):
     normalize: bool = attr(doc="Whether the vector is scaled to Euclidean length 1 afterwards.", default=False)
     output: str | None = attr(doc=_OUTPUT, default=None)
 
-    def expand(self, f: Expansion, x: Value) -> Value:
-        y = f.op(Pool(self.how), x, token_mask(f, x))
+    def expand(self, b: Builder, x: Value) -> Value:
+        y = b.op(Pool(self.how), x, token_mask(b, x))
         if self.normalize:
-            y = f.op(L2Normalize(1e-12), y, name="normalized")
-        return _hand_out(f, x, y, self.output)
+            y = b.op(L2Normalize(1e-12), y, name="normalized")
+        return _hand_out(b, x, y, self.output)
 
 
 class ClsTokenPool(Stage, name="cls_token_pool"):
@@ -47,9 +48,9 @@ class ClsTokenPool(Stage, name="cls_token_pool"):
     example = "cls_token_pool"
     output: str | None = attr(doc=_OUTPUT, default=None, main=True)
 
-    def expand(self, f: Expansion, x: Value) -> Value:
-        f.require_whole()
-        return _hand_out(f, x, f.op(Pool("cls"), x, None), self.output)
+    def expand(self, b: Builder, x: Value) -> Value:
+        require_whole(b)
+        return _hand_out(b, x, b.op(Pool("cls"), x, None), self.output)
 
 
 class Pooler(Stage, name="pooler"):
@@ -65,10 +66,10 @@ class Pooler(Stage, name="pooler"):
     activation: Function = attr(doc="Function of the result.", default="tanh")
     output: str | None = attr(doc=_OUTPUT, default=None)
 
-    def expand(self, f: Expansion, x: Value) -> Value:
-        first = f.op(Pool("cls"), x, token_mask(f, x), name="first")
-        dense = linear(f, first, self.weight, self.size or x.shape[-1], bias=True, at="weight")
-        return _hand_out(f, x, f.op(Unary(self.activation), dense, name="activation"), self.output)
+    def expand(self, b: Builder, x: Value) -> Value:
+        first = b.op(Pool("cls"), x, token_mask(b, x), name="first")
+        dense = linear(b, first, self.weight, self.size or x.shape[-1], bias=True, at="weight")
+        return _hand_out(b, x, b.op(Unary(self.activation), dense, name="activation"), self.output)
 
 
 class MlmHead(Stage, name="mlm_head"):
@@ -91,13 +92,13 @@ class MlmHead(Stage, name="mlm_head"):
     norm_bias: bool = attr(doc="Whether the norm has a bias.", default=True)
     vocab: int | None = attr(doc="Rows of the last weight.", symbol="vocab", gt=0)
 
-    def expand(self, f: Expansion, x: Value) -> Value:
-        decoder = self.decoder or f.slots.named.get("embedding")
+    def expand(self, b: Builder, x: Value) -> Value:
+        decoder = self.decoder or b.state.embedding
         if decoder is None:
-            raise f.fail("undefined-slot", "stage 'mlm_head' has no `decoder`, and no `embed` stage came before it")
-        h = linear(f, x, self.dense, x.shape[-1], bias=self.dense_bias, at="dense", name="dense")
-        h = f.op(Unary(self.activation), h, name="activation")
-        h = layer_norm(f, h, self.norm, self.eps, bias=self.norm_bias, at="norm")
-        logits = linear(f, h, decoder, self.vocab, bias=self.decoder_bias or False, at="decoder", name="logits")
-        f.facts["vocab_size"] = logits.shape[-1]
+            raise b.fail("undefined-slot", "stage 'mlm_head' has no `decoder`, and no `embed` stage came before it")
+        h = linear(b, x, self.dense, x.shape[-1], bias=self.dense_bias, at="dense", name="dense")
+        h = b.op(Unary(self.activation), h, name="activation")
+        h = layer_norm(b, h, self.norm, self.eps, bias=self.norm_bias, at="norm")
+        logits = linear(b, h, decoder, self.vocab, bias=self.decoder_bias or False, at="decoder", name="logits")
+        b.facts["vocab_size"] = logits.shape[-1]
         return logits

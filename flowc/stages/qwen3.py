@@ -1,9 +1,10 @@
 from __future__ import annotations
 
-from flowc.frontend.builder import Expansion
+from flowc.frontend.builder import Builder
 from flowc.frontend.stage import attr
 from flowc.ir.graph import Value
 from flowc.stages.blocks.decoder import QkNorm
+from flowc.stages.blocks.tokens import layer_index
 from flowc.stages.decoder_layer import LAYER_WEIGHTS, QK_NORM_WEIGHTS, DenseDecoderLayer, require_bound
 
 
@@ -33,6 +34,6 @@ class Qwen3DecodeLayer(Qwen3Decoder, name="qwen3_decode_layer"):
     reads = ("active", "rope", "attention_mask", "cache", "decode")
     example = "qwen3_decode_layer: {prefix: model.layers.0, heads: 4, kv_heads: 2, head_dim: 16, ffn: 128, eps: 1e-6, rope: null}"
 
-    def expand(self, f: Expansion, x: Value) -> Value:
-        require_bound(f, f.layer_index(self, self.prefix))
-        return super().expand(f, x)
+    def expand(self, b: Builder, x: Value) -> Value:
+        require_bound(b, layer_index(b, self, self.prefix))
+        return super().expand(b, x)

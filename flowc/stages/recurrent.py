@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from flowc.frontend.builder import Expansion
+from flowc.frontend.builder import Builder
 from flowc.frontend.stage import Stage, attr
 from flowc.ir.core.elementwise import Binary, Function, Unary
 from flowc.ir.core.layout import Reshape, Split
@@ -13,6 +13,7 @@ from flowc.ir.graph import Value
 from flowc.ir.types import BATCH
 from flowc.ir.weights.expressions import Concat, Constant, NegatedExp, Rows, Weight
 from flowc.stages.blocks.decoder import gate_times, linear, rms_norm
+from flowc.stages.blocks.tokens import layer_index, require_tokens, require_whole
 from flowc.stages.streams import stream
 
 GDN_SLOTS = ("gdn.q", "gdn.k", "gdn.v", "gdn.g", "gdn.beta")
@@ -34,8 +35,10 @@ class GdnScan(Stage, name="gdn_scan"):
     writes = ("active", "cache")
     reference = "torch_recurrent_gated_delta_rule of Qwen3NextGatedDeltaNet"
     example = "gdn_scan: {key_heads: 2, value_heads: 4, carry: true, layer: 0}"
-    key_heads: int = attr(doc="Heads of q and k.", symbol="key_heads", gt=0)
-    value_heads: int = attr(doc="Heads of v; each key head serves the same number of them.", symbol="value_heads", gt=0)
+    key_heads: int = attr(doc="AttentionFacts of q and k.", symbol="key_heads", gt=0)
+    value_heads: int = attr(
+        doc="AttentionFacts of v; each key head serves the same number of them.", symbol="value_heads", gt=0
+    )
     scale: float | None = attr(doc="Factor of the result; 1 / sqrt(key_dim) by default.", default=None, gt=0)
     qk_norm_eps: float | None = attr(
         doc="Divide each head of q and k by sqrt(sum of squares + this) first; not at all by default.",
@@ -44,62 +47,62 @@ class GdnScan(Stage, name="gdn_scan"):
     carry: bool = attr(doc="Whether the state travels from call to call.", default=False)
     layer: int | None = attr(doc="Index of the state, with `carry`.", default=None, ge=0)
 
-    def expand(self, f: Expansion, x: Value) -> Value:
-        q, k, v, g, beta = (stream(f, name) for name in GDN_SLOTS)
+    def expand(self, b: Builder, x: Value) -> Value:
+        q, k, v, g, beta = (stream(b, name) for name in GDN_SLOTS)
         split, shape = v.type.rank == 4, v.shape
         if split:
-            q, k, v = (f.op(Reshape((*t.shape[:2], _width(f, t))), t, name="packed") for t in (q, k, v))
+            q, k, v = (b.op(Reshape((*t.shape[:2], _width(b, t))), t, name="packed") for t in (q, k, v))
         if self.qk_norm_eps is not None:
-            q = l2_norm(f, q, self.key_heads, self.qk_norm_eps, "q_norm")
-            k = l2_norm(f, k, self.key_heads, self.qk_norm_eps, "k_norm")
-        if self.carry and f.phase == "encode":
-            raise f.fail("wrong-phase", "a state is carried by decoders alone; this flow is of kind 'encoder'")
+            q = l2_norm(b, q, self.key_heads, self.qk_norm_eps, "q_norm")
+            k = l2_norm(b, k, self.key_heads, self.qk_norm_eps, "k_norm")
+        if self.carry and b.phase == "encode":
+            raise b.fail("wrong-phase", "a state is carried by decoders alone; this flow is of kind 'encoder'")
         if self.carry and self.layer is None:
-            raise f.fail("missing-field", "stage 'gdn_scan' with `carry` needs `layer`, the index of its state")
+            raise b.fail("missing-field", "stage 'gdn_scan' with `carry` needs `layer`, the index of its state")
         if not self.carry:
-            f.require_whole()
-        y = delta_scan(f, q, k, v, g, beta, self.key_heads, self.value_heads, self.scale,
+            require_whole(b)
+        y = delta_scan(b, q, k, v, g, beta, self.key_heads, self.value_heads, self.scale,
                        self.layer if self.carry else None)  # fmt: skip
-        return f.op(Reshape(shape), y) if split else y
+        return b.op(Reshape(shape), y) if split else y
 
 
-def _width(f: Expansion, x: Value) -> int:
+def _width(b: Builder, x: Value) -> int:
     """All channels of x [batch, sequence, ...] together."""
     sizes = [d for d in x.shape[2:] if isinstance(d, int)]
     if len(sizes) != x.type.rank - 2:
-        raise f.fail("bad-shape", f"the heads and channels of {x.type} must be known sizes")
+        raise b.fail("bad-shape", f"the heads and channels of {x.type} must be known sizes")
     return int(np.prod(sizes))
 
 
-def _per_head(f: Expansion, x: Value, heads: int) -> int:
+def _per_head(b: Builder, x: Value, heads: int) -> int:
     """Channels of each head."""
-    width = _width(f, x)
+    width = _width(b, x)
     if width % heads:
-        raise f.fail("bad-shape", f"the {width} channels of {x.type} do not split into {heads} heads")
+        raise b.fail("bad-shape", f"the {width} channels of {x.type} do not split into {heads} heads")
     return width // heads
 
 
-def l2_norm(f: Expansion, x: Value, heads: int, eps: float, name: str) -> Value:
+def l2_norm(b: Builder, x: Value, heads: int, eps: float, name: str) -> Value:
     """Each head of x / sqrt(sum(x^2) + eps): an RMSNorm whose epsilon and gain take the head's width into account."""
-    size = _per_head(f, x, heads)
-    gain = f.constant(Constant(np.full(size, size**-0.5, np.float32), "l2_gain"))
-    return f.op(Norm("rms", eps / size, 0.0, heads), x, gain, name=name)
+    size = _per_head(b, x, heads)
+    gain = b.constant(Constant(np.full(size, size**-0.5, np.float32), "l2_gain"))
+    return b.op(Norm("rms", eps / size, 0.0, heads), x, gain, name=name)
 
 
 def delta_scan(
-    f: Expansion, q: Value, k: Value, v: Value, g: Value, beta: Value, key_heads: int, value_heads: int,
+    b: Builder, q: Value, k: Value, v: Value, g: Value, beta: Value, key_heads: int, value_heads: int,
     scale: float | None, layer: int | None,
 ) -> Value:  # fmt: skip
     """The gated delta rule; with a layer, its state continues from the past and is handed on."""
-    f.require_tokens(v)
-    key_dim, value_dim = _per_head(f, k, key_heads), _per_head(f, v, value_heads)
+    require_tokens(b, v)
+    key_dim, value_dim = _per_head(b, k, key_heads), _per_head(b, v, value_heads)
     op = DeltaScan(key_heads, value_heads, key_dim**-0.5 if scale is None else scale)
     state = None
     if layer is not None:
-        state = f.past(layer, "recurrent_state", BATCH, value_heads, key_dim, value_dim)
-    y, after = f.emit(op, q, k, v, g, beta, state, f.attention_mask(), name="scan")
+        state = b.past(layer, "recurrent_state", BATCH, value_heads, key_dim, value_dim)
+    y, after = b.emit(op, q, k, v, g, beta, state, b.attention_mask(), name="scan")
     if layer is not None:
-        f.present(layer, recurrent_state=after)
+        b.present(layer, recurrent_state=after)
     return y
 
 
@@ -135,8 +138,8 @@ class GatedDeltaNet(Stage, name="gated_delta_net"):
         "kernel: 4, eps: 1e-6}"
     )
     prefix: str = attr(doc="Name in front of the weights.", main=True)
-    key_heads: int = attr(doc="Heads of q and k.", symbol="key_heads", gt=0)
-    value_heads: int = attr(doc="Heads of v, z and the state.", symbol="value_heads", gt=0)
+    key_heads: int = attr(doc="AttentionFacts of q and k.", symbol="key_heads", gt=0)
+    value_heads: int = attr(doc="AttentionFacts of v, z and the state.", symbol="value_heads", gt=0)
     key_dim: int = attr(doc="Channels of a key head.", symbol="key_dim", gt=0)
     value_dim: int = attr(doc="Channels of a value head.", symbol="value_dim", gt=0)
     kernel: int = attr(doc="Taps of the convolution, the current token's included.", symbol="conv_kernel", gt=1)
@@ -146,51 +149,51 @@ class GatedDeltaNet(Stage, name="gated_delta_net"):
     grouped: bool = attr(doc="Whether the projections lie together, key head by key head.", default=False)
     layer: int | None = attr(doc="Index of the states; the number in the prefix by default.", default=None, ge=0)
 
-    def expand(self, f: Expansion, x: Value) -> Value:
+    def expand(self, b: Builder, x: Value) -> Value:
         if self.value_heads % self.key_heads:
-            raise f.fail("bad-value", f"{self.value_heads} value heads cannot share {self.key_heads} key heads")
-        f.require_tokens(x)
-        layer = f.layer_index(self, self.prefix)
+            raise b.fail("bad-value", f"{self.value_heads} value heads cannot share {self.key_heads} key heads")
+        require_tokens(b, x)
+        layer = layer_index(b, self, self.prefix)
         keys, values = self.key_heads * self.key_dim, self.value_heads * self.value_dim
-        mixed, z, b, a = self._projections(f, x)
-        mixed = self._convolved(f, mixed, layer)
-        q, k, v = f.emit(Split((keys, keys, values)), mixed, name="qkv")
-        q = l2_norm(f, q, self.key_heads, self.qk_norm_eps, "q_norm")
-        k = l2_norm(f, k, self.key_heads, self.qk_norm_eps, "k_norm")
-        y = delta_scan(f, q, k, v, self._decay(f, a), f.op(Unary("sigmoid"), b, name="beta"),
+        mixed, z, beta, decay = self._projections(b, x)
+        mixed = self._convolved(b, mixed, layer)
+        q, k, v = b.emit(Split((keys, keys, values)), mixed, name="qkv")
+        q = l2_norm(b, q, self.key_heads, self.qk_norm_eps, "q_norm")
+        k = l2_norm(b, k, self.key_heads, self.qk_norm_eps, "k_norm")
+        y = delta_scan(b, q, k, v, self._decay(b, decay), b.op(Unary("sigmoid"), beta, name="beta"),
                        self.key_heads, self.value_heads, None, layer)  # fmt: skip
-        y = rms_norm(f, y, f"{self.prefix}.norm.weight", self.eps, groups=self.value_heads)
-        return linear(f, gate_times(f, z, y, "silu"), f"{self.prefix}.out_proj.weight", x.shape[-1])
+        y = rms_norm(b, y, f"{self.prefix}.norm.weight", self.eps, groups=self.value_heads)
+        return linear(b, gate_times(b, z, y, "silu"), f"{self.prefix}.out_proj.weight", x.shape[-1])
 
-    def _projections(self, f: Expansion, x: Value) -> list[Value]:
+    def _projections(self, b: Builder, x: Value) -> list[Value]:
         """q, k and v together, z, b, a."""
         p, heads = self.prefix, self.value_heads
         keys, values = self.key_heads * self.key_dim, heads * self.value_dim
         if not self.grouped:
             rows = {"in_proj_qkv": 2 * keys + values, "in_proj_z": values, "in_proj_b": heads, "in_proj_a": heads}
-            return [linear(f, x, f"{p}.{name}.weight", size) for name, size in rows.items()]
+            return [linear(b, x, f"{p}.{name}.weight", size) for name, size in rows.items()]
         group = heads // self.key_heads
-        qkvz = f.tensor(f"{p}.in_proj_qkvz.weight", 2 * (keys + values), x.shape[-1])
-        ba = f.tensor(f"{p}.in_proj_ba.weight", 2 * heads, x.shape[-1])
+        qkvz = b.tensor(f"{p}.in_proj_qkvz.weight", 2 * (keys + values), x.shape[-1])
+        ba = b.tensor(f"{p}.in_proj_ba.weight", 2 * heads, x.shape[-1])
         v_rows = group * self.value_dim
         q, k, v, z = ungrouped(qkvz, self.key_heads, (self.key_dim, self.key_dim, v_rows, v_rows))
-        b, a = ungrouped(ba, self.key_heads, (group, group))
-        weights = {"in_proj_qkv": (*q, *k, *v), "in_proj_z": z, "in_proj_b": b, "in_proj_a": a}
-        return [f.op(Linear(), x, f.constant(Concat(parts)), name=name) for name, parts in weights.items()]
+        beta, decay = ungrouped(ba, self.key_heads, (group, group))
+        weights = {"in_proj_qkv": (*q, *k, *v), "in_proj_z": z, "in_proj_b": beta, "in_proj_a": decay}
+        return [b.op(Linear(), x, b.constant(Concat(parts)), name=name) for name, parts in weights.items()]
 
-    def _convolved(self, f: Expansion, mixed: Value, layer: int) -> Value:
+    def _convolved(self, b: Builder, mixed: Value, layer: int) -> Value:
         channels = 2 * self.key_heads * self.key_dim + self.value_heads * self.value_dim
-        weight = f.weight(f"{self.prefix}.conv1d.weight", channels, 1, self.kernel)
-        state = f.past(layer, "conv_state", BATCH, channels, self.kernel - 1)
-        y, after = f.emit(CausalConv(), mixed, weight, None, state, f.attention_mask(), name="conv")
-        f.present(layer, conv_state=after)
-        return f.op(Unary(self.activation), y, name="activation")
+        weight = b.weight(f"{self.prefix}.conv1d.weight", channels, 1, self.kernel)
+        state = b.past(layer, "conv_state", BATCH, channels, self.kernel - 1)
+        y, after = b.emit(CausalConv(), mixed, weight, None, state, b.attention_mask(), name="conv")
+        b.present(layer, conv_state=after)
+        return b.op(Unary(self.activation), y, name="activation")
 
-    def _decay(self, f: Expansion, a: Value) -> Value:
+    def _decay(self, b: Builder, a: Value) -> Value:
         """The log of the decay, -exp(A_log) softplus(a + dt_bias)."""
-        rate = f.constant(NegatedExp(f.tensor(f"{self.prefix}.A_log", self.value_heads)))
-        biased = f.op(Binary("add"), a, f.weight(f"{self.prefix}.dt_bias", self.value_heads), name="a_biased")
-        return f.op(Binary("mul"), f.op(Unary("softplus"), biased, name="softplus"), rate, name="decay")
+        rate = b.constant(NegatedExp(b.tensor(f"{self.prefix}.A_log", self.value_heads)))
+        biased = b.op(Binary("add"), a, b.weight(f"{self.prefix}.dt_bias", self.value_heads), name="a_biased")
+        return b.op(Binary("mul"), b.op(Unary("softplus"), biased, name="softplus"), rate, name="decay")
 
 
 def ungrouped(weight: Weight, groups: int, sizes: tuple[int, ...]) -> list[tuple[Weight, ...]]:

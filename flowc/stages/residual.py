@@ -1,7 +1,8 @@
 from __future__ import annotations
 
-from flowc.frontend.builder import Expansion
+from flowc.frontend.builder import Builder
 from flowc.frontend.stage import Stage
+from flowc.frontend.state import Residual
 from flowc.ir.graph import Value
 from flowc.stages.blocks.decoder import add
 
@@ -12,10 +13,10 @@ class ResidualSave(Stage, name="residual_save"):
     writes = ("residual",)
     example = "sequence: [residual_save, residual_add]"
 
-    def expand(self, f: Expansion, x: Value) -> Value:
-        if f.slots.residual is not None:
-            raise f.fail("residual-twice", "a residual is saved while the last one was not added yet")
-        f.slots.residual, f.slots.residual_place = x, f.origin.span
+    def expand(self, b: Builder, x: Value) -> Value:
+        if b.state.residual is not None:
+            raise b.fail("residual-twice", "a residual is saved while the last one was not added yet")
+        b.state.residual = Residual(x, b.reporter.site.span)
         return x
 
 
@@ -26,11 +27,11 @@ class ResidualAdd(Stage, name="residual_add"):
     writes = ("active", "residual")
     example = "residual_add"
 
-    def expand(self, f: Expansion, x: Value) -> Value:
-        saved = f.slots.residual
+    def expand(self, b: Builder, x: Value) -> Value:
+        saved = b.state.residual
         if saved is None:
-            raise f.fail("undefined-slot", "there is no residual to add", hint="`residual_save` must come first")
-        if saved.shape != x.shape:
-            raise f.fail("bad-shape", f"the saved residual is {saved.type}, the active value {x.type}")
-        f.slots.residual = None
-        return add(f, saved, x)
+            raise b.fail("undefined-slot", "there is no residual to add", hint="`residual_save` must come first")
+        if saved.value.shape != x.shape:
+            raise b.fail("bad-shape", f"the saved residual is {saved.value.type}, the active value {x.type}")
+        b.state.residual = None
+        return add(b, saved.value, x)

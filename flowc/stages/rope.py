@@ -4,13 +4,14 @@ from typing import Literal
 
 import numpy as np
 
-from flowc.frontend.builder import Expansion
+from flowc.frontend.builder import Builder
 from flowc.frontend.stage import Stage, attr
 from flowc.frontend.state import Rope
 from flowc.ir.core.rope import RopeAngles
 from flowc.ir.graph import Value
 from flowc.ir.rope import MAX_DIM, RopeFacts
 from flowc.ir.weights.expressions import Constant
+from flowc.stages.blocks.tokens import add_rope
 
 
 class RopeTables(Stage, name="rope_tables"):
@@ -48,46 +49,46 @@ class RopeTables(Stage, name="rope_tables"):
     short_factor: tuple[float, ...] = attr(doc="longrope: divisors up to original_length.", default=())
     long_factor: tuple[float, ...] = attr(doc="longrope: divisors beyond it.", default=())
 
-    def facts(self, f: Expansion) -> RopeFacts:
+    def facts(self, b: Builder) -> RopeFacts:
         """The facts in the compiler's terms; reports what does not fit together."""
         dim = self.rotary_dim or self.head_dim
         if dim + dim % 2 > min(self.head_dim, MAX_DIM):
             most = f"at most head_dim = {self.head_dim}" if self.head_dim <= MAX_DIM else f"at most {MAX_DIM}"
-            raise f.fail("bad-value", f"a rope turns an even number of {most} channels, not {dim}")
+            raise b.fail("bad-value", f"a rope turns an even number of {most} channels, not {dim}")
         if dim % 2 and self.type in ("yarn", "longrope"):
-            raise f.fail("bad-value", f"a rope of type {self.type} turns an even number of channels, not {dim}")
+            raise b.fail("bad-value", f"a rope of type {self.type} turns an even number of channels, not {dim}")
         if self.type in ("llama3", "yarn", "longrope", "dynamic") and self.original_length == 0:
-            raise f.fail("missing-field", f"a rope of type {self.type} needs `original_length`")
+            raise b.fail("missing-field", f"a rope of type {self.type} needs `original_length`")
         if self.type == "longrope":
             for name, factors in (("short_factor", self.short_factor), ("long_factor", self.long_factor)):
                 if len(factors) != dim // 2:
-                    raise f.fail(
+                    raise b.fail(
                         "bad-value", f"`{name}` needs {dim // 2} numbers, one per pair of channels, not {len(factors)}"
                     )
         kind = "default" if self.type == "dynamic" else self.type
         if self.type == "dynamic":
-            self._within(f)
+            self._within(b)
         facts = RopeFacts(
             self.theta, dim, kind, self.factor, self.low_freq_factor, self.high_freq_factor, self.original_length,
             self.beta_fast, self.beta_slow, self.truncate, self.attention_factor, self.short_factor, self.long_factor,
         )  # fmt: skip
         if not facts.sound():
-            raise f.fail("bad-value", f"these numbers give a rope of type {self.type} no finite frequencies")
+            raise b.fail("bad-value", f"these numbers give a rope of type {self.type} no finite frequencies")
         return facts
 
-    def _within(self, f: Expansion) -> None:
-        context = f.options.context or f.spec.integer("context_length")
+    def _within(self, b: Builder) -> None:
+        context = b.options.context or b.spec.integer("context_length")
         if context is None or context > self.original_length:
-            raise f.fail(
+            raise b.fail(
                 "dynamic-rope", f"a dynamic rope is exact only within its original length {self.original_length}, "
                 f"the context asked for is {context if context is not None else 'not known'}",
                 hint=f"build with --context {self.original_length} or less",
             )  # fmt: skip
 
-    def expand(self, f: Expansion, x: Value) -> Value:
-        rope = Rope(self.facts(f), head_dim=self.head_dim)
-        f.add_rope(self.name, rope)
-        f.facts.setdefault("ropes", {})[self.name] = rope.facts
+    def expand(self, b: Builder, x: Value) -> Value:
+        rope = Rope(self.facts(b), head_dim=self.head_dim)
+        add_rope(b, self.name, rope)
+        b.facts.setdefault("ropes", {})[self.name] = rope.facts
         return x
 
 
@@ -99,14 +100,14 @@ class DecodeRopeParams(RopeTables, name="decode_rope_params"):
         doc="The one position that the graph decodes; from the mask by default.", default=None, ge=0
     )
 
-    def expand(self, f: Expansion, x: Value) -> Value:
-        if not f.decoding:
-            raise f.fail("wrong-phase", f"stage 'decode_rope_params' belongs in a decode flow, not in '{f.phase}'")
-        x = super().expand(f, x)
+    def expand(self, b: Builder, x: Value) -> Value:
+        if not b.decoding:
+            raise b.fail("wrong-phase", f"stage 'decode_rope_params' belongs in a decode flow, not in '{b.phase}'")
+        x = super().expand(b, x)
         if self.position is not None:
-            if f.phase != "decode":
-                raise f.fail("wrong-phase", "a fixed `position` makes sense in a decode graph alone")
-            at = f.constant(Constant(np.full((1, 1), self.position, np.int64), "position"))
-            cos, sin = f.emit(RopeAngles(self.facts(f)), at, name=f"angles_{self.name}")
-            f.slots.ropes[self.name].angles = (cos, sin)
+            if b.phase != "decode":
+                raise b.fail("wrong-phase", "a fixed `position` makes sense in a decode graph alone")
+            at = b.constant(Constant(np.full((1, 1), self.position, np.int64), "position"))
+            cos, sin = b.emit(RopeAngles(self.facts(b)), at, name=f"angles_{self.name}")
+            b.state.ropes[self.name].angles = (cos, sin)
         return x

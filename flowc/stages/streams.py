@@ -3,20 +3,20 @@ from __future__ import annotations
 from typing import Literal
 
 from flowc.errors import nearest
-from flowc.frontend.builder import Expansion
-from flowc.frontend.stage import Stage, Stages, attr
+from flowc.frontend.builder import Builder
+from flowc.frontend.stage import Composite, Runner, Stage, Stages, attr
 from flowc.ir.core.elementwise import Binary
 from flowc.ir.core.layout import Concat, Reshape
 from flowc.ir.core.sequence import PartLike
 from flowc.ir.graph import Value
 
 
-def stream(f: Expansion, name: str) -> Value:
+def stream(b: Builder, name: str) -> Value:
     """A named stream; reports one that no stage has stored."""
-    found = f.slots.streams.get(name)
+    found = b.state.streams.get(name)
     if found is None:
-        hint = nearest(name, f.slots.streams) or "`store_stream` makes one"
-        raise f.fail("undefined-slot", f"there is no stream '{name}'", hint=hint)
+        hint = nearest(name, b.state.streams) or "`store_stream` makes one"
+        raise b.fail("undefined-slot", f"there is no stream '{name}'", hint=hint)
     return found
 
 
@@ -27,8 +27,8 @@ class Input(Stage, name="input"):
     example = "input: hidden_states"
     name: str = attr(doc="Name of the input, as under `inputs:`.", main=True)
 
-    def expand(self, f: Expansion, x: Value) -> Value:
-        return f.input(self.name)
+    def expand(self, b: Builder, x: Value) -> Value:
+        return b.input(self.name)
 
 
 class StoreStream(Stage, name="store_stream"):
@@ -38,8 +38,8 @@ class StoreStream(Stage, name="store_stream"):
     example = "store_stream: img"
     name: str = attr(doc="Name of the stream.", main=True)
 
-    def expand(self, f: Expansion, x: Value) -> Value:
-        f.slots.streams[self.name] = x
+    def expand(self, b: Builder, x: Value) -> Value:
+        b.state.streams[self.name] = x
         return x
 
 
@@ -50,8 +50,8 @@ class LoadStream(Stage, name="load_stream"):
     example = "sequence: [store_stream: img, load_stream: img]"
     name: str = attr(doc="Name of the stream.", main=True)
 
-    def expand(self, f: Expansion, x: Value) -> Value:
-        return stream(f, self.name)
+    def expand(self, b: Builder, x: Value) -> Value:
+        return stream(b, self.name)
 
 
 class AddStream(Stage, name="add_stream"):
@@ -61,8 +61,8 @@ class AddStream(Stage, name="add_stream"):
     example = "sequence: [store_stream: img, add_stream: img]"
     name: str = attr(doc="Name of the stream.", main=True)
 
-    def expand(self, f: Expansion, x: Value) -> Value:
-        return _with_stream(f, "add", x, self.name)
+    def expand(self, b: Builder, x: Value) -> Value:
+        return _with_stream(b, "add", x, self.name)
 
 
 class ScaleByStream(Stage, name="scale_by_stream"):
@@ -73,22 +73,22 @@ class ScaleByStream(Stage, name="scale_by_stream"):
     example = "sequence: [store_stream: gate, scale_by_stream: gate]"
     name: str = attr(doc="Name of the stream.", main=True)
 
-    def expand(self, f: Expansion, x: Value) -> Value:
-        return _with_stream(f, "mul", x, self.name)
+    def expand(self, b: Builder, x: Value) -> Value:
+        return _with_stream(b, "mul", x, self.name)
 
 
-def _with_stream(f: Expansion, function: Literal["add", "mul"], x: Value, name: str) -> Value:
+def _with_stream(b: Builder, function: Literal["add", "mul"], x: Value, name: str) -> Value:
     """The active value with a stream added or multiplied: still of its own shape."""
-    y = f.op(Binary(function), x, per_token(f, stream(f, name), x))
+    y = b.op(Binary(function), x, per_token(b, stream(b, name), x))
     if y.shape != x.shape:
-        raise f.fail("bad-shape", f"the stream '{name}' would make {y.type} of the active value {x.type}")
+        raise b.fail("bad-shape", f"the stream '{name}' would make {y.type} of the active value {x.type}")
     return y
 
 
-def per_token(f: Expansion, value: Value, x: Value) -> Value:
+def per_token(b: Builder, value: Value, x: Value) -> Value:
     """[batch, channels] as [batch, 1, channels] where x has a sequence; anything else as it is."""
     if value.type.rank == 2 and x.type.rank == 3:
-        return f.op(Reshape((value.shape[0], 1, value.shape[1])), value, name="per_token")
+        return b.op(Reshape((value.shape[0], 1, value.shape[1])), value, name="per_token")
     return value
 
 
@@ -100,12 +100,12 @@ class JoinStreams(Stage, name="join_streams"):
     names: tuple[str, ...] = attr(doc="Names of the streams.", main=True)
     axis: int = attr(doc="The axis along which they are joined.", default=1)
 
-    def expand(self, f: Expansion, x: Value) -> Value:
+    def expand(self, b: Builder, x: Value) -> Value:
         if not self.names:
-            raise f.fail("bad-value", "stage 'join_streams' needs at least one stream")
+            raise b.fail("bad-value", "stage 'join_streams' needs at least one stream")
         if self.axis not in (1, -1):
-            raise f.fail("bad-value", f"streams are joined along axis 1 or -1, not {self.axis}", f.place("axis"))
-        return f.op(Concat(self.axis), *[stream(f, name) for name in self.names])
+            raise b.fail("bad-value", f"streams are joined along axis 1 or -1, not {self.axis}", b.place("axis"))
+        return b.op(Concat(self.axis), *[stream(b, name) for name in self.names])
 
 
 class PartOfStream(Stage, name="part_like_stream"):
@@ -116,11 +116,11 @@ class PartOfStream(Stage, name="part_like_stream"):
     name: str = attr(doc="Name of the stream.", main=True)
     end: Literal["first", "last"] = attr(doc="Which ones.", default="last")
 
-    def expand(self, f: Expansion, x: Value) -> Value:
-        return f.op(PartLike(self.end == "last"), x, stream(f, self.name))
+    def expand(self, b: Builder, x: Value) -> Value:
+        return b.op(PartLike(self.end == "last"), x, stream(b, self.name))
 
 
-class DualStream(Stage, name="dual_stream"):
+class DualStream(Composite, name="dual_stream"):
     """A block over two streams that meet in the middle: each body works on its own stream, `joint` on both together.
 
     `before_a` and `before_b` run on the streams; their results, joined along the sequence (a first), are the active
@@ -145,15 +145,17 @@ class DualStream(Stage, name="dual_stream"):
     after_b: Stages = attr(doc="Stages on b's part afterwards.", default=Stages(()))
     name: str = attr(doc="Label of the block in dumps and reports.", default="dual")
 
-    def expand(self, f: Expansion, x: Value) -> Value:
+    def unfold(self, b: Builder, x: Value, runner: Runner) -> Value:
         if self.a == self.b:
-            raise f.fail("bad-value", f"stage 'dual_stream' needs two streams, not '{self.a}' twice")
-        a = f.run(self.before_a, stream(f, self.a), f"{self.name}.{self.a}")
-        b = f.run(self.before_b, stream(f, self.b), f"{self.name}.{self.b}")
+            raise b.fail("bad-value", f"stage 'dual_stream' needs two streams, not '{self.a}' twice")
+        first = runner.run(self.before_a, stream(b, self.a), f"{self.name}.{self.a}")
+        second = runner.run(self.before_b, stream(b, self.b), f"{self.name}.{self.b}")
         if self.joint.items:
-            both = f.run(self.joint, f.op(Concat(1), a, b, name="joined"), f"{self.name}.joint")
-            a, b = (f.op(PartLike(last), both, value, name="part") for last, value in ((False, a), (True, b)))
-        a = f.run(self.after_a, a, f"{self.name}.{self.a}_after")
-        b = f.run(self.after_b, b, f"{self.name}.{self.b}_after")
-        f.slots.streams[self.a], f.slots.streams[self.b] = a, b
+            both = runner.run(self.joint, b.op(Concat(1), first, second, name="joined"), f"{self.name}.joint")
+            first, second = (
+                b.op(PartLike(last), both, value, name="part") for last, value in ((False, first), (True, second))
+            )
+        first = runner.run(self.after_a, first, f"{self.name}.{self.a}_after")
+        second = runner.run(self.after_b, second, f"{self.name}.{self.b}_after")
+        b.state.streams[self.a], b.state.streams[self.b] = first, second
         return x

@@ -1,20 +1,20 @@
 from __future__ import annotations
 
-from flowc.frontend.builder import Expansion
+from flowc.frontend.builder import Builder
 from flowc.frontend.stage import Stage, attr
 from flowc.ir.core.attention import Attention
 from flowc.ir.core.elementwise import Binary, Function
 from flowc.ir.core.vision import ExpandBatch
 from flowc.ir.graph import Value
-from flowc.stages.blocks.decoder import Heads, gate_times, linear
+from flowc.stages.blocks.decoder import AttentionFacts, gate_times, linear
 from flowc.stages.blocks.encoder import (
-    Part,
+    Projection,
     Projections,
     encoder_attention,
     gated_parts,
     layer_norm,
     packed_projections,
-    parts,
+    packed_rows,
     project,
     token_mask,
 )
@@ -49,18 +49,18 @@ class VitSelfAttn(Stage, name="vit_self_attn"):
     out_bias: bool = attr(doc="Whether the output projection has a bias.", default=True)
     rope: str | None = attr(doc="Name of the rope; null for none.", default=None)
 
-    def expand(self, f: Expansion, x: Value) -> Value:
-        facts = Heads(self.heads, self.heads, self.head_dim, causal=False, rope=self.rope)
-        return encoder_attention(f, x, self._projections(f), facts, token_mask(f, x))
+    def expand(self, b: Builder, x: Value) -> Value:
+        facts = AttentionFacts(self.heads, self.heads, self.head_dim, causal=False, rope=self.rope)
+        return encoder_attention(b, x, self._projections(b), facts, token_mask(b, x))
 
-    def _projections(self, f: Expansion) -> Projections:
+    def _projections(self, b: Builder) -> Projections:
         apart = (self.q, self.k, self.v, self.key_bias, self.value_bias)
         if self.qkv is not None and apart == (None,) * 5:
             return packed_projections(self.qkv, self.out, bias=self.bias, out_bias=self.out_bias)
         if self.qkv is None and self.q and self.k and self.v:
-            k, v = Part(self.k, bias=self.key_bias), Part(self.v, bias=self.value_bias)
-            return Projections(Part(self.q), k, v, self.out, self.bias, self.out_bias)
-        raise f.fail(
+            k, v = Projection(self.k, bias=self.key_bias), Projection(self.v, bias=self.value_bias)
+            return Projections(Projection(self.q), k, v, self.out, self.bias, self.out_bias)
+        raise b.fail(
             "missing-field", "stage 'vit_self_attn' needs `q`, `k` and `v`, or `qkv` alone",
             hint="`key_bias` and `value_bias` are for separate weights",
         )  # fmt: skip
@@ -74,8 +74,8 @@ class LayerScale(Stage, name="layer_scale"):
     example = "layer_scale: {weight: blocks.0.ls1.gamma}"
     weight: str = attr(doc="Name of the factors.", main=True)
 
-    def expand(self, f: Expansion, x: Value) -> Value:
-        return f.op(Binary("mul"), x, f.weight(self.weight, x.shape[-1], at="weight"), name="scaled")
+    def expand(self, b: Builder, x: Value) -> Value:
+        return b.op(Binary("mul"), x, b.weight(self.weight, x.shape[-1], at="weight"), name="scaled")
 
 
 class VisionSwiGluFfn(Stage, name="vision_swiglu_ffn"):
@@ -97,14 +97,14 @@ class VisionSwiGluFfn(Stage, name="vision_swiglu_ffn"):
     bias: bool = attr(doc="Whether fc11 and fc12 have biases.", default=True)
     out_bias: bool = attr(doc="Whether fc2 has a bias.", default=True)
 
-    def expand(self, f: Expansion, x: Value) -> Value:
+    def expand(self, b: Builder, x: Value) -> Value:
         p = self.prefix
-        up = linear(f, x, f"{p}.fc11.weight", self.ffn, bias=self.bias, at="prefix")
-        gate = linear(f, x, f"{p}.fc12.weight", up.shape[-1], bias=self.bias, at="prefix")
-        h = gate_times(f, gate, up, self.activation)
+        up = linear(b, x, f"{p}.fc11.weight", self.ffn, bias=self.bias, at="prefix")
+        gate = linear(b, x, f"{p}.fc12.weight", up.shape[-1], bias=self.bias, at="prefix")
+        h = gate_times(b, gate, up, self.activation)
         if self.norm:
-            h = layer_norm(f, h, f"{p}.norm.weight", self.eps, at="prefix")
-        return linear(f, h, f"{p}.fc2.weight", x.shape[-1], bias=self.out_bias, at="prefix")
+            h = layer_norm(b, h, f"{p}.norm.weight", self.eps, at="prefix")
+        return linear(b, h, f"{p}.fc2.weight", x.shape[-1], bias=self.out_bias, at="prefix")
 
 
 class PackedSwiGlu(Stage, name="packed_swiglu"):
@@ -123,10 +123,10 @@ class PackedSwiGlu(Stage, name="packed_swiglu"):
     activation: Function = attr(doc="Function of the gate.", default="silu")
     bias: bool = attr(doc="Whether both have biases.", default=True)
 
-    def expand(self, f: Expansion, x: Value) -> Value:
-        gate, up = parts(self.input, 2)
+    def expand(self, b: Builder, x: Value) -> Value:
+        gate, up = packed_rows(self.input, 2)
         return gated_parts(
-            f, x, gate, up, self.output, self.activation, self.ffn, bias=self.bias, down_bias=self.bias
+            b, x, gate, up, self.output, self.activation, self.ffn, bias=self.bias, down_bias=self.bias
         )  # fmt: skip
 
 
@@ -158,19 +158,19 @@ class AttentionPool(Stage, name="attention_pool"):
     bias: bool = attr(doc="Whether q, k and v have biases.", default=True)
     out_bias: bool = attr(doc="Whether the output projection has a bias.", default=True)
 
-    def expand(self, f: Expansion, x: Value) -> Value:
+    def expand(self, b: Builder, x: Value) -> Value:
         if self.qkv is not None and self.q is None and self.kv is None:
-            names = parts(self.qkv, 3)
+            names = packed_rows(self.qkv, 3)
         elif self.qkv is None and self.q and self.kv:
-            names = (Part(self.q), *parts(self.kv, 2))
+            names = (Projection(self.q), *packed_rows(self.kv, 2))
         else:
-            raise f.fail("missing-field", "stage 'attention_pool' needs `q` and `kv`, or `qkv` alone")
+            raise b.fail("missing-field", "stage 'attention_pool' needs `q` and `kv`, or `qkv` alone")
         width, hidden = self.heads * self.head_dim, x.shape[-1]
-        probe = f.op(ExpandBatch(), f.weight(self.query, 1, 1, hidden, at="query"), x, name="query")
+        probe = b.op(ExpandBatch(), b.weight(self.query, 1, 1, hidden, at="query"), x, name="query")
         q, k, v = (
-            project(f, source, part, width, bias=self.bias, name=name)
+            project(b, source, part, width, bias=self.bias, name=name)
             for source, part, name in zip((probe, x, x), names, "qkv", strict=True)
         )
         op = Attention(self.heads, self.heads, self.head_dim**-0.5)
-        y = f.op(op, q, k, v, None, None, token_mask(f, x), name="attention")
-        return linear(f, y, self.out, hidden, bias=self.out_bias, at="out", name="out")
+        y = b.op(op, q, k, v, None, None, token_mask(b, x), name="attention")
+        return linear(b, y, self.out, hidden, bias=self.out_bias, at="out", name="out")

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 from functools import partial
 
-from flowc.frontend.builder import Expansion
+from flowc.frontend.builder import Builder
 from flowc.frontend.stage import Stage, attr
 from flowc.frontend.state import Rope
 from flowc.ir.core.layout import Concat, Slice
@@ -13,6 +13,7 @@ from flowc.ir.patch_rope import PatchRopeFacts, PatchRopeStyle
 from flowc.ir.weights.expressions import Generated, Reshape, Weight
 from flowc.ir.weights.resample import Resampled
 from flowc.stages.blocks.decoder import add, bias_name
+from flowc.stages.blocks.tokens import add_rope, require_rank, require_whole
 
 
 class PatchEmbed(Stage, name="patch_embed"):
@@ -35,22 +36,22 @@ class PatchEmbed(Stage, name="patch_embed"):
     bias: bool = attr(doc="Whether the projection has a bias.", default=True)
     convolution: bool = attr(doc="Whether the weight has a convolution's four axes.", default=True)
 
-    def expand(self, f: Expansion, x: Value) -> Value:
-        height, width = pair(f, "patch", self.patch)
-        rows = f.op(Patches(height, width), x, name="patches")
+    def expand(self, b: Builder, x: Value) -> Value:
+        height, width = pair(b, "patch", self.patch)
+        rows = b.op(Patches(height, width), x, name="patches")
         if self.convolution:
-            kernel = f.tensor(self.weight, self.hidden, self.channels, height, width, at="weight")
-            weight = f.constant(Reshape(kernel, (kernel.shape[0], self.channels * height * width)))
+            kernel = b.tensor(self.weight, self.hidden, self.channels, height, width, at="weight")
+            weight = b.constant(Reshape(kernel, (kernel.shape[0], self.channels * height * width)))
         else:
-            weight = f.weight(self.weight, self.hidden, self.channels * height * width, at="weight")
-        bias = f.weight(bias_name(self.weight), weight.shape[0], at="weight") if self.bias else None
-        return f.op(Linear(), rows, weight, bias, name="projection")
+            weight = b.weight(self.weight, self.hidden, self.channels * height * width, at="weight")
+        bias = b.weight(bias_name(self.weight), weight.shape[0], at="weight") if self.bias else None
+        return b.op(Linear(), rows, weight, bias, name="projection")
 
 
-def pair(f: Expansion, name: str, sizes: tuple[int, ...]) -> tuple[int, int]:
+def pair(b: Builder, name: str, sizes: tuple[int, ...]) -> tuple[int, int]:
     """A field that has a vertical and a horizontal size."""
     if len(sizes) != 2:
-        raise f.fail("bad-value", f"`{name}` is a vertical and a horizontal size, not {list(sizes)}")
+        raise b.fail("bad-value", f"`{name}` is a vertical and a horizontal size, not {list(sizes)}")
     return sizes[0], sizes[1]
 
 
@@ -65,24 +66,24 @@ class PrependTokens(Stage, name="prepend_tokens"):
     after: int = attr(doc="How many of the tokens there stay in front.", default=0, ge=0)
     flat: bool = attr(doc="Whether the tensor is one token without other axes (CLIP).", default=False)
 
-    def expand(self, f: Expansion, x: Value) -> Value:
-        f.require_whole()
+    def expand(self, b: Builder, x: Value) -> Value:
+        require_whole(b)
         hidden = x.shape[-1]
         if self.flat and self.count > 1:
-            raise f.fail("bad-value", "stage 'prepend_tokens' with `flat` has one token", f.place("count"))
+            raise b.fail("bad-value", "stage 'prepend_tokens' with `flat` has one token", b.place("count"))
         if self.flat:
-            vector = f.tensor(self.weight, hidden, at="weight")
-            tokens = f.constant(Reshape(vector, (1, self.count, vector.shape[0] // self.count)))
+            vector = b.tensor(self.weight, hidden, at="weight")
+            tokens = b.constant(Reshape(vector, (1, self.count, vector.shape[0] // self.count)))
         else:
-            tokens = f.weight(self.weight, 1, self.count, hidden, at="weight")
-        rows = f.op(ExpandBatch(), tokens, x, name="tokens")
+            tokens = b.weight(self.weight, 1, self.count, hidden, at="weight")
+        rows = b.op(ExpandBatch(), tokens, x, name="tokens")
         if self.after == 0:
-            return f.op(Concat(1), rows, x, name="with_tokens")
+            return b.op(Concat(1), rows, x, name="with_tokens")
         there = x.shape[1]
         if isinstance(there, int) and self.after > there:
-            raise f.fail("bad-value", f"`after` is {self.after}, but there are only {there} tokens")
-        front, rest = f.op(Slice(1, 0, self.after), x, name="front"), f.op(Slice(1, self.after), x, name="rest")
-        return f.op(Concat(1), front, rows, rest, name="with_tokens")
+            raise b.fail("bad-value", f"`after` is {self.after}, but there are only {there} tokens")
+        front, rest = b.op(Slice(1, 0, self.after), x, name="front"), b.op(Slice(1, self.after), x, name="rest")
+        return b.op(Concat(1), front, rows, rest, name="with_tokens")
 
 
 class AddPositions(Stage, name="add_positions"):
@@ -107,22 +108,22 @@ class AddPositions(Stage, name="add_positions"):
         doc="grid: height and width of a patch, in pixels.", symbol="patch", default=None, gt=0
     )
 
-    def expand(self, f: Expansion, x: Value) -> Value:
-        f.require_rank(x, 3)
+    def expand(self, b: Builder, x: Value) -> Value:
+        require_rank(b, x, 3)
         _, tokens, hidden = x.shape
         first = () if self.flat else (1,)
         if self.grid is None:
-            return add(f, x, f.weight(self.weight, *first, tokens, hidden, at="weight"), name="positioned")
-        pixels, old = f.tokens(), pair(f, "grid", self.grid)
+            return add(b, x, b.weight(self.weight, *first, tokens, hidden, at="weight"), name="positioned")
+        pixels, old = b.tokens(), pair(b, "grid", self.grid)
         if self.patch is None or pixels.type.rank != 4:
-            raise f.fail("bad-value", "a `grid` of positions needs a flow that starts from images, and their `patch`")
-        new = grid_of(pixels.type, *pair(f, "patch", self.patch))
+            raise b.fail("bad-value", "a `grid` of positions needs a flow that starts from images, and their `patch`")
+        new = grid_of(pixels.type, *pair(b, "patch", self.patch))
         if new is None:
-            raise f.fail("bad-shape", f"positions are interpolated when compiling, but the images are {pixels.type}")
-        table: Weight = f.tensor(self.weight, *first, self.leading + old[0] * old[1], hidden, at="weight")
+            raise b.fail("bad-shape", f"positions are interpolated when compiling, but the images are {pixels.type}")
+        table: Weight = b.tensor(self.weight, *first, self.leading + old[0] * old[1], hidden, at="weight")
         if new != old:
             table = Resampled(table, self.leading, old, new, self.antialias)
-        return add(f, x, f.constant(table), name="positioned")
+        return add(b, x, b.constant(table), name="positioned")
 
 
 class PatchRope(Stage, name="patch_rope"):
@@ -147,33 +148,33 @@ class PatchRope(Stage, name="patch_rope"):
     )
     name: str = attr(doc="Name that attention stages use.", default="rope")
 
-    def expand(self, f: Expansion, x: Value) -> Value:
-        pixels, (height, width) = f.tokens(), pair(f, "patch", self.patch)
-        wanted = pair(f, "reference_grid", self.reference_grid) if self.reference_grid is not None else None
-        self._check(f, pixels)
+    def expand(self, b: Builder, x: Value) -> Value:
+        pixels, (height, width) = b.tokens(), pair(b, "patch", self.patch)
+        wanted = pair(b, "reference_grid", self.reference_grid) if self.reference_grid is not None else None
+        self._check(b, pixels)
         facts = PatchRopeFacts(self.theta, self.head_dim, self.style, self.leading, wanted)
-        cos, sin = f.emit(PatchAngles(facts, height, width), pixels, name=f"angles_{self.name}")
+        cos, sin = b.emit(PatchAngles(facts, height, width), pixels, name=f"angles_{self.name}")
         grid = grid_of(pixels.type, height, width)
         if x.shape[1] != cos.shape[1]:
-            raise f.fail(
+            raise b.fail(
                 "bad-shape", f"{x.type} has {x.shape[1]} tokens, the patches and {self.leading} more are {cos.shape[1]}"
             )
         if grid is not None:
             label = f"{facts},{grid}"
-            cos = f.constant(Generated(f"cos<{label}>", _sizes(cos), partial(facts.cos, *grid)))
-            sin = f.constant(Generated(f"sin<{label}>", _sizes(sin), partial(facts.sin, *grid)))
-        f.add_rope(self.name, Rope(None, (cos, sin), interleaved=self.style == "grid", head_dim=self.head_dim))
+            cos = b.constant(Generated(f"cos<{label}>", _sizes(cos), partial(facts.cos, *grid)))
+            sin = b.constant(Generated(f"sin<{label}>", _sizes(sin), partial(facts.sin, *grid)))
+        add_rope(b, self.name, Rope(None, (cos, sin), interleaved=self.style == "grid", head_dim=self.head_dim))
         return x
 
-    def _check(self, f: Expansion, pixels: Value) -> None:
+    def _check(self, b: Builder, pixels: Value) -> None:
         if self.head_dim % 4 or not 1e-30 < self.theta < 1e30:
-            raise f.fail(
+            raise b.fail(
                 "bad-value", "a rope of patches needs a `head_dim` that 4 divides and a `theta` that float32 holds"
             )
         if self.reference_grid is not None and self.style != "grid":
-            raise f.fail("bad-value", "a `reference_grid` belongs to the style grid")
+            raise b.fail("bad-value", "a `reference_grid` belongs to the style grid")
         if pixels.type.rank != 4:
-            raise f.fail("bad-shape", f"the flow starts from {pixels.type}, not from images")
+            raise b.fail("bad-shape", f"the flow starts from {pixels.type}, not from images")
 
 
 def _sizes(table: Value) -> tuple[int, ...]:

@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 
 from flowc.codes import CODES
-from flowc.frontend.builder import MAX_PORTS, MAX_STAGES
+from flowc.frontend.builder import MAX_PORTS
+from flowc.frontend.expand import MAX_STAGES
 from flowc.ir.graph import Graph
 from flowc.passes import pipeline
 from flowc.passes.pipeline import Audit, Context

@@ -4,11 +4,11 @@ from typing import Any
 
 import pytest
 
-from flowc.frontend.builder import Expansion
+from flowc.frontend.builder import Builder
 from flowc.ir.core.relative_bias import RelativeBias
 from flowc.ir.graph import Value
 from flowc.stages import encoder_layers
-from flowc.stages.blocks.encoder import Part
+from flowc.stages.blocks.encoder import Projection
 from tests.parity.negative import assert_seen
 
 MISTAKES = [
@@ -55,7 +55,7 @@ ANY = ("description: Imported", "description: Read")
 @pytest.mark.golden
 @pytest.mark.parametrize("case", ["bert_base_like", "mpnet_base_like", "nomic_bert_text", "modernbert_base_like"])
 def test_parity_sees_an_ignored_mask(case: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    def nothing(f: Expansion, _: Value) -> Value | None:
+    def nothing(f: Builder, _: Value) -> Value | None:
         f.attention_mask()
         return None
 
@@ -77,7 +77,7 @@ def test_parity_sees_exchanged_halves(case: str, monkeypatch: pytest.MonkeyPatch
     """The activation on the other half of the gated MLP."""
     whole = encoder_layers.gated_parts
 
-    def exchanged(f: Expansion, x: Value, gate: Part, up: Part, *rest: Any, **more: Any) -> Value:
+    def exchanged(f: Builder, x: Value, gate: Projection, up: Projection, *rest: Any, **more: Any) -> Value:
         return whole(f, x, up, gate, *rest, **more)
 
     monkeypatch.setattr(encoder_layers, "gated_parts", exchanged)

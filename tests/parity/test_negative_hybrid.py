@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from flowc.frontend.builder import Expansion
+from flowc.frontend.builder import Builder
 from flowc.ir.graph import Value
 from flowc.stages.gated_attention import GatedAttention
 from flowc.stages.recurrent import GatedDeltaNet
@@ -39,7 +39,7 @@ def off(case: str) -> list[Check]:
 def test_parity_sees_query_and_gate_confused(monkeypatch: pytest.MonkeyPatch) -> None:
     right = GatedAttention._query_and_gate  # pyright: ignore[reportPrivateUsage]
 
-    def confused(self: GatedAttention, f: Expansion, x: Value) -> list[Value]:
+    def confused(self: GatedAttention, f: Builder, x: Value) -> list[Value]:
         return right(self, f, x)[::-1]
 
     monkeypatch.setattr(GatedAttention, "_query_and_gate", confused)
@@ -50,7 +50,7 @@ def test_parity_sees_query_and_gate_confused(monkeypatch: pytest.MonkeyPatch) ->
 def test_parity_sees_groups_of_the_projections_confused(monkeypatch: pytest.MonkeyPatch) -> None:
     right = GatedDeltaNet._projections  # pyright: ignore[reportPrivateUsage]
 
-    def confused(self: GatedDeltaNet, f: Expansion, x: Value) -> list[Value]:
+    def confused(self: GatedDeltaNet, f: Builder, x: Value) -> list[Value]:
         mixed, z, b, a = right(self, f, x)
         return [mixed, z, a, b]
 
@@ -60,12 +60,12 @@ def test_parity_sees_groups_of_the_projections_confused(monkeypatch: pytest.Monk
 
 @pytest.mark.golden
 def test_parity_sees_padding_in_a_state(monkeypatch: pytest.MonkeyPatch) -> None:
-    right = Expansion.attention_mask
+    right = Builder.attention_mask
 
-    def leaky(self: Expansion) -> Value | None:
-        return None if self.origin.kind == "gated_delta_net" else right(self)
+    def leaky(self: Builder) -> Value | None:
+        return None if self.reporter.site.origin.kind == "gated_delta_net" else right(self)
 
-    monkeypatch.setattr(Expansion, "attention_mask", leaky)
+    monkeypatch.setattr(Builder, "attention_mask", leaky)
     seen = {c.what for c in off("qwen3_5_text_b")}
     for what in ("b2 prefill logits", "right-padded row 1 call 1", "left-padded row 1 present.0.recurrent_state",
                  "ragged-padded row 1 present.1.recurrent_state"):  # fmt: skip

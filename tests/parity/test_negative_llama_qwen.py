@@ -4,11 +4,11 @@ from typing import Any
 
 import pytest
 
-from flowc.frontend.builder import Expansion
+from flowc.frontend.builder import Builder
 from flowc.ir.graph import Value
 from flowc.ir.types import BATCH, TOTAL, TensorType
 from flowc.stages.blocks import decoder as blocks
-from flowc.stages.blocks.decoder import Heads
+from flowc.stages.blocks.decoder import AttentionFacts
 from tests.parity.negative import assert_seen, assert_spec_seen
 
 MISTAKES = [
@@ -42,16 +42,16 @@ def test_parity_sees(case: str, pattern: str, replacement: str, what: str, monke
 
 @pytest.mark.golden
 def test_parity_sees_a_mask_that_is_ignored(monkeypatch: pytest.MonkeyPatch) -> None:
-    def unmasked(self: Expansion, *_: Any) -> None:
+    def unmasked(self: Builder, *_: Any) -> None:
         self.input("attention_mask", TensorType("int64", (BATCH, TOTAL)))
 
-    monkeypatch.setattr(Expansion, "attention_mask", unmasked)
+    monkeypatch.setattr(Builder, "attention_mask", unmasked)
     assert_spec_seen("qwen3_tied", lambda text: text, monkeypatch, "ort-cpu")
 
 
 @pytest.mark.golden
 def test_parity_sees_keys_that_are_cached_before_their_rope(monkeypatch: pytest.MonkeyPatch) -> None:
-    def unrotated(f: Expansion, x: Value, heads: int, facts: Heads, name: str) -> Value:
+    def unrotated(f: Builder, x: Value, heads: int, facts: AttentionFacts, name: str) -> Value:
         return x if name == "k_rope" else blocks_rotate(f, x, heads, facts, name)
 
     blocks_rotate = blocks.rotate

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from flowc.frontend.builder import Expansion
+from flowc.frontend.builder import Builder
 from flowc.ir.graph import Value
 from flowc.ir.patch_rope import PatchRopeFacts
 from flowc.stages import vision
@@ -67,7 +67,7 @@ def test_parity_sees_rows_and_columns_exchanged(monkeypatch: pytest.MonkeyPatch)
 
 @pytest.mark.golden
 def test_parity_sees_an_ignored_epsilon(monkeypatch: pytest.MonkeyPatch) -> None:
-    def ignored(f: Expansion, x: Value, weight: str, eps: float, *, bias: bool = True, at: str = "") -> Value:
+    def ignored(f: Builder, x: Value, weight: str, eps: float, *, bias: bool = True, at: str = "") -> Value:
         return layer_norm(f, x, weight, 1e-2, bias=bias, at=at)
 
     monkeypatch.setattr(vision, "layer_norm", ignored)

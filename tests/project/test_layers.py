@@ -129,6 +129,19 @@ def test_a_room_is_a_folder() -> None:
     assert [n for names in ROOMS for n in names if not is_package(n) and n not in LOOSE] == []
 
 
+def test_no_import_cycles() -> None:
+    """Imports for types alone count too: what knows each other belongs together."""
+    arrows = {
+        name: {i for _, i in imports(tree) if i in MODULES and i != name and not inside(name, i)}
+        for name, tree in MODULES.items()
+    }
+    assert cycle(arrows) == []
+
+
+def test_a_cycle_is_found() -> None:
+    assert sorted(set(cycle({"a": {"b"}, "b": {"c"}, "c": {"b"}, "d": set()}))) == ["b", "c"]
+
+
 def test_rooms_import_only_what_comes_before() -> None:
     offences = [
         f"{name}:{line} imports {imported}: {why}"

@@ -10,7 +10,7 @@ from click.testing import CliRunner
 from flowc.build.compiled import Request
 from flowc.cli import cli
 from flowc.compile import compile_file
-from flowc.report.drawing import parts
+from flowc.report.drawing import groups
 from tests.oracle_io import ROOT
 
 TINY = ROOT / "examples" / "tiny-llama.yaml"
@@ -86,6 +86,6 @@ def test_equal_layers_are_drawn_once(tmp_path: Path) -> None:
     path = tmp_path / "model.yaml"
     path.write_text(TINY.read_text().replace("layers: 2", "layers: 9"))
     graph = compile_file(path, Request()).graphs["decode"]
-    times = {p.label: p.times for p in parts(graph)}
+    times = {p.label: p.times for p in groups(graph)}
     assert sum(n for label, n in times.items() if label.startswith("layers.")) == 9
     assert max(times.values()) >= 7

@@ -3,8 +3,8 @@
     concat(w"q.weight", w"k.weight", w"v.weight"; 0)
 
 An expression knows its shape and type without reading data. It is evaluated when the data file is written, one at a
-time, by plain elementwise numpy: no BLAS, so the bytes do not depend on the machine. Two expressions with the same
-`key` hold the same bytes and are stored once.
+time and row by row where it can be, by plain elementwise numpy: no BLAS, so the bytes do not depend on the machine. Two
+expressions with the same `key` hold the same bytes and are stored once.
 """
 
 from __future__ import annotations
@@ -23,6 +23,9 @@ from flowc.ir.types import ShapeError, require
 Array = np.ndarray[Any, np.dtype[Any]]
 Read = Callable[[str, slice | None], Array]
 """Reads a named tensor of the checkpoint, or a range of its rows."""
+
+MOST_INTERLEAVED = 64
+"""Groups whose rows a transpose takes turn about without making the whole."""
 
 
 @dataclass(frozen=True)
@@ -49,9 +52,18 @@ class Weight:
         """Expressions that this one is computed from."""
         return ()
 
+    @property
+    def by_rows(self) -> bool:
+        """Whether a range of rows takes no more memory than those rows."""
+        return False
+
     def evaluate(self, read: Read) -> Array:
         """The values, C-contiguous, in `dtype`."""
-        raise NotImplementedError
+        return self.rows(read, 0, self.shape[0])
+
+    def rows(self, read: Read, start: int, stop: int) -> Array:
+        """Rows `start:stop` of the first axis, C-contiguous, in `dtype`."""
+        return np.ascontiguousarray(self.evaluate(read)[start:stop])
 
     @property
     def nbytes(self) -> int:
@@ -87,6 +99,25 @@ class Derived(Weight):
     def operands(self) -> tuple[Weight, ...]:
         return (self.of,)
 
+    @property
+    def by_rows(self) -> bool:
+        return self.of.by_rows
+
+
+@dataclass(frozen=True)
+class Elementwise(Derived):
+    """Base of what is made from one other weight, number by number."""
+
+    def apply(self, values: Array) -> Array:
+        """The results for some of the values."""
+        raise NotImplementedError
+
+    def evaluate(self, read: Read) -> Array:
+        return np.ascontiguousarray(self.apply(self.of.evaluate(read)))
+
+    def rows(self, read: Read, start: int, stop: int) -> Array:
+        return np.ascontiguousarray(self.apply(self.of.rows(read, start, stop)))
+
 
 @dataclass(frozen=True)
 class Broadcast(Weight):
@@ -106,6 +137,27 @@ class Broadcast(Weight):
     @property
     def operands(self) -> tuple[Weight, ...]:
         return (self.a, self.b)
+
+    @property
+    def by_rows(self) -> bool:
+        return bool(self.shape) and all(w.by_rows or not self._has_rows(w) for w in self.operands)
+
+    def apply(self, a: Array, b: Array) -> Array:
+        """The results for some of the rows."""
+        raise NotImplementedError
+
+    def evaluate(self, read: Read) -> Array:
+        return np.ascontiguousarray(self.apply(self.a.evaluate(read), self.b.evaluate(read)))
+
+    def rows(self, read: Read, start: int, stop: int) -> Array:
+        a, b = (
+            w.rows(read, start, stop) if self._has_rows(w) else w.evaluate(read) for w in self.operands
+        )  # fmt: skip
+        return np.ascontiguousarray(self.apply(a, b))
+
+    def _has_rows(self, operand: Weight) -> bool:
+        """Whether an operand has a row for each row of the result, so none that all rows share."""
+        return len(operand.shape) == len(self.shape) and operand.shape[0] == self.shape[0]
 
 
 @dataclass(frozen=True)
@@ -128,8 +180,15 @@ class Tensor(Weight):
     def key(self) -> str:
         return f'w"{self.name}"'
 
+    @property
+    def by_rows(self) -> bool:
+        return bool(self.sizes)
+
     def evaluate(self, read: Read) -> Array:
         return np.ascontiguousarray(read(self.name, None), dtype=self.dtype)
+
+    def rows(self, read: Read, start: int, stop: int) -> Array:
+        return np.ascontiguousarray(read(self.name, slice(start, stop)), dtype=self.dtype)
 
 
 @dataclass(frozen=True, eq=False)
@@ -151,6 +210,10 @@ class Constant(Weight):
     def key(self) -> str:  # pyright: ignore[reportIncompatibleMethodOverride]
         digest = hashlib.sha256(np.ascontiguousarray(self.values).tobytes()).hexdigest()[:16]
         return f"{self.label}<{self.dtype}{list(self.shape)} {digest}>"
+
+    @property
+    def by_rows(self) -> bool:
+        return bool(self.values.shape)
 
     def evaluate(self, read: Read) -> Array:
         return np.ascontiguousarray(self.values)
@@ -205,10 +268,8 @@ class Rows(Derived):
     def key(self) -> str:
         return f"rows({self.of.key}; {self.start}:{self.stop})"
 
-    def evaluate(self, read: Read) -> Array:
-        if isinstance(self.of, Tensor):
-            return np.ascontiguousarray(read(self.of.name, slice(self.start, self.stop)), dtype=self.dtype)
-        return np.ascontiguousarray(self.of.evaluate(read)[self.start : self.stop])
+    def rows(self, read: Read, start: int, stop: int) -> Array:
+        return self.of.rows(read, self.start + start, self.start + stop)
 
 
 @dataclass(frozen=True)
@@ -237,8 +298,19 @@ class Concat(Weight):
     def operands(self) -> tuple[Weight, ...]:
         return self.parts
 
-    def evaluate(self, read: Read) -> Array:
-        return np.concatenate([p.evaluate(read) for p in self.parts])
+    @property
+    def by_rows(self) -> bool:
+        return all(p.by_rows for p in self.parts)
+
+    def rows(self, read: Read, start: int, stop: int) -> Array:
+        found: list[Array] = []
+        first = 0
+        for part in self.parts:
+            last = first + part.shape[0]
+            if start < last and first < stop:
+                found.append(part.rows(read, max(start, first) - first, min(stop, last) - first))
+            first = last
+        return found[0] if len(found) == 1 else np.concatenate(found)
 
 
 @dataclass(frozen=True)
@@ -259,8 +331,21 @@ class Reshape(Derived):
     def key(self) -> str:
         return f"reshape({self.of.key}; {'x'.join(map(str, self.sizes))})"
 
+    @property
+    def by_rows(self) -> bool:
+        return bool(self.sizes) and self.of.by_rows
+
     def evaluate(self, read: Read) -> Array:
         return self.of.evaluate(read).reshape(self.sizes)
+
+    def rows(self, read: Read, start: int, stop: int) -> Array:
+        width, row = prod(self.of.shape[1:]), prod(self.sizes[1:])
+        if not width or not row:
+            return self.evaluate(read)[start:stop]
+        first, last = start * row // width, -(-stop * row // width)
+        flat = self.of.rows(read, first, last).reshape(-1)
+        begin = start * row - first * width
+        return flat[begin : begin + (stop - start) * row].reshape(stop - start, *self.sizes[1:])
 
 
 @dataclass(frozen=True)
@@ -277,12 +362,32 @@ class Transpose(Derived):
     def key(self) -> str:
         return f"transpose({self.of.key}; {','.join(map(str, self.axes))})"
 
+    @property
+    def by_rows(self) -> bool:
+        return self.of.by_rows and (
+            self.axes[0] == 0 or (self._swaps_first_two and self.of.shape[0] <= MOST_INTERLEAVED)
+        )
+
+    @property
+    def _swaps_first_two(self) -> bool:
+        return self.axes == (1, 0, *range(2, len(self.axes)))
+
     def evaluate(self, read: Read) -> Array:
         return np.ascontiguousarray(self.of.evaluate(read).transpose(self.axes))
 
+    def rows(self, read: Read, start: int, stop: int) -> Array:
+        if self.axes[0] == 0:
+            return np.ascontiguousarray(self.of.rows(read, start, stop).transpose(self.axes))
+        if not self._swaps_first_two:
+            return super().rows(read, start, stop)
+        groups, size, *inner = self.of.shape
+        flat = Reshape(self.of, (groups * size, *inner))
+        picked = [flat.rows(read, g * size + start, g * size + stop) for g in range(groups)]
+        return np.stack(picked, axis=1)
+
 
 @dataclass(frozen=True)
-class Affine(Derived):
+class Affine(Elementwise):
     """`of * scale + shift` in float32, element by element (Gemma's 1 + w; the embedding scale)."""
 
     scale: float = 1.0
@@ -292,13 +397,12 @@ class Affine(Derived):
     def key(self) -> str:
         return f"affine({self.of.key}; {self.scale!r}, {self.shift!r})"
 
-    def evaluate(self, read: Read) -> Array:
-        values = self.of.evaluate(read)
+    def apply(self, values: Array) -> Array:
         if self.scale != 1.0:
             values = values * values.dtype.type(self.scale)
         if self.shift != 0.0:
             values = values + values.dtype.type(self.shift)
-        return np.ascontiguousarray(values)
+        return values
 
 
 @dataclass(frozen=True)
@@ -309,8 +413,8 @@ class Product(Broadcast):
     def key(self) -> str:
         return f"mul({self.a.key}, {self.b.key})"
 
-    def evaluate(self, read: Read) -> Array:
-        return np.ascontiguousarray(self.a.evaluate(read) * self.b.evaluate(read))
+    def apply(self, a: Array, b: Array) -> Array:
+        return a * b
 
 
 @dataclass(frozen=True)
@@ -321,20 +425,19 @@ class Sum(Broadcast):
     def key(self) -> str:
         return f"add({self.a.key}, {self.b.key})"
 
-    def evaluate(self, read: Read) -> Array:
-        return np.ascontiguousarray(self.a.evaluate(read) + self.b.evaluate(read))
+    def apply(self, a: Array, b: Array) -> Array:
+        return a + b
 
 
 @dataclass(frozen=True)
-class NegatedExp(Derived):
+class NegatedExp(Elementwise):
     """`-exp(of)`, element by element, in float64 and then rounded (the decay rate of a gated DeltaNet's `A_log`)."""
 
     @property
     def key(self) -> str:
         return f"-exp({self.of.key})"
 
-    def evaluate(self, read: Read) -> Array:
-        values = self.of.evaluate(read)
+    def apply(self, values: Array) -> Array:
         return (-np.exp(values.astype(np.float64))).astype(values.dtype)
 
 

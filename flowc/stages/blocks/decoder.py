@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from flowc.frontend.builder import Expansion
+from flowc.frontend.builder import Builder
 from flowc.ir.core.attention import Attention
 from flowc.ir.core.elementwise import Binary, Function, Unary
 from flowc.ir.core.linear import Linear
@@ -14,10 +14,11 @@ from flowc.ir.core.rope import Rope
 from flowc.ir.graph import Value
 from flowc.ir.types import Dim
 from flowc.ir.weights.expressions import Rows
+from flowc.stages.blocks.tokens import require_tokens, rope_angles
 
 
 @dataclass(frozen=True, slots=True)
-class Heads:
+class AttentionFacts:
     """What decides an attention, apart from its weights."""
 
     heads: int
@@ -46,7 +47,7 @@ class Heads:
 
 
 def linear(
-    f: Expansion,
+    b: Builder,
     x: Value,
     weight: str,
     out: Dim | None = None,
@@ -56,22 +57,22 @@ def linear(
     name: str = "",
 ) -> Value:
     """`x @ W.T (+ b)` with the tensor `weight` [out, in]; `bias` True takes the sibling `….bias`."""
-    w = f.weight(weight, out, x.shape[-1], at=at)
-    b = f.weight(bias if isinstance(bias, str) else bias_name(weight), w.shape[0], at=at) if bias else None
-    return f.op(Linear(), x, w, b, name=name or _short(weight))
+    w = b.weight(weight, out, x.shape[-1], at=at)
+    bias_vector = b.weight(bias if isinstance(bias, str) else bias_name(weight), w.shape[0], at=at) if bias else None
+    return b.op(Linear(), x, w, bias_vector, name=name or _short(weight))
 
 
 def linear_parts(
-    f: Expansion, x: Value, weight: str, sizes: Sequence[int], names: Sequence[str], *, bias: bool = False
+    b: Builder, x: Value, weight: str, sizes: Sequence[int], names: Sequence[str], *, bias: bool = False
 ) -> list[Value]:
     """Projections whose weights are consecutive rows of one tensor [sum of sizes, in], read where they lie."""
-    whole = f.tensor(weight, sum(sizes), x.shape[-1])
-    biases = f.tensor(bias_name(weight), sum(sizes)) if bias else None
+    whole = b.tensor(weight, sum(sizes), x.shape[-1])
+    biases = b.tensor(bias_name(weight), sum(sizes)) if bias else None
     found, start = list[Value](), 0
     for size, name in zip(sizes, names, strict=True):
-        rows = f.constant(Rows(whole, start, start + size))
-        b = f.constant(Rows(biases, start, start + size)) if biases is not None else None
-        found.append(f.op(Linear(), x, rows, b, name=name))
+        rows = b.constant(Rows(whole, start, start + size))
+        part_bias = b.constant(Rows(biases, start, start + size)) if biases is not None else None
+        found.append(b.op(Linear(), x, rows, part_bias, name=name))
         start += size
     return found
 
@@ -88,7 +89,7 @@ def _short(weight: str) -> str:
 
 
 def rms_norm(
-    f: Expansion,
+    b: Builder,
     x: Value,
     weight: str,
     eps: float,
@@ -101,37 +102,37 @@ def rms_norm(
     """RMSNorm with the gain `weight`; `groups` heads are normalised one by one."""
     width = x.shape[-1]
     size = width // groups if isinstance(width, int) else width
-    gain = f.weight(weight, size, at=at)
-    return f.op(Norm("rms", eps, offset, groups), x, gain, name=name or _short(weight))
+    gain = b.weight(weight, size, at=at)
+    return b.op(Norm("rms", eps, offset, groups), x, gain, name=name or _short(weight))
 
 
-def rotate(f: Expansion, x: Value, heads: int, facts: Heads, name: str) -> Value:
+def rotate(b: Builder, x: Value, heads: int, facts: AttentionFacts, name: str) -> Value:
     """Rotary embedding by the named rope, or x itself where there is none."""
     if facts.rope is None:
         return x
-    cos, sin = f.rope_angles(facts.rope)
-    rope = f.slots.ropes[facts.rope]
+    cos, sin = rope_angles(b, facts.rope)
+    rope = b.state.ropes[facts.rope]
     if rope.head_dim not in (None, facts.head_dim):
         message = f"the rope '{facts.rope}' is for heads of {rope.head_dim} channels, these have {facts.head_dim}"
-        raise f.fail("bad-shape", message, f.place("rope"), "`rotary_dim` says how many channels of a head turn")
+        raise b.fail("bad-shape", message, b.place("rope"), "`rotary_dim` says how many channels of a head turn")
     if rope.facts is not None and x.shape[1] != cos.shape[1]:
-        raise f.fail("bad-shape", f"the rope '{facts.rope}' turns the flow's own tokens, not those of {x.type}")
+        raise b.fail("bad-shape", f"the rope '{facts.rope}' turns the flow's own tokens, not those of {x.type}")
     interleaved = facts.interleaved or rope.interleaved
-    return f.op(Rope(heads, interleaved), x, cos, sin, name=name)
+    return b.op(Rope(heads, interleaved), x, cos, sin, name=name)
 
 
-def cached_attention(f: Expansion, q: Value, k: Value, v: Value, facts: Heads, layer: int) -> Value:
+def cached_attention(b: Builder, q: Value, k: Value, v: Value, facts: AttentionFacts, layer: int) -> Value:
     """Causal attention whose keys and values travel in the layer's cache. q and k are already rotated.
 
     q [batch, sequence, heads * head_dim] -> [batch, sequence, heads * value_dim].
     """
-    f.require_tokens(k)
-    past_key, past_value = f.past_keys(layer, facts.kv_heads, facts.head_dim, facts.value_dim)
+    require_tokens(b, k)
+    past_key, past_value = b.past_keys(layer, facts.kv_heads, facts.head_dim, facts.value_dim)
     op = Attention(
         facts.heads, facts.kv_heads, facts.factor, facts.causal, facts.window, facts.reach, facts.softcap, cache=True
     )
-    y, key, value = f.emit(op, q, k, v, past_key, past_value, f.attention_mask(), name="attention")
-    f.present(layer, key=key, value=value)
+    y, key, value = b.emit(op, q, k, v, past_key, past_value, b.attention_mask(), name="attention")
+    b.present(layer, key=key, value=value)
     return y
 
 
@@ -146,10 +147,10 @@ class QkNorm:
 
 
 def decoder_attention(
-    f: Expansion,
+    b: Builder,
     x: Value,
     prefix: str,
-    facts: Heads,
+    facts: AttentionFacts,
     layer: int,
     *,
     qkv_bias: bool = False,
@@ -160,34 +161,34 @@ def decoder_attention(
 
     `packed`: the projections are the rows of `<prefix>.qkv_proj` (HF `Phi3Attention`).
     """
-    f.past_keys(layer, facts.kv_heads, facts.head_dim, facts.value_dim)
+    b.past_keys(layer, facts.kv_heads, facts.head_dim, facts.value_dim)
     if packed:
         sizes = (facts.heads * facts.head_dim, facts.kv_heads * facts.head_dim, facts.kv_heads * facts.value_dim)
-        q, k, v = linear_parts(f, x, f"{prefix}.qkv_proj.weight", sizes, ("q_proj", "k_proj", "v_proj"), bias=qkv_bias)
-        k = rotate(f, k, facts.kv_heads, facts, "k_rope")
+        q, k, v = linear_parts(b, x, f"{prefix}.qkv_proj.weight", sizes, ("q_proj", "k_proj", "v_proj"), bias=qkv_bias)
+        k = rotate(b, k, facts.kv_heads, facts, "k_rope")
     else:
-        q = linear(f, x, f"{prefix}.q_proj.weight", facts.heads * facts.head_dim, bias=qkv_bias)
-        k, v = keys_values(f, x, prefix, facts, bias=qkv_bias, qk_norm=qk_norm)
+        q = linear(b, x, f"{prefix}.q_proj.weight", facts.heads * facts.head_dim, bias=qkv_bias)
+        k, v = keys_values(b, x, prefix, facts, bias=qkv_bias, qk_norm=qk_norm)
     if qk_norm is not None:
-        q = rms_norm(f, q, qk_norm.q, qk_norm.eps, offset=qk_norm.offset, groups=facts.heads)
-    q = rotate(f, q, facts.heads, facts, "q_rope")
-    return cached_attention(f, q, k, v, facts, layer)
+        q = rms_norm(b, q, qk_norm.q, qk_norm.eps, offset=qk_norm.offset, groups=facts.heads)
+    q = rotate(b, q, facts.heads, facts, "q_rope")
+    return cached_attention(b, q, k, v, facts, layer)
 
 
 def keys_values(
-    f: Expansion, x: Value, prefix: str, facts: Heads, *, bias: bool = False, qk_norm: QkNorm | None = None
+    b: Builder, x: Value, prefix: str, facts: AttentionFacts, *, bias: bool = False, qk_norm: QkNorm | None = None
 ) -> tuple[Value, Value]:
     """Rotated keys and values of a layer, as the cache keeps them (before the head axis is split)."""
-    f.require_tokens(x)
-    k = linear(f, x, f"{prefix}.k_proj.weight", facts.kv_heads * facts.head_dim, bias=bias)
-    v = linear(f, x, f"{prefix}.v_proj.weight", facts.kv_heads * facts.value_dim, bias=bias)
+    require_tokens(b, x)
+    k = linear(b, x, f"{prefix}.k_proj.weight", facts.kv_heads * facts.head_dim, bias=bias)
+    v = linear(b, x, f"{prefix}.v_proj.weight", facts.kv_heads * facts.value_dim, bias=bias)
     if qk_norm is not None:
-        k = rms_norm(f, k, qk_norm.k, qk_norm.eps, offset=qk_norm.offset, groups=facts.kv_heads)
-    return rotate(f, k, facts.kv_heads, facts, "k_rope"), v
+        k = rms_norm(b, k, qk_norm.k, qk_norm.eps, offset=qk_norm.offset, groups=facts.kv_heads)
+    return rotate(b, k, facts.kv_heads, facts, "k_rope"), v
 
 
 def gated_mlp(
-    f: Expansion,
+    b: Builder,
     x: Value,
     prefix: str,
     activation: Function,
@@ -202,20 +203,20 @@ def gated_mlp(
     """
     if packed:
         fused = f"{prefix}.gate_up_proj.weight"
-        rows = f.tensor(fused, 2 * ffn if ffn else None, x.shape[-1]).shape[0]
-        gate, up = linear_parts(f, x, fused, (rows // 2, rows // 2), ("gate_proj", "up_proj"), bias=bias)
+        rows = b.tensor(fused, 2 * ffn if ffn else None, x.shape[-1]).shape[0]
+        gate, up = linear_parts(b, x, fused, (rows // 2, rows // 2), ("gate_proj", "up_proj"), bias=bias)
     else:
-        gate = linear(f, x, f"{prefix}.gate_proj.weight", ffn, bias=bias)
-        up = linear(f, x, f"{prefix}.up_proj.weight", gate.shape[-1], bias=bias)
-    h = gate_times(f, gate, up, activation)
-    return linear(f, h, f"{prefix}.down_proj.weight", x.shape[-1], bias=bias)
+        gate = linear(b, x, f"{prefix}.gate_proj.weight", ffn, bias=bias)
+        up = linear(b, x, f"{prefix}.up_proj.weight", gate.shape[-1], bias=bias)
+    h = gate_times(b, gate, up, activation)
+    return linear(b, h, f"{prefix}.down_proj.weight", x.shape[-1], bias=bias)
 
 
-def gate_times(f: Expansion, gate: Value, up: Value, activation: Function) -> Value:
+def gate_times(b: Builder, gate: Value, up: Value, activation: Function) -> Value:
     """activation(gate) * up."""
-    return f.op(Binary("mul"), f.op(Unary(activation), gate, name="activation"), up, name="gated")
+    return b.op(Binary("mul"), b.op(Unary(activation), gate, name="activation"), up, name="gated")
 
 
-def add(f: Expansion, a: Value, b: Value, name: str = "residual") -> Value:
+def add(b: Builder, x: Value, y: Value, name: str = "residual") -> Value:
     """A residual sum."""
-    return f.op(Binary("add"), a, b, name=name)
+    return b.op(Binary("add"), x, y, name=name)

@@ -4,18 +4,19 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from flowc.frontend.builder import Expansion
+from flowc.frontend.builder import Builder
 from flowc.ir.core.attention import Attention
 from flowc.ir.core.elementwise import Function, Unary
 from flowc.ir.core.linear import Linear
 from flowc.ir.core.norm import Norm
 from flowc.ir.graph import Value
 from flowc.ir.weights.expressions import Rows
-from flowc.stages.blocks.decoder import Heads, bias_name, gate_times, linear, rotate
+from flowc.stages.blocks.decoder import AttentionFacts, bias_name, gate_times, linear, rotate
+from flowc.stages.blocks.tokens import require_whole
 
 
 @dataclass(frozen=True, slots=True)
-class Part:
+class Projection:
     """A projection: a weight of its own, or part `index` of `count` equal parts of the rows of a packed one."""
 
     weight: str
@@ -25,58 +26,58 @@ class Part:
     """Whether it has a bias; None for what its neighbours have."""
 
 
-def parts(weight: str, count: int) -> tuple[Part, ...]:
+def packed_rows(weight: str, count: int) -> tuple[Projection, ...]:
     """The projections that a packed weight holds one above the other."""
-    return tuple(Part(weight, i, count) for i in range(count))
+    return tuple(Projection(weight, i, count) for i in range(count))
 
 
-def project(f: Expansion, x: Value, part: Part, out: int | None, *, bias: bool, name: str) -> Value:
+def project(b: Builder, x: Value, part: Projection, out: int | None, *, bias: bool, name: str) -> Value:
     """`x @ W.T (+ b)` with a projection of `out` channels; its bias is the sibling `.bias`."""
     bias = bias if part.bias is None else part.bias
     if part.count == 1:
-        return linear(f, x, part.weight, out, bias=bias, name=name)
+        return linear(b, x, part.weight, out, bias=bias, name=name)
     rows = out * part.count if out is not None else None
-    packed = f.tensor(part.weight, rows, x.shape[-1])
+    packed = b.tensor(part.weight, rows, x.shape[-1])
     size, left_over = divmod(packed.shape[0], part.count)
     if left_over:
-        raise f.fail("bad-shape", f"the {packed.shape[0]} rows of '{part.weight}' are not {part.count} equal parts")
+        raise b.fail("bad-shape", f"the {packed.shape[0]} rows of '{part.weight}' are not {part.count} equal parts")
     start = part.index * size
-    w = f.constant(Rows(packed, start, start + size))
+    w = b.constant(Rows(packed, start, start + size))
     if not bias:
-        return f.op(Linear(), x, w, name=name)
-    packed_bias = f.tensor(bias_name(part.weight), packed.shape[0])
-    return f.op(Linear(), x, w, f.constant(Rows(packed_bias, start, start + size)), name=name)
+        return b.op(Linear(), x, w, name=name)
+    packed_bias = b.tensor(bias_name(part.weight), packed.shape[0])
+    return b.op(Linear(), x, w, b.constant(Rows(packed_bias, start, start + size)), name=name)
 
 
-def layer_norm(f: Expansion, x: Value, weight: str, eps: float, *, bias: bool = True, at: str = "") -> Value:
+def layer_norm(b: Builder, x: Value, weight: str, eps: float, *, bias: bool = True, at: str = "") -> Value:
     """LayerNorm with the gain `weight` and its sibling `.bias` (Ba et al. 2016; torch.nn.LayerNorm).
 
     Old checkpoints call them `.gamma` and `.beta`; where the file has those, they are taken, as HuggingFace does.
     """
     stem = weight.removesuffix(".weight")
     gain, shift = weight, f"{stem}.bias"
-    if weight.endswith(".weight") and not f.has_weight(weight) and f.has_weight(f"{stem}.gamma"):
+    if weight.endswith(".weight") and not b.has_weight(weight) and b.has_weight(f"{stem}.gamma"):
         gain, shift = f"{stem}.gamma", f"{stem}.beta"
     width = x.shape[-1]
-    w = f.weight(gain, width, at=at)
-    b = f.weight(shift, width, at=at) if bias else None
-    return f.op(Norm("layer", eps), x, w, b, name=stem.rsplit(".", 1)[-1])
+    w = b.weight(gain, width, at=at)
+    shift_vector = b.weight(shift, width, at=at) if bias else None
+    return b.op(Norm("layer", eps), x, w, shift_vector, name=stem.rsplit(".", 1)[-1])
 
 
 def plain_mlp(
-    f: Expansion, x: Value, up: str, down: str, activation: Function, ffn: int | None, *, bias: bool = True
+    b: Builder, x: Value, up: str, down: str, activation: Function, ffn: int | None, *, bias: bool = True
 ) -> Value:
     """down(activation(up x)) (HF `BertIntermediate` and the dense of `BertOutput`, `Dinov2MLP`)."""
-    h = linear(f, x, up, ffn, bias=bias, name="up")
-    h = f.op(Unary(activation), h, name="activation")
-    return linear(f, h, down, x.shape[-1], bias=bias, name="down")
+    h = linear(b, x, up, ffn, bias=bias, name="up")
+    h = b.op(Unary(activation), h, name="activation")
+    return linear(b, h, down, x.shape[-1], bias=bias, name="down")
 
 
 def gated_parts(
-    f: Expansion,
+    b: Builder,
     x: Value,
-    gate: Part,
-    up: Part,
+    gate: Projection,
+    up: Projection,
     down: str,
     activation: Function,
     ffn: int | None,
@@ -85,18 +86,18 @@ def gated_parts(
     down_bias: bool = False,
 ) -> Value:
     """down(activation(gate x) * up x) with projections that may be packed (Shazeer 2020; HF `ModernBertMLP`)."""
-    g = project(f, x, gate, ffn, bias=bias, name="gate")
-    u = project(f, x, up, ffn, bias=bias, name="up")
-    return linear(f, gate_times(f, g, u, activation), down, x.shape[-1], bias=down_bias, name="down")
+    g = project(b, x, gate, ffn, bias=bias, name="gate")
+    u = project(b, x, up, ffn, bias=bias, name="up")
+    return linear(b, gate_times(b, g, u, activation), down, x.shape[-1], bias=down_bias, name="down")
 
 
 @dataclass(frozen=True, slots=True)
 class Projections:
     """Where an attention's weights are, and which of them have biases."""
 
-    q: Part
-    k: Part
-    v: Part
+    q: Projection
+    k: Projection
+    v: Projection
     out: str
     bias: bool = True
     out_bias: bool = True
@@ -104,12 +105,12 @@ class Projections:
 
 def packed_projections(weight: str, out: str, *, bias: bool, out_bias: bool) -> Projections:
     """Projections of a weight whose rows are those of q, k and v."""
-    q, k, v = parts(weight, 3)
+    q, k, v = packed_rows(weight, 3)
     return Projections(q, k, v, out, bias, out_bias)
 
 
 def encoder_attention(
-    f: Expansion, x: Value, names: Projections, facts: Heads, mask: Value | None, bias: Value | None = None
+    b: Builder, x: Value, names: Projections, facts: AttentionFacts, mask: Value | None, bias: Value | None = None
 ) -> Value:
     """Attention of every token to every token that `mask` keeps, with its output projection.
 
@@ -117,28 +118,28 @@ def encoder_attention(
     joins the scores. `facts.reach` limits how far a token sees on both sides, `facts.rope` turns q and k.
     """
     width, values = facts.heads * facts.head_dim, facts.heads * facts.value_dim
-    q = project(f, x, names.q, width, bias=names.bias, name="q")
-    k = project(f, x, names.k, width, bias=names.bias, name="k")
-    v = project(f, x, names.v, values, bias=names.bias, name="v")
-    q = rotate(f, q, facts.heads, facts, "q_rope")
-    k = rotate(f, k, facts.heads, facts, "k_rope")
+    q = project(b, x, names.q, width, bias=names.bias, name="q")
+    k = project(b, x, names.k, width, bias=names.bias, name="k")
+    v = project(b, x, names.v, values, bias=names.bias, name="v")
+    q = rotate(b, q, facts.heads, facts, "q_rope")
+    k = rotate(b, k, facts.heads, facts, "k_rope")
     op = Attention(facts.heads, facts.heads, facts.factor, False, facts.window, facts.reach, facts.softcap)
-    y = f.op(op, q, k, v, None, None, mask, bias, name="attention")
-    return linear(f, y, names.out, x.shape[-1], bias=names.out_bias, name="out")
+    y = b.op(op, q, k, v, None, None, mask, bias, name="attention")
+    return linear(b, y, names.out, x.shape[-1], bias=names.out_bias, name="out")
 
 
-def token_mask(f: Expansion, x: Value) -> Value | None:
+def token_mask(b: Builder, x: Value) -> Value | None:
     """The mask that encoder stages use on x: what an `attn_mask` stage made, else the graph's attention_mask.
 
     None in a flow that starts from images: none of their tokens is padding.
     """
-    f.require_whole()
-    found: Value | None = f.slots.named.get("attn_mask")
+    require_whole(b)
+    found = b.state.token_mask
     if found is None:
-        if f.tokens().type.rank > 3 or f.options.assume == "no-padding":
+        if b.tokens().type.rank > 3 or b.options.assume == "no-padding":
             return None
-        found = f.attention_mask()
-    if found is not None and x.shape[1] not in (found.shape[1], f.tokens().shape[1]):
+        found = b.attention_mask()
+    if found is not None and x.shape[1] not in (found.shape[1], b.tokens().shape[1]):
         hint = "`attn_mask` behind the stage that changed the tokens makes a mask of ones for them"
-        raise f.fail("bad-shape", f"the mask {found.type} is not that of the tokens of {x.type}", hint=hint)
+        raise b.fail("bad-shape", f"the mask {found.type} is not that of the tokens of {x.type}", hint=hint)
     return found

@@ -19,7 +19,7 @@ from flowc.weights.gguf.header import GgufTensor
 
 
 @dataclass(frozen=True, slots=True)
-class Part:
+class TensorSlice:
     """A HuggingFace tensor as rows of a GGUF tensor.
 
     The GGUF tensor's leading axes are folded until it has as many as `shape`; from `first_row` on its rows are the
@@ -89,7 +89,7 @@ _OUTER_NAME = re.compile(r"(\w+)\.(weight|bias)")
 
 def huggingface_parts(
     architecture: str, metadata: Mapping[str, object], tensors: Sequence[GgufTensor]
-) -> dict[str, Part]:
+) -> dict[str, TensorSlice]:
     """Every tensor under its HuggingFace name; one that has none (`rope_freqs.weight`) keeps its own.
 
     WeightsError `unsupported-architecture`; `broken-gguf` when head counts are missing or do not fit, or when two
@@ -101,7 +101,7 @@ def huggingface_parts(
         message = f"flowc does not know the tensor layout of GGUF architecture '{architecture}'"
         hint = nearest(architecture, ARCHITECTURES) or f"known: {known}"
         raise WeightsError.of("unsupported-architecture", message, hint=hint)
-    parts: dict[str, Part] = {}
+    parts: dict[str, TensorSlice] = {}
     for tensor in tensors:
         for part in _parts(architecture, arch, metadata, tensor):
             if part.name in parts:
@@ -110,8 +110,8 @@ def huggingface_parts(
     return parts
 
 
-def _parts(architecture: str, arch: _Arch, metadata: Mapping[str, object], tensor: GgufTensor) -> Iterator[Part]:
-    whole = Part(tensor.name, tensor, tensor.shape)
+def _parts(architecture: str, arch: _Arch, metadata: Mapping[str, object], tensor: GgufTensor) -> Iterator[TensorSlice]:
+    whole = TensorSlice(tensor.name, tensor, tensor.shape)
     if (match := _OUTER_NAME.fullmatch(tensor.name)) and match[1] in _OUTER:
         whole = replace(whole, name=f"{_OUTER[match[1]]}.{match[2]}")
     elif match := _LAYER_NAME.fullmatch(tensor.name):
@@ -128,12 +128,12 @@ def _parts(architecture: str, arch: _Arch, metadata: Mapping[str, object], tenso
     yield whole
 
 
-def _experts(tensor: GgufTensor, layer: str, name: str) -> Iterator[Part]:
+def _experts(tensor: GgufTensor, layer: str, name: str) -> Iterator[TensorSlice]:
     experts, rows, columns = tensor.shape
     if experts > _MAX_EXPERTS:
         raise _broken(f"tensor '{tensor.name}' has {experts} experts")
     for expert in range(experts):
-        yield Part(f"model.layers.{layer}.mlp.experts.{expert}.{name}", tensor, (rows, columns), expert * rows)
+        yield TensorSlice(f"model.layers.{layer}.mlp.experts.{expert}.{name}", tensor, (rows, columns), expert * rows)
 
 
 def _heads(architecture: str, metadata: Mapping[str, object], tensor: GgufTensor, layer: int, kind: str) -> int:

@@ -16,7 +16,7 @@ from gguf.quants import dequantize
 from flowc.errors import WeightsError
 from flowc.weights.checkpoint import Array, TensorInfo, find, row_range
 from flowc.weights.files import SourceFile
-from flowc.weights.gguf.architectures import Part, huggingface_parts
+from flowc.weights.gguf.architectures import TensorSlice, huggingface_parts
 from flowc.weights.gguf.header import GgufTensor, read_header
 from flowc.weights.storage import STORAGES, read_plain
 
@@ -76,7 +76,7 @@ class GgufCheckpoint:
         """Format, architecture and number of tensors."""
         return f"gguf, {self.architecture}, 1 file, {len(self._tensors)} tensors"
 
-    def _info(self, part: Part) -> TensorInfo:
+    def _info(self, part: TensorSlice) -> TensorInfo:
         source = part.source
         storage = source.type.name.lower()
         block, block_bytes = GGML_QUANT_SIZES[source.type]
@@ -87,10 +87,10 @@ class GgufCheckpoint:
         offset, nbytes = source.offset + part.first_row * row_bytes, part.shape[0] * row_bytes
         return TensorInfo(part.name, part.shape, storage, self._file.path, offset, nbytes, as_stored)
 
-    def _rows(self, part: Part, begin: int, end: int, row: int) -> npt.NDArray[Any]:
+    def _rows(self, part: TensorSlice, begin: int, end: int, row: int) -> npt.NDArray[Any]:
         return self._values(part.source, (part.first_row + begin) * row, (end - begin) * row)
 
-    def _deinterleaved(self, part: Part, begin: int, end: int, row: int) -> npt.NDArray[Any]:
+    def _deinterleaved(self, part: TensorSlice, begin: int, end: int, row: int) -> npt.NDArray[Any]:
         """Rows in HuggingFace's order: of a head's rows, GGUF's pairs (2i, 2i + 1) are rows i and i + half."""
         size = part.shape[0] // part.heads
         out = np.empty((end - begin, row), np.float32)
