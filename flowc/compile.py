@@ -114,22 +114,23 @@ def build(
 
     outputs, checkpoint, in_place = Outputs(out), compiled.need_checkpoint(), compiled.request.in_place
     folder, reader = outputs.folder, WeightReader(checkpoint, compiled.usage)
-    written = [outputs.data, outputs.manifest, *outputs.graphs(compiled.graphs)]
+    found = locator(checkpoint, folder) if in_place else None
+    layout = plan(compiled.weights, outputs.data, found, shard_bytes=compiled.request.shard_bytes)
+    written = [*(data.name for data in layout.files), outputs.manifest, *outputs.graphs(compiled.graphs)]
     refuse_overwrite([compiled.spec.path, *checkpoint.files()], [folder / name for name in written])
-    layout = plan(compiled.weights, outputs.data, locator(checkpoint, folder) if in_place else None)
     with staging_folder(folder, layout.size) as work:
         manifest = manifest_facts(compiled, verify)
         if lock is not None:
             check_lock(lock, manifest, whole=False)
-        with streaming(reader, layout, work / outputs.data, progress) as digest:
+        with streaming(reader, layout, work, progress) as digests:
             # While the data streams to its file, the graphs are emitted: neither waits for the other.
             for phase, graph in compiled.graphs.items():
                 content = lower(graph, compiled.target, metadata(compiled, phase)).serialize(layout.places)
                 (work / outputs.graph(phase)).write_bytes(content)
                 record = {"file": outputs.graph(phase), "sha256": hashlib.sha256(content).hexdigest()}
                 manifest["graphs"][phase] = record
-        if layout.stored:
-            manifest["data"] = {"file": outputs.data, "sha256": digest.result(), "bytes": layout.size}
+        sha256 = digests.result()
+        manifest["data"] = [{"file": d.name, "sha256": sha256[d.name], "bytes": d.size} for d in layout.files]
         if in_place:
             manifest["in_place"] = records_of(checkpoint)
         notes: list[str] = []
@@ -144,7 +145,7 @@ def build(
             manifest["checks"] = list(dict.fromkeys(c["name"] for c in built.checks))
             write_manifest(work / outputs.manifest, manifest)
         sources = tokenizer_sources(checkpoint)
-        built.files, built.removed = publish(work, folder, outputs.graphs(), outputs.data, sources)
+        built.files, built.removed = publish(work, outputs, sources)
     if check is not None and in_place:
         _check_in_place(built, folder / outputs.manifest, compiled, check, reader)
     return built

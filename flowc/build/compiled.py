@@ -32,6 +32,8 @@ class Request:
     skip_passes: tuple[str, ...] = ()
     in_place: bool = False
     """Weights are used where they lie, so passes change and pack none of them that they can leave alone."""
+    shard_bytes: int | None = None
+    """Size above which weights go into another data file; one file when None."""
 
 
 @dataclass

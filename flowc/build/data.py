@@ -1,7 +1,8 @@
-"""The data file: where every weight lies, and writing it as a stream.
+"""The data files: where every weight lies, and writing them as a stream.
 
-One file serves all graphs of a build. A packed weight is stored once; a graph that wants a part of its rows reads them
-where they lie. Nothing is held in memory beyond the tensor being written.
+They serve all graphs of a build: one file, or several of at most a stated size. A packed weight is stored once; a graph
+that wants a part of its rows reads them where they lie. Nothing is held in memory beyond a piece of the tensor being
+written, or that tensor where it cannot be made by rows.
 """
 
 from __future__ import annotations
@@ -9,34 +10,61 @@ from __future__ import annotations
 import hashlib
 import queue
 import threading
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from flowc.ir.weights.expressions import Concat, Read, Rows, Tensor, Weight
+from flowc.ir.weights.bundle import Bundle, Member
+from flowc.ir.weights.expressions import Array, Concat, Read, Rows, Tensor, Weight
 from flowc.ir.weights.place import Place, lies_in_graph
 
 ALIGNMENT = 4096
+PIECE = 8 << 20
+"""Bytes of a weight that are made and written at a time, where it can be made by rows."""
+
+
+@dataclass(slots=True)
+class DataFile:
+    """One data file: its weights in file order with their offsets, and its size in bytes."""
+
+    name: str
+    stored: list[tuple[int, Weight]] = field(default_factory=list[tuple[int, Weight]])
+    size: int = 0
 
 
 @dataclass(slots=True)
 class Layout:
-    """Places of all weights (by key), and those that the data file holds, in file order."""
+    """Places of all weights (by key), and the files that hold those that no checkpoint file holds."""
 
     places: dict[str, Place] = field(default_factory=dict[str, Place])
-    stored: list[tuple[int, Weight]] = field(default_factory=list[tuple[int, Weight]])
-    size: int = 0
+    files: list[DataFile] = field(default_factory=list[DataFile])
+
+    @property
+    def size(self) -> int:
+        """Bytes of all data files."""
+        return sum(file.size for file in self.files)
+
+    @property
+    def stored(self) -> Iterator[tuple[Place, Weight]]:
+        """Every weight that a data file holds, and where."""
+        return ((Place(f.name, offset), weight) for f in self.files for offset, weight in f.stored)
 
 
 InPlace = Callable[[Weight], Place | None]
 """Where a weight already lies in the checkpoint, if it may be read there."""
 
 
-def plan(weights: Iterable[Weight], file: str, in_place: InPlace | None = None) -> Layout:
-    """Give every weight its place: in the checkpoint, inside a packed weight, or in the data file."""
+def plan(
+    weights: Iterable[Weight], file: str, in_place: InPlace | None = None, *, shard_bytes: int | None = None
+) -> Layout:
+    """Give every weight its place: in the checkpoint, inside a packed weight, or in a data file.
+
+    With `shard_bytes` the data files are `<file>-00001-of-0000N`, none larger unless a single weight is; members of a
+    bundle stay together.
+    """
     layout = Layout()
     unique: dict[str, Weight] = {}
     for weight in weights:
@@ -49,16 +77,44 @@ def plan(weights: Iterable[Weight], file: str, in_place: InPlace | None = None) 
                 layout.places[key] = place
     left = [w for k, w in unique.items() if k not in layout.places]
     parts = _parts(left)
-    for weight in left:
-        if weight.key in parts or weight.key in layout.places:
-            continue
-        offset = -(-layout.size // ALIGNMENT) * ALIGNMENT
-        layout.stored.append((offset, weight))
-        layout.size = offset + weight.nbytes
-        _register(layout, weight, file, offset, unique)
+    shards = _shards(_units([w for w in left if w.key not in parts]), shard_bytes)
+    for number, units in enumerate(shards, 1):
+        data = DataFile(file if shard_bytes is None else f"{file}-{number:05d}-of-{len(shards):05d}")
+        layout.files.append(data)
+        for weight in (w for unit in units for w in unit):
+            offset = _aligned(data.size)
+            data.stored.append((offset, weight))
+            data.size = offset + weight.nbytes
+            layout.places[weight.key] = Place(data.name, offset)
     for weight in left:
         _resolve(weight.key, parts, layout)
     return layout
+
+
+def _aligned(offset: int) -> int:
+    return -(-offset // ALIGNMENT) * ALIGNMENT
+
+
+def _units(weights: list[Weight]) -> list[list[Weight]]:
+    """What must lie in one file, in order of first use: one weight, or all members of a bundle."""
+    units: dict[str, list[Weight]] = {}
+    for weight in weights:
+        units.setdefault(weight.bundle.key if isinstance(weight, Member) else weight.key, []).append(weight)
+    return list(units.values())
+
+
+def _shards(units: list[list[Weight]], most: int | None) -> list[list[list[Weight]]]:
+    """Units file by file; a file ends where the next unit would make it larger than `most` bytes."""
+    shards: list[list[list[Weight]]] = []
+    size = 0
+    for unit in units:
+        needed = sum(_aligned(weight.nbytes) for weight in unit)
+        if not shards or (most is not None and size + needed > most and size > 0):
+            shards.append([])
+            size = 0
+        shards[-1].append(unit)
+        size += needed
+    return shards
 
 
 def _resolve(key: str, parts: Mapping[str, tuple[str, int]], layout: Layout) -> Place:
@@ -68,16 +124,6 @@ def _resolve(key: str, parts: Mapping[str, tuple[str, int]], layout: Layout) -> 
         base = _resolve(whole, parts, layout)
         layout.places[key] = Place(base.file, base.offset + start)
     return layout.places[key]
-
-
-def _register(layout: Layout, weight: Weight, file: str, offset: int, wanted: Mapping[str, Weight]) -> None:
-    """A stored weight, and the parts of it that are wanted on their own."""
-    layout.places[weight.key] = Place(file, offset)
-    if isinstance(weight, Concat):
-        for part in weight.parts:
-            if part.key in wanted and part.key not in layout.places:
-                layout.places[part.key] = Place(file, offset)
-            offset += part.nbytes
 
 
 def _parts(weights: list[Weight]) -> dict[str, tuple[str, int]]:
@@ -101,29 +147,64 @@ def _parts(weights: list[Weight]) -> dict[str, tuple[str, int]]:
 
 def write(
     layout: Layout,
-    path: Path,
+    folder: Path,
     read: Read,
-    check: Callable[[Any, Weight], None],
+    check: Callable[[Array, Weight, int], None],
     progress: Callable[[int], None] | None = None,
-) -> str:
-    """Write the data file; returns its sha256 (hex). `check` sees each tensor before it is written."""
-    hasher = _Hasher()
-    try:
-        with path.open("wb") as file:
-            position = 0
-            for offset, weight in layout.stored:
-                array = weight.evaluate(read)
-                check(array, weight)
-                for chunk in (bytes(offset - position), array.reshape(-1).view(np.uint8).data):
-                    if len(chunk):
-                        file.write(chunk)
-                        hasher.update(chunk)
-                position = offset + weight.nbytes
-                if progress is not None:
-                    progress(position)
-    finally:
-        digest = hasher.finish()
-    return digest
+) -> dict[str, str]:
+    """Write all data files; returns the sha256 (hex) of each by its name.
+
+    `check` sees every piece before it is written, with the row that it starts at.
+    """
+    done = 0
+    digests: dict[str, str] = {}
+    for data in layout.files:
+        hasher = _Hasher()
+        try:
+            with (folder / data.name).open("wb") as file:
+                position = 0
+                for (offset, weight), made in zip(data.stored, _made(data, read), strict=True):
+                    if gap := bytes(offset - position):
+                        file.write(gap)
+                        hasher.update(gap)
+                    for row, piece in made:
+                        check(piece, weight, row)
+                        chunk = piece.reshape(-1).view(np.uint8).data
+                        if len(chunk):
+                            file.write(chunk)
+                            hasher.update(chunk)
+                        if progress is not None:
+                            progress(done + file.tell())
+                    position = offset + weight.nbytes
+            done += data.size
+        finally:
+            digests[data.name] = hasher.finish()
+    return digests
+
+
+def _made(data: DataFile, read: Read) -> Iterator[Iterator[tuple[int, Array]]]:
+    """Each weight of a file as pieces with the row that they start at; a bundle is made once for its members."""
+    bundle: Bundle | None = None
+    values: Mapping[str, Array] = {}
+    for _, weight in data.stored:
+        if not isinstance(weight, Member):
+            bundle, values = None, {}
+            yield pieces(weight, read)
+            continue
+        if bundle is None or bundle.key != weight.bundle.key:
+            bundle, values = weight.bundle, {}
+            values = weight.bundle.make(read)
+        yield iter([(0, weight.of(values))])
+
+
+def pieces(weight: Weight, read: Read) -> Iterator[tuple[int, Array]]:
+    """A weight's values in ranges of rows of about `PIECE` bytes, with the first row of each; whole where they must."""
+    if not weight.by_rows or weight.nbytes <= PIECE:
+        yield 0, weight.evaluate(read)
+        return
+    step = max(1, PIECE * weight.shape[0] // weight.nbytes)
+    for start in range(0, weight.shape[0], step):
+        yield start, weight.rows(read, start, min(start + step, weight.shape[0]))
 
 
 class _Hasher:

@@ -71,6 +71,7 @@ def manifest_facts(compiled: Compiled, verify: str) -> dict[str, Any]:
         "logits": request.options.logits,
         "context": request.options.context,
         "skip_passes": list(request.skip_passes),
+        "shard_bytes": request.shard_bytes,
         "passes": sorted({name for audits in compiled.audits.values() for name in audits}),
         "verify": verify,
         "spec_sha256": compiled.spec_sha256,

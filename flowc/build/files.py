@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -29,8 +30,12 @@ class Outputs:
 
     @property
     def data(self) -> str:
-        """The data file."""
+        """The data file; where there are several, what their names begin with."""
         return f"{self.out.name}.data"
+
+    def is_data(self, name: str) -> bool:
+        """Whether a file name is one that a data file of this model may have."""
+        return name == self.data or re.fullmatch(re.escape(self.data) + r"-\d{5}-of-\d{5}", name) is not None
 
     @property
     def manifest(self) -> str:
@@ -60,7 +65,7 @@ class Built:
     manifest: dict[str, Any]
     files: list[Path] = field(default_factory=list[Path])
     removed: list[Path] = field(default_factory=list[Path])
-    """Graphs of earlier builds whose data file this one replaced."""
+    """Graphs and data files of earlier builds under this name that do not belong to this one."""
     checks: list[dict[str, Any]] = field(default_factory=list[dict[str, Any]])
     notes: list[str] = field(default_factory=list[str])
     """What the build wants to be known: a tokenizer left out, or one of another model replaced."""

@@ -2,7 +2,7 @@
 
     {"flowc": "0.1.0", "name": "tiny", "target": "ort-cpu", "assume": null, "kind": "decoder", "logits": "last",
      "graphs": {"unified": {"file": "model.onnx", "sha256": "…"}, …},
-     "data": {"file": "model.onnx.data", "sha256": "…", "bytes": 123},
+     "data": [{"file": "model.onnx.data", "sha256": "…", "bytes": 123}],
      "tokenizer": [{"file": "tokenizer.json", "sha256": "…"}],
      "model": {"vocab": 32, "context_length": 64, "eos": [2], "bos": 1},
      "context": null, "skip_passes": [], "tensors": {"lm_head.weight": "32x16", …}}
@@ -64,11 +64,14 @@ class Manifest:
     kind: str
     logits: str
     graphs: Mapping[str, FileRecord]
-    data: FileRecord | None
+    data: tuple[FileRecord, ...]
+    """The data files; none for a build whose weights are all used in place."""
     tokenizer: tuple[FileRecord, ...]
     model: ModelFacts
     context: int | None = None
     """The context length that the build asked for, or None for the model's own."""
+    shard_bytes: int | None = None
+    """Size above which the build put weights into another data file."""
     skip_passes: tuple[str, ...] = ()
     tensors: Mapping[str, tuple[int, ...]] | None = None
     """Shapes of the original weights, by name."""
@@ -136,16 +139,15 @@ class Manifest:
 
     def _check_data(self) -> None:
         self._check_used_in_place()
-        if self.data is None:
-            return
-        path = self.folder / self.data.file
-        if not path.is_file():
-            raise WeightsError.of("missing-file", f"the weights file {path} is not there")
-        size = path.stat().st_size
-        if self.data.bytes is not None and size != self.data.bytes:
-            raise WeightsError.of(
-                "changed-file", f"the weights file {path} has {size} bytes; the build wrote {self.data.bytes}"
-            )
+        for data in self.data:
+            path = self.folder / data.file
+            if not path.is_file():
+                raise WeightsError.of("missing-file", f"the weights file {path} is not there")
+            size = path.stat().st_size
+            if data.bytes is not None and size != data.bytes:
+                raise WeightsError.of(
+                    "changed-file", f"the weights file {path} has {size} bytes; the build wrote {data.bytes}"
+                )
 
 
 def _check_hash(path: Path, record: FileRecord) -> None:
@@ -241,7 +243,7 @@ class _Reader:
             kind=self.choice(top, "kind", ("decoder", "encoder")),
             logits=self.choice(top, "logits", ("last", "all", None)) or "last",
             graphs=graphs,
-            data=None if top.get("data") is None else self.record(top["data"], "data"),
+            data=self.data_files(top),
             tokenizer=tuple(self.record(record, where) for where, record in self.items(top, "tokenizer")),
             model=ModelFacts(
                 vocab=self.integer(model, "vocab", "model."),
@@ -250,6 +252,7 @@ class _Reader:
                 bos=self.integer(model, "bos", "model."),
             ),
             context=self.integer(top, "context"),
+            shard_bytes=self.integer(top, "shard_bytes"),
             skip_passes=tuple(self.text(name, where) for where, name in self.items(top, "skip_passes")),
             tensors=self.shapes(top, "tensors"),
             in_place=tuple(self.used_in_place(seen, where) for where, seen in self.items(top, "in_place")),
@@ -257,6 +260,11 @@ class _Reader:
         )
         self.wrong.raise_if_any()
         return manifest
+
+    def data_files(self, top: dict[str, Any]) -> tuple[FileRecord, ...]:
+        if isinstance(top.get("data"), dict):  # one file, as manifests had it before there could be several
+            return (self.record(top["data"], "data"),)
+        return tuple(self.record(record, where) for where, record in self.items(top, "data"))
 
     def error(self, message: str) -> None:
         self.wrong.error("bad-manifest", f"{self.path}: {message}")

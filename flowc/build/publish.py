@@ -10,7 +10,9 @@ import tempfile
 from collections.abc import Collection, Generator, Iterable
 from pathlib import Path
 
-from flowc.errors import MissingTool, SpecError, cannot_write
+from flowc.build.files import Outputs
+from flowc.build.manifest import load
+from flowc.errors import FlowError, MissingTool, SpecError, cannot_write
 
 
 @contextlib.contextmanager
@@ -40,44 +42,58 @@ def staging_folder(folder: Path, needed: int) -> Generator[Path]:
         raise
 
 
-def publish(
-    work: Path, folder: Path, graphs: Collection[str], data: str, sources: Collection[Path]
-) -> tuple[list[Path], list[Path]]:
+def publish(work: Path, outputs: Outputs, sources: Collection[Path]) -> tuple[list[Path], list[Path]]:
     """Give every file its final name, in an order that leaves no graph beside another build's data, wherever it ends.
 
-    `graphs` are all names that a graph of this model may have. Those of earlier builds go first, those of this one come
-    after their data, and the manifest comes last. A file that is one of `sources` stays what it is. Returns the files
-    under their final names, and the graphs of earlier builds that read what was in `data` before.
+    Graphs of earlier builds under this name go first, those of this one come after their data, and the manifest comes
+    last. A file that is one of `sources` stays what it is. Returns the files under their final names, and what was
+    removed: graphs of earlier builds that read the data files as they were, and data files that nothing reads now.
     """
+    folder, graphs = outputs.folder, outputs.graphs()
     new = [p for p in work.iterdir() if not p.is_symlink() and not any(_same(folder / p.name, s) for s in sources)]
-    names = sorted((p.name for p in new), key=lambda n: (n.endswith(".flowc.json"), n in graphs, n))
+    names = sorted((p.name for p in new), key=lambda n: (n == outputs.manifest, n in graphs, n))
     for name in names:
         if (folder / name).is_dir():
             raise SpecError.of("bad-output", f"cannot write {folder / name}: it is a folder")
     umask = os.umask(0)
     os.umask(umask)
     removed: list[Path] = []
+    writes_data = any(outputs.is_data(name) for name in names)
     with _alone_in(folder):
+        before = _data_of(folder / outputs.manifest)
         # Until the new manifest is there, the folder has none: a set cut short by a kill is not taken for a model.
-        (folder / names[-1]).unlink(missing_ok=True)
+        (folder / outputs.manifest).unlink(missing_ok=True)
         for name in sorted(graphs):
             if name in names:
                 (folder / name).unlink(missing_ok=True)
-            elif data in names and _reads(folder / name, data):
+            elif writes_data and _reads(folder / name, outputs.data):
                 (folder / name).unlink()
                 removed.append(folder / name)
+        for name in before:
+            stale = folder / name
+            if writes_data and name not in names and outputs.is_data(name) and stale.is_file():
+                stale.unlink()
+                removed.append(stale)
         for name in names:
             os.chmod(work / name, 0o666 & ~umask)
             os.replace(work / name, folder / name)
-    return [folder / name for name in sorted(names, key=lambda n: (n == names[-1], n))], removed
+    return [folder / name for name in sorted(names, key=lambda n: (n == outputs.manifest, n))], removed
 
 
 def _reads(graph: Path, data: str) -> bool:
-    """Whether a file is a graph that flowc made and that has its weights in a data file of this name."""
+    """Whether a file is a graph that flowc made and that has its weights in data files whose names begin so."""
     if not graph.is_file():
         return False
     content = graph.read_bytes()
     return b"flowc.graph" in content and data.encode() in content
+
+
+def _data_of(manifest: Path) -> list[str]:
+    """Names of the data files in the manifest of an earlier build; none where that cannot be read."""
+    try:
+        return [record.file for record in load(manifest).data]
+    except FlowError:
+        return []
 
 
 def refuse_overwrite(sources: Iterable[Path], outputs: Iterable[Path]) -> None:

@@ -26,10 +26,10 @@ class WeightReader:
         except FlowError as error:
             raise self._located(error, name) from None
 
-    def check(self, array: Array, weight: Weight) -> None:
-        """Raise WeightsError `non-finite-weight` unless a finished weight is finite; names the tensor at fault."""
+    def check(self, array: Array, weight: Weight, row: int = 0) -> None:
+        """Raise WeightsError `non-finite-weight` unless a weight's rows from `row` on are finite; names the tensor."""
         try:
-            check_finite(array, weight.key)
+            check_finite(array, weight.key, row)
         except WeightsError:
             self._check_tensors(tensor.name for tensor in weight.tensors())
             raise

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from flowc.cli.compiling import compile_options, ports, request_of
+from flowc.cli.compiling import ByteSize, compile_options, ports, request_of
 from flowc.cli.progress import progress, size
 
 if TYPE_CHECKING:
@@ -35,6 +35,9 @@ class _Build(click.Command):
     "--verify", type=click.Choice(["quick", "full", "off"]), default="quick", help="Checks of the result.  [quick]"
 )
 @click.option(
+    "--shard-size", "shard_bytes", type=ByteSize(), metavar="SIZE", help="Weights in files of at most SIZE, as 2GB."
+)
+@click.option(
     "--locked", type=click.Path(path_type=Path), help="The manifest of an earlier build: refuse any difference from it."
 )
 @click.option("--dump-ir", metavar="[=PASS]", help="Show the graphs at the end, or as they are after a pass.")
@@ -43,6 +46,7 @@ def build(
     spec: Path,
     output: Path,
     in_place: bool,
+    shard_bytes: int | None,
     verify: str,
     locked: Path | None,
     dump_ir: str | None,
@@ -66,7 +70,7 @@ def build(
     if dump_ir is not None and as_json:
         raise click.UsageError("--dump-ir and --json would both write to stdout; --dump-dir goes with --json")
     dumps = Dumps(dump_ir, dump_dir)
-    compiled = compile_file(spec, replace(request_of(**options), in_place=in_place), dumps.see)
+    compiled = compile_file(spec, replace(request_of(**options), in_place=in_place, shard_bytes=shard_bytes), dumps.see)
     dumps.show()
     lock = _lock(locked) if locked is not None else None
     with progress("writing") as report:
@@ -92,7 +96,8 @@ def _check(verify: str) -> Callable[[Path, Compiled], list[dict[str, Any]]] | No
 
 def _tell(built: Built, compiled: Compiled, output: Path, as_json: bool) -> None:
     for file in built.removed:
-        reason = f"its weights were in the {output.name}.data of an earlier build"
+        of_graph = f"its weights were in the {output.name}.data of an earlier build"
+        reason = of_graph if file.suffix == ".onnx" else "no graph of this build reads it"
         click.echo(f"note: removed {output.parent / file.name}: {reason}", err=True)
     for note in built.notes:
         click.echo(f"note: {note}", err=True)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 import click
 
@@ -22,6 +23,22 @@ def _parse_names(_: click.Context, __: click.Parameter, text: str | None) -> tup
     if not all(names):
         raise click.BadParameter(f"'{text}' is not a list of names such as prefill,decode")
     return names
+
+
+class ByteSize(click.ParamType[int]):
+    """A number of bytes with a unit: 500MB, 2GB, 1.5GiB."""
+
+    name = "size"
+    units: ClassVar = {"B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30}
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        """Bytes of a text."""
+        match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([A-Za-z]+)", str(value).strip())
+        unit = self.units.get(match[2].upper()) if match else None
+        size = int(float(match[1]) * unit) if match and unit else 0
+        if size < 1:
+            self.fail(f"'{value}' is not a size such as 500MB, 2GB or 1GiB", param, ctx)
+        return size
 
 
 _FORM = (

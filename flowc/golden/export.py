@@ -74,8 +74,8 @@ def _write(case: Case, manifest: Manifest, subject: Subject, call: Call, target:
     data = target / "test_data_set_0"
     data.mkdir(parents=True)
     shutil.copyfile(subject.files[call.phase], target / "model.onnx")
-    if manifest.data is not None:
-        shutil.copyfile(manifest.folder / manifest.data.file, target / manifest.data.file)
+    for record in manifest.data:
+        shutil.copyfile(manifest.folder / record.file, target / record.file)
     expected = subject.reference(call)
     graph = subject.graphs[call.phase]
     arrays = {"input": [(v.name, call.feeds[v.name]) for v in graph.inputs],

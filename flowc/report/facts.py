@@ -48,8 +48,8 @@ def facts(subject: Named, sizes: Mapping[str, int], *, placement: bool = True) -
             "stages": _stages(before, after),
         }
     if subject.manifest is not None:
-        if compiled.checkpoint is None and subject.manifest.data is not None:
-            found["weights"] = f"as stored in {subject.manifest.data.file}"
+        if compiled.checkpoint is None and subject.manifest.data:
+            found["weights"] = f"as stored in {', '.join(record.file for record in subject.manifest.data)}"
         found["flowc"] = subject.manifest.raw.get("flowc")
         found["verify"] = subject.manifest.raw.get("verify")
         found["files"] = _files(subject)
@@ -112,7 +112,7 @@ def _files(subject: Named) -> list[dict[str, Any]]:
     manifest = subject.manifest
     if manifest is None:
         return []
-    records = [*manifest.graphs.values(), *([manifest.data] if manifest.data else []), *manifest.tokenizer]
+    records = [*manifest.graphs.values(), *manifest.data, *manifest.tokenizer]
     paths = [manifest.folder / r.file for r in records] + [manifest.path]
     return [{"file": p.name, "bytes": p.stat().st_size} for p in paths if p.is_file()]
 

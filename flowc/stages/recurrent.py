@@ -35,10 +35,8 @@ class GdnScan(Stage, name="gdn_scan"):
     writes = ("active", "cache")
     reference = "torch_recurrent_gated_delta_rule of Qwen3NextGatedDeltaNet"
     example = "gdn_scan: {key_heads: 2, value_heads: 4, carry: true, layer: 0}"
-    key_heads: int = attr(doc="AttentionFacts of q and k.", symbol="key_heads", gt=0)
-    value_heads: int = attr(
-        doc="AttentionFacts of v; each key head serves the same number of them.", symbol="value_heads", gt=0
-    )
+    key_heads: int = attr(doc="Heads of q and k.", symbol="key_heads", gt=0)
+    value_heads: int = attr(doc="Heads of v; each key head serves the same number of them.", symbol="value_heads", gt=0)
     scale: float | None = attr(doc="Factor of the result; 1 / sqrt(key_dim) by default.", default=None, gt=0)
     qk_norm_eps: float | None = attr(
         doc="Divide each head of q and k by sqrt(sum of squares + this) first; not at all by default.",
@@ -138,8 +136,8 @@ class GatedDeltaNet(Stage, name="gated_delta_net"):
         "kernel: 4, eps: 1e-6}"
     )
     prefix: str = attr(doc="Name in front of the weights.", main=True)
-    key_heads: int = attr(doc="AttentionFacts of q and k.", symbol="key_heads", gt=0)
-    value_heads: int = attr(doc="AttentionFacts of v, z and the state.", symbol="value_heads", gt=0)
+    key_heads: int = attr(doc="Heads of q and k.", symbol="key_heads", gt=0)
+    value_heads: int = attr(doc="Heads of v, z and the state.", symbol="value_heads", gt=0)
     key_dim: int = attr(doc="Channels of a key head.", symbol="key_dim", gt=0)
     value_dim: int = attr(doc="Channels of a value head.", symbol="value_dim", gt=0)
     kernel: int = attr(doc="Taps of the convolution, the current token's included.", symbol="conv_kernel", gt=1)

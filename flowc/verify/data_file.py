@@ -7,10 +7,10 @@ from typing import Any
 
 import numpy as np
 
-from flowc.build.data import Layout
+from flowc.build.data import Layout, pieces
 from flowc.errors import CheckFailed
 from flowc.ir.graph import Graph, Origin
-from flowc.ir.weights.expressions import Weight
+from flowc.ir.weights.expressions import Read, Weight
 from flowc.ir.weights.place import lies_in_graph
 from flowc.lowering.emitter import weight_name
 from flowc.runtime.session import one_line
@@ -19,22 +19,21 @@ from flowc.verify.rebuild import Stored
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
-PIECE = 1 << 22
 
+def check_weights(checks: Checks, layout: Layout, folder: Path) -> None:
+    """Every tensor of the data files is, bit by bit, what its expression gives from the original weights.
 
-def check_weights(checks: Checks, layout: Layout, data: Path) -> None:
-    """Every tensor of the data file is, bit by bit, what its expression gives from the original weights.
-
-    Memory holds one tensor. Names the stage that uses a wrong one.
+    Memory holds a piece of one tensor. Names the stage that uses a wrong one.
     """
     compiled = checks.subject.compiled
     users = _users(compiled.graphs.values())
     count = 0
-    for offset, weight in layout.stored:
-        expected = weight.evaluate(checks.subject.checkpoint_read)
+    for place, weight in layout.stored:
+        data, offset = folder / place.file, place.offset
         count += 1
-        if _lies_at(data, offset, expected):
+        if _lies_at(data, offset, weight, checks.subject.checkpoint_read):
             continue
+        expected = weight.evaluate(checks.subject.checkpoint_read)
         try:
             found = Stored(weight, data, offset).evaluate(checks.subject.read)
         except CheckFailed as error:
@@ -46,14 +45,13 @@ def check_weights(checks: Checks, layout: Layout, data: Path) -> None:
         checks.passed("weights", "", f"{count} tensors, bit by bit")
 
 
-def _lies_at(file: Path, offset: int, array: Array) -> bool:
-    """Whether a file holds the bytes of an array at an offset; read in pieces."""
-    content = np.ascontiguousarray(array).reshape(-1).view(np.uint8)
+def _lies_at(file: Path, offset: int, weight: Weight, read: Read) -> bool:
+    """Whether a file holds the bytes of a weight at an offset."""
     with file.open("rb") as stream:
         stream.seek(offset)
         return all(
-            stream.read(len(piece)) == piece.tobytes()
-            for piece in (content[at : at + PIECE] for at in range(0, len(content), PIECE))
+            np.array_equal(np.frombuffer(stream.read(piece.nbytes), np.uint8), piece.reshape(-1).view(np.uint8))
+            for _, piece in pieces(weight, read)
         )
 
 

@@ -28,8 +28,7 @@ def check_files(path: Path, checks: Checks, *, whole: bool) -> None:
     manifest = manifests.load(path)
     records = [(f"{phase} graph", record) for phase, record in manifest.graphs.items()]
     records += [("tokenizer", record) for record in manifest.tokenizer]
-    if manifest.data is not None:
-        records.append(("data", manifest.data))
+    records += [("data", record) for record in manifest.data]
     for what, record in records:
         file = manifest.folder / record.file
         if not file.is_file():

@@ -78,8 +78,8 @@ def verify(manifest: Manifest, compiled: Compiled, memory: int = MEMORY) -> Chec
     layout = _layout(manifest, compiled)
     if layout is not None:
         check_places(checks, layout)
-        if compiled.checkpoint is not None and manifest.data is not None and not _truncated(manifest):
-            check_weights(checks, layout, manifest.folder / manifest.data.file)
+        if compiled.checkpoint is not None and manifest.data and not _truncated(manifest):
+            check_weights(checks, layout, manifest.folder)
     check_ports(checks.subject, checks)
     if any(not c.passed and c.name in ("load", "ports") for c in checks.done):
         return checks
@@ -95,21 +95,22 @@ def verify(manifest: Manifest, compiled: Compiled, memory: int = MEMORY) -> Chec
 
 def _layout(manifest: Manifest, compiled: Compiled) -> Layout | None:
     """Where each weight should lie; None for a build with --in-place that is held to weights from elsewhere."""
-    data = manifest.data.file if manifest.data is not None else ""
     if not manifest.in_place:
-        return layout_of(compiled, data)
+        return layout_of(compiled, manifest)
     try:
-        return layout_of(compiled, data, locator(compiled.checkpoint, manifest.folder) if compiled.checkpoint else None)
+        return layout_of(
+            compiled, manifest, locator(compiled.checkpoint, manifest.folder) if compiled.checkpoint else None
+        )
     except WeightsError:
         return None
 
 
 def _truncated(manifest: Manifest) -> bool:
-    data = manifest.data
-    if data is None:
-        return False
-    path = manifest.folder / data.file
-    return not path.is_file() or (data.bytes is not None and path.stat().st_size < data.bytes)
+    return any(
+        not (manifest.folder / data.file).is_file()
+        or (data.bytes is not None and (manifest.folder / data.file).stat().st_size < data.bytes)
+        for data in manifest.data
+    )
 
 
 class _Full:

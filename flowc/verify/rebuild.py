@@ -20,7 +20,7 @@ import numpy as np
 
 from flowc.build.compiled import Compiled, Request
 from flowc.build.data import InPlace, Layout, plan
-from flowc.build.manifest import Manifest
+from flowc.build.manifest import SUFFIX, Manifest
 from flowc.compile import compile_spec
 from flowc.errors import CheckFailed, FlowError, WeightsError
 from flowc.frontend.state import Options
@@ -104,9 +104,10 @@ def files_of(manifest: Manifest) -> dict[Phase, Path]:
     return {cast("Phase", phase): manifest.folder / record.file for phase, record in manifest.graphs.items()}
 
 
-def layout_of(compiled: Compiled, data: str, in_place: InPlace | None = None) -> Layout:
-    """Where each weight lies: in the data file of that name, or where it is used in place."""
-    return plan((w for graph in compiled.graphs.values() for w in graph.weights()), data, in_place)
+def layout_of(compiled: Compiled, manifest: Manifest, in_place: InPlace | None = None) -> Layout:
+    """Where each weight lies: in the data files of a build, or where it is used in place."""
+    name = f"{manifest.path.name.removesuffix(SUFFIX)}.onnx.data"
+    return plan(compiled.weights, name, in_place, shard_bytes=manifest.shard_bytes)
 
 
 def recompile(manifest: Manifest, weights: Path | None = None) -> Compiled:
@@ -123,7 +124,9 @@ def recompile(manifest: Manifest, weights: Path | None = None) -> Compiled:
     options = Options(cast("Any", manifest.assume or "none"), cast("Any", manifest.logits), manifest.context)
     if weights is None and in_place:
         weights = _in_place(manifest)
-    request = Request(weights, manifest.target, tuple(manifest.graphs), options, manifest.skip_passes, in_place)
+    request = Request(
+        weights, manifest.target, tuple(manifest.graphs), options, manifest.skip_passes, in_place, manifest.shard_bytes
+    )
     try:
         compiled = compile_spec(_spec(manifest), request, need_weights=False, shapes=manifest.tensors)
     except WeightsError as error:
@@ -157,6 +160,6 @@ def subject_of(manifest: Manifest, compiled: Compiled) -> Subject:
     """The build under check, with the best reference that there is."""
     if compiled.checkpoint is not None:
         return Subject(compiled, files_of(manifest))
-    if manifest.data is None:
+    if not manifest.data:
         raise CheckFailed.of("bad-manifest", f"{manifest.path} names neither weights nor a data file")
-    return StoredSubject(compiled, files_of(manifest), layout_of(compiled, manifest.data.file))
+    return StoredSubject(compiled, files_of(manifest), layout_of(compiled, manifest))

@@ -77,8 +77,11 @@ def row_range(rows: slice | None, shape: tuple[int, ...]) -> tuple[int, int]:
     return begin, max(begin, end)
 
 
-def check_finite(array: Array, name: str) -> None:
-    """Raise WeightsError `non-finite-weight` with the first index where a float array holds NaN or an infinity."""
+def check_finite(array: Array, name: str, row: int = 0) -> None:
+    """Raise WeightsError `non-finite-weight` with the first index where a float array holds NaN or an infinity.
+
+    `row` is where the array starts in the tensor of that name.
+    """
     if array.dtype.kind != "f":
         return
     flat = array.reshape(-1)
@@ -90,11 +93,12 @@ def check_finite(array: Array, name: str) -> None:
         if suspicious:
             bad = np.flatnonzero(~np.isfinite(part))
             if bad.size:
-                _raise_non_finite(array, name, begin + int(bad[0]))
+                _raise_non_finite(array, name, begin + int(bad[0]), row)
 
 
-def _raise_non_finite(array: Array, name: str, position: int) -> None:
-    index = ", ".join(str(i) for i in np.unravel_index(position, array.shape))
+def _raise_non_finite(array: Array, name: str, position: int, row: int) -> None:
+    place = [int(i) for i in np.unravel_index(position, array.shape)]
+    index = ", ".join(map(str, [place[0] + row, *place[1:]] if place else []))
     value = array.reshape(-1)[position]
     raise WeightsError.of("non-finite-weight", f"tensor '{name}' holds {value} at [{index}]")
 

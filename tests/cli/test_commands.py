@@ -274,3 +274,27 @@ def test_import_refuses_what_it_does_not_know(
 def test_import_of_nothing(tmp_path: Path) -> None:
     called = flowc("import", tmp_path / "absent", "-o", tmp_path / "new.yaml", "--json")
     assert (called.code, called.diagnostics()[0]["code"]) == (3, "missing-file")
+
+
+def test_weights_in_several_files(tmp_path: Path) -> None:
+    """Any onnxruntime reads them; run and verify know them; a later build leaves none of them behind."""
+    spec, out = write_spec(tmp_path), tmp_path / "out" / "model.onnx"
+    done("build", spec, "-o", out, "--shard-size", "2KB", "--verify", "full")
+    manifest = json.loads((out.parent / "model.flowc.json").read_text())
+    names = [record["file"] for record in manifest["data"]]
+    assert len(names) > 2
+    assert names == [f"model.onnx.data-{i:05d}-of-{len(names):05d}" for i in range(1, len(names) + 1)]
+    assert manifest["shard_bytes"] == 2000
+    done("verify", out)
+    sharded = done("run", out, "--ids", "1,2,3", "-n", "4").stdout
+    told = done("build", spec, "-o", out)
+    assert "no graph of this build reads it" in told.stderr
+    assert sorted(p.name for p in out.parent.glob("*.data*")) == ["model.onnx.data"]
+    assert done("run", out, "--ids", "1,2,3", "-n", "4").stdout == sharded
+
+
+@pytest.mark.parametrize("size", ["2", "0GB", "-1GB", "two GB", "1XB"])
+def test_a_size_has_a_unit(size: str, tmp_path: Path) -> None:
+    called = flowc("build", write_spec(tmp_path), "-o", tmp_path / "model.onnx", "--shard-size", size)
+    assert called.code == 2
+    assert "is not a size such as" in called.stderr

@@ -169,7 +169,7 @@ def record(folder: Path) -> None:
     """Make the manifest's hashes those of the files that are there."""
 
     def fit(manifest: dict[str, Any]) -> None:
-        for entry in [*manifest["graphs"].values(), manifest["data"]]:
+        for entry in [*manifest["graphs"].values(), *manifest["data"]]:
             path = folder / entry["file"]
             entry["sha256"] = sha256(path.read_bytes()).hexdigest()
             if "bytes" in entry:

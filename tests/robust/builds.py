@@ -50,7 +50,7 @@ def agrees(folder: Path) -> bool:
         return False
     manifest = json.loads(path.read_text())
     found: Mapping[str, str] = digests(folder)
-    records = [*manifest["graphs"].values(), manifest["data"], *manifest["tokenizer"]]
+    records = [*manifest["graphs"].values(), *manifest["data"], *manifest["tokenizer"]]
     return all(found.get(r["file"]) == r["sha256"] for r in records)
 
 

@@ -76,7 +76,7 @@ def test_locked_sees_other_weights_of_the_same_shapes(tmp_path: Path, capsys: py
     safetensors.numpy.save_file(tensors, tmp_path / "model.safetensors")
     lock = str(tmp_path / "a" / "model.flowc.json")
     assert main(["build", str(spec), "-o", str(tmp_path / "b" / "model.onnx"), "--locked", lock]) == 1
-    assert "data.sha256" in capsys.readouterr().err
+    assert "data[0].sha256" in capsys.readouterr().err
     assert not (tmp_path / "b").exists()
 
 

@@ -72,7 +72,7 @@ def test_all_that_is_wrong_with_a_manifest_is_told_at_once(built: Path) -> None:
     raw["model"]["vocab"] = "many"
     raw["model"]["eos"] = [True]
     raw["tokenizer"] = {"file": "tokenizer.json"}
-    raw["data"] = {"file": "/data", "bytes": "all"}
+    raw["data"] = [{"file": "/data", "bytes": "all"}]
     raw["context"] = [64]
     raw["skip_passes"] = [3]
     raw["tensors"] = {"a": "2x3", "b": "", "c": "2x-3", "d": 5}
@@ -89,8 +89,8 @@ def test_all_that_is_wrong_with_a_manifest_is_told_at_once(built: Path) -> None:
         "model.vocab",
         "model.eos",
         "tokenizer: is not a list",
-        "data: 'file'",
-        "data: 'bytes'",
+        "data[0]: 'file'",
+        "data[0]: 'bytes'",
         "context: [64]",
         "skip_passes[0]: is not a text",
         "tensors: 'c'",

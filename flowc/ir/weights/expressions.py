@@ -113,10 +113,10 @@ class Elementwise(Derived):
         raise NotImplementedError
 
     def evaluate(self, read: Read) -> Array:
-        return np.ascontiguousarray(self.apply(self.of.evaluate(read)))
+        return np.asarray(self.apply(self.of.evaluate(read)), order="C")
 
     def rows(self, read: Read, start: int, stop: int) -> Array:
-        return np.ascontiguousarray(self.apply(self.of.rows(read, start, stop)))
+        return np.asarray(self.apply(self.of.rows(read, start, stop)), order="C")
 
 
 @dataclass(frozen=True)
@@ -147,13 +147,13 @@ class Broadcast(Weight):
         raise NotImplementedError
 
     def evaluate(self, read: Read) -> Array:
-        return np.ascontiguousarray(self.apply(self.a.evaluate(read), self.b.evaluate(read)))
+        return np.asarray(self.apply(self.a.evaluate(read), self.b.evaluate(read)), order="C")
 
     def rows(self, read: Read, start: int, stop: int) -> Array:
         a, b = (
             w.rows(read, start, stop) if self._has_rows(w) else w.evaluate(read) for w in self.operands
         )  # fmt: skip
-        return np.ascontiguousarray(self.apply(a, b))
+        return np.asarray(self.apply(a, b), order="C")
 
     def _has_rows(self, operand: Weight) -> bool:
         """Whether an operand has a row for each row of the result, so none that all rows share."""
@@ -185,7 +185,7 @@ class Tensor(Weight):
         return bool(self.sizes)
 
     def evaluate(self, read: Read) -> Array:
-        return np.ascontiguousarray(read(self.name, None), dtype=self.dtype)
+        return np.asarray(read(self.name, None), dtype=self.dtype, order="C")
 
     def rows(self, read: Read, start: int, stop: int) -> Array:
         return np.ascontiguousarray(read(self.name, slice(start, stop)), dtype=self.dtype)
@@ -216,7 +216,7 @@ class Constant(Weight):
         return bool(self.values.shape)
 
     def evaluate(self, read: Read) -> Array:
-        return np.ascontiguousarray(self.values)
+        return np.asarray(self.values, order="C")
 
 
 @dataclass(frozen=True)
@@ -339,11 +339,14 @@ class Reshape(Derived):
         return self.of.evaluate(read).reshape(self.sizes)
 
     def rows(self, read: Read, start: int, stop: int) -> Array:
-        width, row = prod(self.of.shape[1:]), prod(self.sizes[1:])
+        of = self.of
+        while isinstance(of, Reshape):  # whose rows may be far larger than those asked for
+            of = of.of
+        width, row = prod(of.shape[1:]), prod(self.sizes[1:])
         if not width or not row:
             return self.evaluate(read)[start:stop]
         first, last = start * row // width, -(-stop * row // width)
-        flat = self.of.rows(read, first, last).reshape(-1)
+        flat = of.rows(read, first, last).reshape(-1)
         begin = start * row - first * width
         return flat[begin : begin + (stop - start) * row].reshape(stop - start, *self.sizes[1:])
 
