@@ -105,10 +105,7 @@ class Emitter:
 
     def need(self, name: str) -> onnx.Value:
         """An operand of the current node that is always there."""
-        found = self.operand(name)
-        if found is None:
-            raise InternalError(f"{self.node.op.name} of {self.node.origin.stage} has no operand '{name}'")
-        return found
+        return self.get(self.node.need(name))
 
     def weight(self, weight: Weight) -> onnx.Value:
         """The initializer of a weight expression; small constants lie in the graph file."""

@@ -67,9 +67,30 @@ class Node:
     origin: Origin
 
     def input(self, operand: str) -> Value | None:
-        """An operand by its declared name; None when absent."""
-        index = self.op.operands.index(operand)
+        """An operand by its declared name; None when absent. InternalError for a name that the operator lacks."""
+        index = self.op.index_of(operand)
         return self.inputs[index] if index < len(self.inputs) else None
+
+    def need(self, operand: str) -> Value:
+        """An operand that is always there, by its declared name."""
+        value = self.input(operand)
+        if value is None:
+            raise InternalError(f"{self.op.name} of {self.origin.stage} has no operand '{operand}'")
+        return value
+
+    def with_operands(self, **named: Value | None) -> Node:
+        """The node with other operands in the places of those named; None takes one away."""
+        return replace(self, inputs=self.op.arrange(self.inputs, **named))
+
+    @property
+    def input_types(self) -> tuple[TensorType | None, ...]:
+        """Types of the operands in order; None for one that is absent."""
+        return tuple(v.type if v is not None else None for v in self.inputs)
+
+    @property
+    def output_types(self) -> tuple[TensorType, ...]:
+        """Types of the results."""
+        return tuple(v.type for v in self.outputs)
 
     def weight(self, operand: str) -> Weight | None:
         """The weight expression of an operand, when it is a constant."""
@@ -118,8 +139,9 @@ class Graph:
 
 
 def infer(op: Op, inputs: Sequence[Value | None]) -> tuple[TensorType, ...]:
-    """Types of an operator's results; raises ShapeError that names the operator."""
+    """Types of an operator's results; raises ShapeError that names the operator, also for the number of operands."""
     try:
+        op.require_operands(inputs)
         return op.infer(*[v.type if v is not None else None for v in inputs])
     except ShapeError as e:
         raise ShapeError(f"{op.name}: {e}") from None
@@ -154,11 +176,20 @@ class Rewriter:
         self.add(Node(op, tuple(inputs), outputs, like.origin))
         return outputs
 
-    def remake(self, node: Node, op: Op, inputs: Sequence[Value | None]) -> tuple[Value, ...]:
-        """Add a node in place of another, under its names; results whose types are as before stay the same values."""
-        types = infer(op, inputs)
+    def remake(
+        self, node: Node, op: Op, inputs: Sequence[Value | None] | None = None, /, **named: Value | None
+    ) -> tuple[Value, ...]:
+        """Add a node in place of another, under its names; results whose types are as before stay the same values.
+
+        Operands are `inputs` with those `named` in their places. Without `inputs`, an operator of the node's own kind
+        keeps the node's, and another kind has those named alone.
+        """
+        if inputs is None:
+            inputs = node.inputs if type(op) is type(node.op) else ()
+        operands = op.arrange(inputs, **named)
+        types = infer(op, operands)
         outputs = tuple(v if v.type == t else Value(v.name, t) for v, t in zip(node.outputs, types, strict=True))
-        self.add(Node(op, tuple(inputs), outputs, node.origin))
+        self.add(Node(op, operands, outputs, node.origin))
         return outputs
 
     def add(self, node: Node) -> None:

@@ -19,10 +19,8 @@ from typing import Any
 import numpy as np
 
 from flowc.errors import Span
-from flowc.ir.core.attention import AttentionMask
 from flowc.ir.graph import Graph, Node, Value
 from flowc.ir.interpret import interpret
-from flowc.ir.kernel.group_query import MaskBias
 from flowc.ir.types import BATCH, SEQUENCE, TOTAL
 from flowc.passes.pipeline import run
 from flowc.runtime.session import one_line
@@ -151,10 +149,9 @@ def _operators(
                 return
             for value, result in zip(node.outputs, results, strict=True):
                 if value in found and node in chosen:
-                    masks = isinstance(node.op, AttentionMask | MaskBias)
                     where = (
                         call.valid(value.type, mask=True)
-                        if masks
+                        if node.op.specified_at_padding
                         else subject.specified(call, names[value], value.type)
                     )
                     yield node, compare(names[value], found[value], result, where, OPERATOR_TOLERANCE, operator=True)

@@ -11,6 +11,7 @@ from flowc.build.compiled import Compiled
 from flowc.ir.core.attention import Attention
 from flowc.ir.core.token_positions import AllOnes
 from flowc.ir.graph import Graph
+from flowc.ir.visibility import Visibility
 from tests.passes.making import Array, compile_text, count, run, run_onnx
 
 HEAD = """
@@ -103,7 +104,7 @@ def test_modernberts_attention_is_the_same_as_composed(tmp_path: Path) -> None:
     first = next(i for i, (op, *_) in enumerate(whole) if isinstance(op, Attention)) + 3  # projection and residual sum
     assert parts[:first] == whole[:first]
     (attention,) = [op for op, *_ in whole[:first] if isinstance(op, Attention)]
-    assert attention.reach == 3
+    assert attention.visibility == Visibility.around(3)
 
 
 def ragged() -> tuple[Array, Array]:

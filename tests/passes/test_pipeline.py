@@ -49,7 +49,8 @@ def test_what_the_passes_leave_behind(example: Path) -> None:
         kinds = [type(n.op) for n in graph.nodes]
         assert RopeAngles not in kinds, "no trigonometry at run time"
         assert kinds.count(AttentionMask) <= len(windows(compiled.expanded[phase])), "one mask per window"
-        assert not any(isinstance(n.op, AttentionMask) and n.op.causal for n in graph.nodes if phase == "decode")
+        causal = [n.op.visibility.causal for n in graph.nodes if isinstance(n.op, AttentionMask)]
+        assert phase != "decode" or not any(causal)
         operators = {n.op_type for n in lower(graph, target("ort-cpu"), {"flowc.version": "test"}).model.graph}
         assert phase == "encode" or not operators & {"Cos", "Sin"}
 
@@ -59,7 +60,7 @@ def windows(graph: Graph) -> set[Any]:
     found: set[Any] = set()
     for node in graph.nodes:
         if isinstance(node.op, Attention):
-            found.add((node.op.causal, node.op.window, node.op.reach))
+            found.add(node.op.visibility)
     return found | {"last token"}
 
 
