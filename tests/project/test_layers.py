@@ -101,6 +101,10 @@ def offence(importer: str, imported: str) -> str:
     return "" if there <= here else "its room comes later"
 
 
+OPERATORS = ("flowc.ir.core", "flowc.ir.kernel")
+NAME_OPERATORS = (*OPERATORS, "flowc.stages", "flowc.passes", "flowc.lowering")
+
+
 def is_package(module: str) -> bool:
     """Whether a module is a folder."""
     place = module.removeprefix("flowc.").replace(".", "/")
@@ -127,6 +131,18 @@ def test_only_these_modules_are_loose() -> None:
 
 def test_a_room_is_a_folder() -> None:
     assert [n for names in ROOMS for n in names if not is_package(n) and n not in LOOSE] == []
+
+
+def test_what_is_true_of_an_operator_stands_with_it() -> None:
+    """Costs, reports, builds and verify ask an operator for its traits; those that make or rewrite one name it."""
+    outside = [
+        f"{name}:{line}"
+        for name, tree in MODULES.items()
+        if not any(inside(name, n) for n in NAME_OPERATORS)
+        for line, imported in imports(tree)
+        if any(inside(imported, n) for n in OPERATORS)
+    ]
+    assert outside == []
 
 
 def test_no_import_cycles() -> None:
