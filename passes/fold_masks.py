@@ -1,7 +1,7 @@
 """What hides keys becomes an attribute of the kernel, or one mask per graph.
 
-    %a = attention(%q0, …, %attention_mask) {causal, left = 4095}     %m = attention_mask(%ids, %attention_mask)
-    %b = attention(%q1, …, %attention_mask) {causal, left = 4095}  =>      {causal, left = 4095}
+    %a = attention(%q0, …, %attention_mask) {causal, window 4096}     %m = attention_mask(%ids, %attention_mask)
+    %b = attention(%q1, …, %attention_mask) {causal, window 4096}  =>      {causal, window 4096}
                                                                       %a = attention(%q0, …, mask = %m)
                                                                       %b = attention(%q1, …, mask = %m)
 

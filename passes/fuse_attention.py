@@ -1,7 +1,7 @@
 """Attention becomes the operator that pays on the target, for the graph's phase and for what the build assumes.
 
     (decode, no assumption: the past may be written in place, the mask is added)
-    %a = attention(%q, %k, …, %mask) {left = 3}    =>  %b = mask_bias(attention_mask(%ids, %mask) {left = 3})
+    %a = attention(%q, %k, …, %mask) {window 4}    =>  %b = mask_bias(attention_mask(%ids, %mask) {window 4})
                                                        %a = group_query_attention(%q, %k, …, %mask, bias = %b)
     (--assume right-padding: rope and mask inside)
     %q = rope(%q0, cos, sin, %ids); %k = …         =>  %a = group_query_attention(%q0, %k0, …, %mask, cos, sin)

@@ -59,8 +59,7 @@ def hoist_token_selection(graph: Graph, context: Context, audit: Audit) -> Graph
 
 def _as_choice(node: Node, rewriter: Rewriter) -> tuple[Value, ...] | None:
     """A pooler that keeps one token, as a choice and a reshape."""
-    x = node.inputs[0] if node.inputs else None
-    if not isinstance(node.op, Pool) or x is None or x.shape[1] == 1:
+    if not isinstance(node.op, Pool) or node.need("x").shape[1] == 1:
         return None
     if node.op.kind == "last":
         row = rewriter.emit(TakeLast(), node.inputs, node, "token")[0]

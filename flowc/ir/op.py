@@ -81,8 +81,10 @@ class Op(Traits):
     def require_operands(self, inputs: Sequence[object]) -> None:
         """Raise ShapeError when there are more operands than the operator has, or one that it needs is absent."""
         if self.variadic:
-            if not inputs or any(v is None for v in inputs):
+            if not inputs or None in inputs:
                 raise ShapeError("takes one operand or more, and each must be there")
+        elif self.required <= len(inputs) <= len(self.operands) and None not in inputs[: self.required]:
+            return
         elif len(inputs) > len(self.operands):
             raise ShapeError(f"takes {len(self.operands)} operands ({', '.join(self.operands)}), not {len(inputs)}")
         else:

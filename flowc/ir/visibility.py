@@ -15,7 +15,7 @@ import numpy as np
 Array = np.ndarray[Any, np.dtype[Any]]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class Visibility:
     """Which tokens a query may see, apart from padding.
 
@@ -82,8 +82,16 @@ class Visibility:
         return keep
 
     def __str__(self) -> str:
-        sides = [f"{n} to the {side}" for side, n in (("left", self.left), ("right", self.right)) if n is not None]
-        return ", ".join([*(["causal"] if self.causal else []), *sides]) or "everything"
+        found = ["causal"] if self.causal else []
+        if self.left is not None and self.left == self.right:
+            found.append(f"{self.left} on both sides")
+        else:
+            found += [f"window {self.window}"] if self.left is not None else []
+            found += [f"{self.right} ahead"] if self.right is not None else []
+        return ", ".join(found) or "everything"
+
+    def __repr__(self) -> str:
+        return f"<{self}>"
 
 
 EVERYTHING = Visibility()

@@ -74,6 +74,10 @@ def test_it_reads_well() -> None:
     assert [str(s) for s in (EVERYTHING, CAUSAL, Visibility.before(4))] == [
         "everything",
         "causal",
-        "causal, 3 to the left",
+        "causal, window 4",
     ]
-    assert str(Visibility.around(2)) == "2 to the left, 2 to the right"
+    assert [str(s) for s in (Visibility.around(2), Visibility(left=1, right=3))] == [
+        "2 on both sides",
+        "window 2, 3 ahead",
+    ]
+    assert repr(CAUSAL) == "<causal>"
