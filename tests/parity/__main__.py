@@ -31,7 +31,8 @@ HEAD = """# Parity with HuggingFace
 Written by `make parity`; do not edit. Each number is the worst absolute difference from what transformers computes in
 float32 (for `padded rows` and `pair = unified`: from the same graphs' own numbers for a row alone, and from the pair),
 over all runs of the case; valid positions only. Both batches of every case are in it, one left- or right-padded. The
-tolerance is absolute, plus 1e-5 relative. `–`: the case has nothing of that kind.
+tolerance (of results / of caches and states) is absolute, six times the rounding noise that the case records, plus
+1e-5 relative. `–`: the case has nothing of that kind.
 """
 
 
@@ -47,7 +48,7 @@ def row(case: str, target: str, checks: Iterable[Check]) -> tuple[str, bool]:
         worst = max(found, key=lambda c: c.ratio)
         cells.append(f"{max(c.error for c in found):.1e}" + ("" if worst.good else " **off**"))
     good = all(c.good for c in checks)
-    tolerances = sorted({f"{c.allowed:g}" for c in checks})
+    tolerances = [f"{allowed:.1e}" for allowed in sorted({c.allowed for c in checks}, reverse=True)]
     verdict = "equal" if good else "**DIFFERENT**"
     return f"| {case} | {target} | {verdict} | {' / '.join(tolerances)} | {' | '.join(cells)} |", good
 

@@ -1,9 +1,10 @@
+"""Mistakes to plant in mixtures of experts."""
+
 from __future__ import annotations
 
-import pytest
+TARGETS = ("ort-cpu", "portable")
 
-from tests.parity.negative import assert_seen
-
+# case, what of its spec is replaced, by what, what that means
 MISTAKES = [
     ("qwen3_moe_norm", "renormalise: true", "renormalise: false", "the chosen weights left as they are"),
     ("qwen3_moe_sparse", "renormalise: false", "renormalise: true", "the chosen weights brought to one"),
@@ -11,12 +12,3 @@ MISTAKES = [
     ("qwen3_moe_sparse", r"experts_per_token: \d+", "experts_per_token: 6", "every expert"),
     ("qwen3_moe_norm", "activation: silu", "activation: gelu", "another activation"),
 ]
-
-
-@pytest.mark.golden
-@pytest.mark.parametrize("target", ["ort-cpu", "portable"])
-@pytest.mark.parametrize(("case", "pattern", "replacement", "what"), MISTAKES, ids=[m[3] for m in MISTAKES])
-def test_parity_sees(
-    case: str, pattern: str, replacement: str, what: str, target: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    assert_seen(case, pattern, replacement, monkeypatch, target)
