@@ -84,7 +84,7 @@ class Oracle:
         The noise is what rounding alone did to HuggingFace's numbers when the case was recorded: float64 for float32,
         another attention kernel, cached steps for one forward, a padded row for the row alone.
         """
-        ways = [way for way in self.meta["noise"].values() if isinstance(way, dict)]
+        ways: list[dict[str, float]] = [way for way in self.meta["noise"].values() if isinstance(way, dict)]
         noise = [n for way in ways for name, n in way.items() if name.startswith(("cache_", "state")) is cached]
         assert max(noise) > 0, f"{self.folder.name} records no noise"
         return MARGIN * max(noise)

@@ -14,6 +14,7 @@ from flowc.frontend.phases import is_decoder
 from flowc.ir.graph import Graph
 from flowc.ir.interpret import interpret
 from flowc.spec.load import load
+from flowc.spec.spec import Phase
 from flowc.stages import load_all
 from tests.oracle_io import ROOT, Array
 from tests.parity.harness import Model, past_of
@@ -101,7 +102,7 @@ def _ids_below(name: str) -> int:
     return 2 if name == "token_type_ids" else 97
 
 
-def _meaning(model: Model, phase: str, feeds: Mapping[str, Array]) -> dict[str, Array]:
+def _meaning(model: Model, phase: Phase, feeds: Mapping[str, Array]) -> dict[str, Array]:
     checkpoint = model.compiled.checkpoint
     assert checkpoint is not None
     return interpret(model.compiled.expanded[phase], feeds, checkpoint.read)

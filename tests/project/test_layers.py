@@ -191,14 +191,9 @@ def loaded_by(statement: str, folder: Path) -> set[str]:
     return {name.partition(".")[0] for name in done.stdout.split()}
 
 
-needs_cli = pytest.mark.skipif("flowc.cli" not in MODULES, reason="there is no flowc.cli")
-
-
-@needs_cli
 def test_the_command_line_starts_without_heavy_libraries(tmp_path: Path) -> None:
     assert not loaded_by("import flowc.cli", tmp_path) & set(HEAVY)
 
 
-@needs_cli
 def test_no_second_copy_of_the_linked_packages(tmp_path: Path) -> None:
     assert not loaded_by("import flowc.cli, flowc.lowering, flowc.passes", tmp_path) & {"lowering", "passes"}

@@ -48,7 +48,9 @@ def as_past(results: dict[str, Array]) -> dict[str, Array]:
 
 
 def states(results: dict[str, Array]) -> dict[str, Array]:
-    return {n: v for n, v in results.items() if n.endswith(STATES)}
+    found = {n: v for n, v in results.items() if n.endswith(STATES)}
+    assert found, "no state leaves this call"
+    return found
 
 
 def play(

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, cast
@@ -24,6 +27,7 @@ from flowc.spec.load import build as build_spec
 from flowc.spec.spec import METADATA_SYMBOLS, Spec
 from flowc.stages import load_all
 from flowc.text.source import parse, plain
+from tests.oracle_io import ROOT
 
 REGISTRY = load_all()
 KINDS = sorted(REGISTRY)
@@ -203,6 +207,13 @@ def test_its_description_is_whole(cls: type[Stage]) -> None:
 def test_generated_files_are_up_to_date() -> None:
     stale = [str(path) for path, text in reference.generated().items() if path.read_text(encoding="utf-8") != text]
     assert not stale, "run `python -m flowc.reference`"
+
+
+@pytest.mark.parametrize("seed", ["1", "2"])
+def test_generated_files_do_not_depend_on_the_order_of_sets(seed: str) -> None:
+    command = [sys.executable, "-m", "flowc.reference", "--check"]
+    done = subprocess.run(command, cwd=ROOT, env=os.environ | {"PYTHONHASHSEED": seed}, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
 
 
 def test_a_check_of_generated_files_can_fail(

@@ -54,9 +54,7 @@ def packed(tensors: dict[str, Array]) -> dict[str, Array]:
 @pytest.mark.parametrize("target", ["ort-cpu", "portable"])
 @pytest.mark.parametrize("case", ["dinov2_gelu", "dinov2_reg_gelu", "dinov2_swiglu"])
 def test_metas_names_and_packed_projections(case: str, target: str, tmp_path: Path) -> None:
-    folder = case_folders().get(case)
-    if folder is None:
-        pytest.skip(f"oracle case {case} is not at hand")
+    folder = case_folders()[case]
     text = import_checkpoint(folder).text(tmp_path)
     checkpoint = open_checkpoint(folder)
     st.save_file(packed({n: checkpoint.read(n, None) for n in checkpoint.tensors()}), tmp_path / "meta.safetensors")
@@ -87,9 +85,7 @@ def test_metas_names_and_packed_projections(case: str, target: str, tmp_path: Pa
 @pytest.mark.parametrize("case", ["dinov3_rope", "dinov3_gated"])
 def test_a_rope_of_a_known_image_size_is_folded(case: str, target: str, tmp_path: Path) -> None:
     """An image size written into the inputs makes constants of what else is computed at run time."""
-    folder = case_folders().get(case)
-    if folder is None:
-        pytest.skip(f"oracle case {case} is not at hand")
+    folder = case_folders()[case]
     oracle, text = Oracle(folder), import_checkpoint(folder).text(tmp_path)
     pixels = oracle.inputs("b2")["pixel_values"]
     fixed = text.replace("height, width]", f"{pixels.shape[2]}, {pixels.shape[3]}]")
