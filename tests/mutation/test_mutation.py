@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.mutation import sample as turns
+from tests.mutation import sample as sampling
 from tests.mutation.damage import FILE_FAULTS, FileFault
 from tests.mutation.faults import FAULTS, Fault
 from tests.mutation.planting import compiled_example, damaged, judge, planted
@@ -32,16 +32,16 @@ def test_every_fault_has_its_turn_in_short_runs_of_equal_length() -> None:
 
 def test_the_turn_changes_with_the_sources(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "passes").mkdir()
-    monkeypatch.setattr(turns, "ROOT", tmp_path)
+    monkeypatch.setattr(sampling, "ROOT", tmp_path)
     seen: set[int] = set()
     for number in range(60):
         (tmp_path / "passes" / "a.py").write_text(f"x = {number}")
-        assert turns.sources() == turns.sources()
-        seen.add(turns.sources() % PARTS)
+        assert sampling.sources() == sampling.sources()
+        seen.add(sampling.sources() % PARTS)
     assert seen == set(range(PARTS)), "sixty commits reach every part"
-    before = turns.sources()
+    before = sampling.sources()
     (tmp_path / "passes" / "a.py").rename(tmp_path / "passes" / "b.py")
-    assert turns.sources() != before
+    assert sampling.sources() != before
 
 
 def test_a_sound_build_is_not_blamed(tmp_path: Path) -> None:
