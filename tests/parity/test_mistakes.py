@@ -13,7 +13,7 @@ from tests.parity.planting import in_spec, is_of_the_first_run, leftovers_allowe
 FAMILIES = sorted(path.stem for path in Path(__file__).with_name("mistakes").glob("[a-z]*.py") if path.stem != "code")
 TABLES = {family: import_module(f"tests.parity.mistakes.{family}") for family in FAMILIES}
 IN_SPECS = [
-    pytest.param(case, pattern, replacement, target, id=f"{family}-{what}-{target}")
+    pytest.param(case, pattern, replacement, target, id=f"{case}-{what}-{target}")
     for family, table in TABLES.items()
     for case, pattern, replacement, what in table.MISTAKES
     for target in table.TARGETS
@@ -24,7 +24,7 @@ IN_CODE = [pytest.param(m, case, id=f"{m.what}-{case}") for m in CODE_MISTAKES f
 def test_every_family_has_its_mistakes() -> None:
     assert len(FAMILIES) >= 8
     for family, table in TABLES.items():
-        told = [what for _, _, _, what in table.MISTAKES]
+        told = [(case, what) for case, _, _, what in table.MISTAKES]
         assert len(set(told)) == len(told) >= 5, family
 
 
