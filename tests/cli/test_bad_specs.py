@@ -17,8 +17,8 @@ from flowc.ir.graph import Graph
 from flowc.passes import pipeline
 from flowc.passes.pipeline import Audit, Context
 from tests.cli.calling import BASE, done, flowc, write_spec
-from tests.frontend.test_errors import CODE
 from tests.oracle_io import ROOT
+from tests.text.test_errors import CODE
 
 # code, what to replace in BASE, by what, a part of the message
 CASES = [

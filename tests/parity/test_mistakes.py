@@ -14,7 +14,7 @@ FAMILIES = sorted(path.stem for path in Path(__file__).with_name("mistakes").glo
 TABLES = {family: import_module(f"tests.parity.mistakes.{family}") for family in FAMILIES}
 IN_SPECS = [
     pytest.param(case, pattern, replacement, target, id=f"{case}-{what}-{target}")
-    for family, table in TABLES.items()
+    for table in TABLES.values()
     for case, pattern, replacement, what in table.MISTAKES
     for target in table.TARGETS
 ]

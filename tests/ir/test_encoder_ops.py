@@ -11,7 +11,7 @@ import pytest
 from flowc.ir.core.pool import L2Normalize, Pool, PoolKind
 from flowc.ir.core.relative_bias import RelativeBias
 from flowc.ir.core.token_positions import AllOnes, Columns, PositionsFromIds
-from tests.ops.running import TARGETS, lowered, meaning
+from tests.ir.running import TARGETS, lowered, meaning
 from tests.oracle_io import Array
 
 NAMES = ("batch_size", "sequence_length")

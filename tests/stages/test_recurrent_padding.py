@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from flowc.build.compiled import Compiled
 from tests.passes.making import compile_text
-from tests.recurrent.test_states import HYBRID, TOLERANCE, play, states
+from tests.stages.test_recurrent_states import HYBRID, TOLERANCE, play, states
 
 LENGTH = 9
 

@@ -12,7 +12,7 @@ from flowc.importers.decoders import ACTIVATIONS
 from flowc.ir.core.elementwise import Function, Softcap, Unary
 from flowc.ir.core.norm import Norm
 from flowc.ir.op import Op
-from tests.ops.running import TARGETS, lowered, meaning
+from tests.ir.running import TARGETS, lowered, meaning
 from tests.oracle_io import Array, Oracle
 
 # One unit in the last place of the largest value, a little more for the approximations inside onnxruntime.

@@ -10,7 +10,7 @@ from flowc.ir.core.sequence import PartLike
 from flowc.ir.graph import Value, infer
 from flowc.ir.op import Op
 from flowc.ir.types import ShapeError, TensorType
-from tests.ops.running import TARGETS, lowered, meaning
+from tests.ir.running import TARGETS, lowered, meaning
 from tests.oracle_io import Array
 
 LENGTHS = (1, 2, 6)

@@ -9,7 +9,7 @@ import pytest
 
 from flowc.ir.core.vision import ExpandBatch, PatchAngles, Patches
 from flowc.ir.patch_rope import PatchRopeFacts
-from tests.ops.running import TARGETS, lowered, meaning
+from tests.ir.running import TARGETS, lowered, meaning
 from tests.oracle_io import Array
 
 SIZES = [(12, 8, 4, 4), (13, 11, 4, 3), (7, 30, 7, 10), (5, 5, 5, 5), (9, 17, 2, 5)]
