@@ -243,7 +243,7 @@ def used_codes() -> Iterator[tuple[str, str]]:
 def given_code(call: ast.Call) -> ast.expr | None:
     """What a call gives as the code of a diagnostic, if it makes one."""
     match call.func:
-        case ast.Attribute(attr="error" | "of" | "fail") | ast.Name(id="Diagnostic"):
+        case ast.Attribute(attr="error" | "of" | "fail" | "weights_error") | ast.Name(id="Diagnostic"):
             by_name = (keyword.value for keyword in call.keywords if keyword.arg == "code")
             return call.args[0] if call.args else next(by_name, None)
         case _:
