@@ -6,7 +6,6 @@ shapes, written as w.safetensors.
 
 from __future__ import annotations
 
-import json
 import re
 from pathlib import Path
 
@@ -14,7 +13,7 @@ import numpy as np
 import pytest
 
 from flowc.codes import CODES
-from tests.cases.reading import cases, compare, given
+from tests.cases.reading import MARK, cases, compare, given
 from tests.cli.calling import flowc, save_file
 
 CASES = cases("errors")
@@ -38,7 +37,7 @@ def test_case(path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, updat
     assert sorted(tmp_path.iterdir()) == before, "nothing is written"
     told = [d["code"] for d in flowc(*words, "--json").diagnostics()]
     assert told == re.findall(r"(?m)^error\[([a-z-]+)\]", called.stderr), "--json tells the same"
-    compare(path, {"exit": called.code, "stderr": called.stderr}, update=update)
+    compare(path, {"exit": called.code, "stderr": called.stderr.replace(str(tmp_path), "FOLDER")}, update=update)
 
 
 def test_the_cases_show_most_of_what_a_spec_can_do_wrong() -> None:
@@ -48,6 +47,6 @@ def test_the_cases_show_most_of_what_a_spec_can_do_wrong() -> None:
     assert len(shown) >= 40
 
 
-def test_each_case_has_another_message() -> None:
-    heads = [json.dumps(re.findall(r"(?m)^  error\[.*$", path.read_text(encoding="utf-8"))) for path in CASES]
-    assert len(set(heads)) == len(CASES)
+def test_each_case_shows_something_else() -> None:
+    shown = [path.read_text(encoding="utf-8").partition(MARK)[2] for path in CASES]
+    assert len(set(shown)) == len(CASES)
