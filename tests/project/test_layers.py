@@ -197,3 +197,13 @@ def test_the_command_line_starts_without_heavy_libraries(tmp_path: Path) -> None
 
 def test_no_second_copy_of_the_linked_packages(tmp_path: Path) -> None:
     assert not loaded_by("import flowc.cli, flowc.lowering, flowc.passes", tmp_path) & {"lowering", "passes"}
+
+
+APART = {"bench", "cases", "mutation", "parity", "project", "real", "robust"}
+"""Folders of tests that are about no single room."""
+
+
+def test_folders_of_tests_are_named_like_rooms() -> None:
+    rooms = {name.split(".")[1] for names in ROOMS for name in names} | {IMPORTERS.split(".")[1]}
+    folders = {path.name for path in (ROOT / "tests").iterdir() if path.is_dir() and any(path.rglob("*.py"))}
+    assert folders - APART - rooms == set()
