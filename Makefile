@@ -11,7 +11,7 @@ SMOLLM2 := $(CACHE)/models/smollm2/SmolLM2-135M-Instruct.Q4_1.gguf
 QUESTION := What is the capital of France?
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check check-full lint type gen generated golden parity wheel bench bench-peers format clean
+.PHONY: help demo test check check-full lint type gen gen-full generated golden parity wheel bench bench-peers format clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -52,11 +52,14 @@ format: $(READY) ## let ruff mend what it can
 type: $(READY) ## pyright, strict
 	$(BIN)/pyright --project pyproject.toml
 
-gen: $(READY) ## write flowc/schema.json and the stage reference again
-	$(PY) -m flowc.reference
+gen: $(READY) ## write every generated page that takes seconds and needs no models
+	$(PY) -m tests.project.pages
 
-generated: $(READY) ## are the generated files up to date?
-	$(PY) -m flowc.reference --check
+gen-full: $(READY) ## write all of them: minutes, real models and all oracle cases
+	$(PY) -m tests.project.pages --full
+
+generated: $(READY) ## are the generated pages up to date?
+	$(PY) -m tests.project.pages --check
 
 golden: $(READY) ## play the recorded cases of golden/ again
 	$(BIN)/flowc golden check golden/cases

@@ -6,6 +6,7 @@ import ast
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping, Set
+from fnmatch import fnmatch
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
@@ -207,14 +208,27 @@ def loaded_by(statement: str, folder: Path) -> set[str]:
     return {name.partition(".")[0] for name in done.stdout.split()}
 
 
-needs_cli = pytest.mark.skipif("flowc.cli" not in MODULES, reason="there is no flowc.cli")
-
-
-@needs_cli
 def test_the_command_line_starts_without_heavy_libraries(tmp_path: Path) -> None:
     assert not loaded_by("import flowc.cli", tmp_path) & set(HEAVY)
 
 
-@needs_cli
 def test_no_second_copy_of_the_linked_packages(tmp_path: Path) -> None:
     assert not loaded_by("import flowc.cli, flowc.lowering, flowc.passes", tmp_path) & {"lowering", "passes"}
+
+
+APART = {"bench", "cases", "mutation", "parity", "project", "real", "robust"}
+"""Folders of tests that are about no single room."""
+
+
+def test_folders_of_tests_are_named_like_rooms() -> None:
+    rooms = {name.split(".")[1] for names in ROOMS for name in names} | {IMPORTERS.split(".")[1]}
+    folders = {path.name for path in (ROOT / "tests").iterdir() if path.is_dir() and any(path.rglob("*.py"))}
+    assert folders - APART - rooms == set()
+
+
+def test_pytest_enters_every_folder_of_tests(pytestconfig: pytest.Config) -> None:
+    """By default it passes by folders with such names as `build`."""
+    passed_by: list[str] = pytestconfig.getini("norecursedirs")
+    folders = [path.name for path in (ROOT / "tests").rglob("*") if path.is_dir() and any(path.glob("test_*.py"))]
+    assert "build" in folders
+    assert [name for name in folders if any(fnmatch(name, pattern) for pattern in passed_by)] == []
