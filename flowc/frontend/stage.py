@@ -18,7 +18,8 @@ from __future__ import annotations
 
 import inspect
 from dataclasses import MISSING, Field, dataclass, field, fields
-from typing import Any, ClassVar, Protocol, cast, dataclass_transform, get_args, get_type_hints
+from functools import cache
+from typing import Any, ClassVar, Protocol, Self, cast, dataclass_transform, get_args, get_type_hints
 
 from flowc.frontend.builder import Builder
 from flowc.ir.graph import Value
@@ -78,10 +79,14 @@ class Stage(_Declared):
 
     def __init_subclass__(cls, name: str = "", **kw: Any) -> None:
         super().__init_subclass__(**kw)
-        dataclass(frozen=True, kw_only=True, eq=False)(cls)
         if name:
             cls.kind = name
             REGISTRY[name] = cls
+
+    def __new__(cls, **values: Any) -> Self:
+        """An instance, whose fields `__init__` sets: a dataclass's, made when the first instance is."""
+        _complete(cls)
+        return super().__new__(cls)
 
     def expand(self, b: Builder, x: Value) -> Value:
         """Emit core operators for the phase of `b`; the result becomes the active value."""
@@ -100,8 +105,25 @@ class Stage(_Declared):
     @classmethod
     def attributes(cls) -> tuple[Attribute, ...]:
         """The declared fields in order."""
-        hints = get_type_hints(cls)
-        return tuple(Attribute(f.name, hints[f.name], f) for f in fields(cast("Any", cls)))
+        return _attributes(cls)
+
+
+@cache
+def _complete(cls: type[Stage]) -> None:
+    """Make a stage's class a dataclass, its bases first.
+
+    Not when it is declared: making one takes longer than importing its module, and a spec uses few of all kinds.
+    """
+    for base in reversed(cls.__mro__):
+        if base is not Stage and issubclass(base, Stage) and "__dataclass_fields__" not in vars(base):
+            dataclass(frozen=True, kw_only=True, eq=False)(base)
+
+
+@cache
+def _attributes(cls: type[Stage]) -> tuple[Attribute, ...]:
+    _complete(cls)
+    hints = get_type_hints(cls)
+    return tuple(Attribute(f.name, hints[f.name], f) for f in fields(cast("Any", cls)))
 
 
 @dataclass(frozen=True, slots=True)
