@@ -12,6 +12,7 @@ import click
 
 from flowc.cli.compiling import ByteSize, compile_options, ports, request_of
 from flowc.cli.progress import progress, size
+from flowc.cli.threads import numpy_without_threads
 
 if TYPE_CHECKING:
     from flowc.build.compiled import Compiled
@@ -63,6 +64,8 @@ def build(
 
     Prints every file that it wrote. A build that fails leaves no file behind.
     """
+    if verify == "off":
+        numpy_without_threads()
     from flowc.cli.dumping import Dumps
     from flowc.compile import build as build_files
     from flowc.compile import compile_file

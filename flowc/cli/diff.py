@@ -7,6 +7,8 @@ from pathlib import Path
 
 import click
 
+from flowc.cli.threads import numpy_without_threads
+
 
 @click.command()
 @click.argument("a", type=click.Path(path_type=Path))
@@ -24,6 +26,7 @@ def diff(context: click.Context, a: Path, b: Path, no_numbers: bool, most: int, 
 
     Names of nodes, places in the spec and the order of independent operators do not matter.
     """
+    numpy_without_threads()
     from flowc.report.difference import LEVELS, differences
     from flowc.report.subject import named
 

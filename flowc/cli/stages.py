@@ -9,6 +9,7 @@ from typing import Any
 
 import click
 
+from flowc.cli.threads import numpy_without_threads
 from flowc.errors import SpecError, nearest
 
 
@@ -22,6 +23,7 @@ def stages(kind: str | None, as_json: bool) -> None:
     flowc stages
     flowc stages rms_norm
     """
+    numpy_without_threads()
     from flowc.reference.describe import describe
     from flowc.stages import load_all
 

@@ -14,9 +14,6 @@ from flowc.ir.canonical import canonical
 from flowc.ir.graph import Graph, Node
 from flowc.report.subject import Named
 from flowc.spec.spec import Phase
-from flowc.verify.built_model import run
-from flowc.verify.quick import calls
-from flowc.verify.rebuild import subject_of
 
 LEVELS = ("spec", "graphs", "weights", "numbers")
 
@@ -129,6 +126,10 @@ def _numbers(a: Named, b: Named) -> Iterator[Difference]:
     """Outputs of both builds for the same seeded inputs, the past of every later call taken from the first build."""
     if a.manifest is None or b.manifest is None:
         return
+    from flowc.verify.built_model import run
+    from flowc.verify.quick import calls
+    from flowc.verify.rebuild import subject_of
+
     mine, theirs = subject_of(a.manifest, a.compiled), subject_of(b.manifest, b.compiled)
     results: dict[str, tuple[Any, Mapping[str, Any]]] = {}
     for call in calls(mine, cast("Any", results)):

@@ -11,8 +11,7 @@ from flowc.build.data import Layout, pieces
 from flowc.errors import CheckFailed
 from flowc.ir.graph import Graph, Origin
 from flowc.ir.weights.expressions import Read, Weight
-from flowc.ir.weights.place import lies_in_graph
-from flowc.lowering.emitter import weight_name
+from flowc.ir.weights.place import lies_in_graph, weight_name
 from flowc.runtime.session import one_line
 from flowc.verify.checks import Checks
 from flowc.verify.rebuild import Stored
