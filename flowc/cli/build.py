@@ -12,7 +12,7 @@ import click
 
 from flowc.cli.compiling import ByteSize, compile_options, ports, request_of
 from flowc.cli.progress import progress, size
-from flowc.cli.threads import numpy_without_threads
+from flowc.cli.sparing import numpy_without_threads, onnx_ir_without_sympy
 
 if TYPE_CHECKING:
     from flowc.build.compiled import Compiled
@@ -76,6 +76,7 @@ def build(
     compiled = compile_file(spec, replace(request_of(**options), in_place=in_place, shard_bytes=shard_bytes), dumps.see)
     dumps.show()
     lock = _lock(locked) if locked is not None else None
+    onnx_ir_without_sympy()
     with progress("writing") as report:
         built = build_files(compiled, output, check=_check(verify), verify=verify, progress=report, lock=lock)
     _tell(built, compiled, output, as_json)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from flowc.cli.compiling import compile_options, parameters, ports, request_of
-from flowc.cli.threads import numpy_without_threads
+from flowc.cli.sparing import numpy_without_threads
 
 if TYPE_CHECKING:
     from flowc.build.compiled import Compiled

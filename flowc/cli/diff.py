@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from flowc.cli.threads import numpy_without_threads
+from flowc.cli.sparing import numpy_without_threads
 
 
 @click.command()

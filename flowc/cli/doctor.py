@@ -8,7 +8,7 @@ from pathlib import Path
 
 import click
 
-from flowc.cli.threads import numpy_without_threads
+from flowc.cli.sparing import numpy_without_threads
 from flowc.errors import Diagnostic, MissingTool
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from flowc.cli.compiling import compile_options, request_of
-from flowc.cli.threads import numpy_without_threads
+from flowc.cli.sparing import numpy_without_threads
 
 _TOLD = ("operators", "macs", "bytes_read")
 

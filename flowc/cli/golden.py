@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from flowc.cli.sparing import onnx_ir_without_sympy
 from flowc.cli.threads import THREADS
 from flowc.cli.writing import write_whole
 from flowc.errors import Diagnostics, FlowError, SpecError, WeightsError
@@ -165,6 +166,7 @@ def _built(case: Case, weights: Path | None, model: Path | None) -> Generator[tu
         work = Path(folder)
         imported = case.spec is None
         spec = _imported(case, weights, work) if case.spec is None else case.spec
+        onnx_ir_without_sympy()
         compiled = compile_file(spec, Request(None if imported else weights, target=case.target))
         build(compiled, work / "out" / "model.onnx", verify="off")
         yield manifests.load(work / "out"), compiled

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from flowc.cli.threads import numpy_without_threads
+from flowc.cli.sparing import numpy_without_threads
 from flowc.cli.writing import write_whole
 from flowc.errors import FlowError, SpecError
 

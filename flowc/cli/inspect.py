@@ -10,7 +10,7 @@ import click
 from click.core import ParameterSource
 
 from flowc.cli.compiling import form_options, request_of
-from flowc.cli.threads import numpy_without_threads
+from flowc.cli.sparing import numpy_without_threads
 
 _SIZES = {"operators": "{:,}", "parameters": "{:,}", "macs": "{:,}", "bytes_read": "{:,}", "cache_bytes": "{:,}"}
 
