@@ -6,6 +6,7 @@ when its command is called or listed, and imports what is heavy inside of its fu
 
 from __future__ import annotations
 
+import gc
 import importlib
 import sys
 from collections.abc import Mapping, Sequence
@@ -98,4 +99,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         with cli.make_context("flowc", list(given)) as context:
             cli.invoke(context)
 
-    return guarded(call, as_json="--json" in given)
+    code = guarded(call, as_json="--json" in given)
+    if arguments is None:
+        gc.disable()  # the process ends: Python would look through all that it holds twice more for cycles
+    return code

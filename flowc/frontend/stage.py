@@ -17,9 +17,10 @@ once per phase, into core operators: `expand` gets the active value and returns 
 from __future__ import annotations
 
 import inspect
+import sys
 from dataclasses import MISSING, Field, dataclass, field, fields
 from functools import cache
-from typing import Any, ClassVar, Protocol, Self, cast, dataclass_transform, get_args, get_type_hints
+from typing import Any, ClassVar, Protocol, Self, cast, dataclass_transform, get_args
 
 from flowc.frontend.builder import Builder
 from flowc.ir.graph import Value
@@ -122,8 +123,13 @@ def _complete(cls: type[Stage]) -> None:
 @cache
 def _attributes(cls: type[Stage]) -> tuple[Attribute, ...]:
     _complete(cls)
-    hints = get_type_hints(cls)
-    return tuple(Attribute(f.name, hints[f.name], f) for f in fields(cast("Any", cls)))
+    return tuple(Attribute(f.name, _type(cls, f), f) for f in fields(cast("Any", cls)))
+
+
+def _type(cls: type[Stage], declared: Field[Any]) -> Any:
+    """The type that a field's annotation spells; `get_type_hints` would read those of all class variables too."""
+    owner = next(base for base in cls.__mro__ if declared.name in vars(base).get("__annotations__", ()))
+    return eval(cast("str", declared.type), vars(sys.modules[owner.__module__]))
 
 
 @dataclass(frozen=True, slots=True)
