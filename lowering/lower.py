@@ -40,6 +40,10 @@ EMITTER_MODULES = (
 """Imported for the emitters they register."""
 
 
+EMITTED_OPSET = 24
+"""The opset whose operators the emitters write."""
+
+
 @dataclass(slots=True)
 class Lowered:
     """An ONNX model whose initializers in `weights` have no data yet."""
@@ -71,12 +75,12 @@ def _read(nodes: Iterable[onnx.Node]) -> Iterator[onnx.Value]:
 
 
 def lower(graph: Graph, target: Target, metadata: Mapping[str, str]) -> Lowered:
-    """Emit a graph for a target."""
+    """Emit a graph for a target; what its opset does not know is made of what it knows."""
     emitter = Emitter(graph, target)
     emitter.run()
     outputs = emitter.outputs()
     inputs = [emitter.get(v) for v in graph.inputs]
-    opsets = {"": target.opset}
+    opsets = {"": EMITTED_OPSET}
     if target.contrib:
         opsets[CONTRIB] = 1
     used = {id(v) for v in _read(emitter.nodes)}
@@ -88,4 +92,8 @@ def lower(graph: Graph, target: Target, metadata: Mapping[str, str]) -> Lowered:
         onnx_graph, ir_version=target.ir_version, producer_name="flowc", producer_version=metadata["flowc.version"],
         metadata_props=dict(metadata),
     )  # fmt: skip
+    if target.opset != EMITTED_OPSET:
+        from flowc.lowering.decompositions import inline_decompositions  # onnxscript: for such targets only
+
+        inline_decompositions(model, target.ir_version, target.opset)
     return Lowered(model, emitter.weights, graph)
