@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import onnx_ir as onnx
 
 from flowc.ir.graph import Graph
+from flowc.ir.onnx_text.parse import OPSET
 from flowc.ir.weights.expressions import Weight
 from flowc.ir.weights.place import Place
 from flowc.lowering import (
@@ -38,10 +39,6 @@ EMITTER_MODULES = (
     emit_vision,
 )
 """Imported for the emitters they register."""
-
-
-EMITTED_OPSET = 24
-"""The opset whose operators the emitters write."""
 
 
 @dataclass(slots=True)
@@ -80,7 +77,7 @@ def lower(graph: Graph, target: Target, metadata: Mapping[str, str]) -> Lowered:
     emitter.run()
     outputs = emitter.outputs()
     inputs = [emitter.get(v) for v in graph.inputs]
-    opsets = {"": EMITTED_OPSET}
+    opsets = {"": OPSET}
     if target.contrib:
         opsets[CONTRIB] = 1
     used = {id(v) for v in _read(emitter.nodes)}
@@ -92,7 +89,7 @@ def lower(graph: Graph, target: Target, metadata: Mapping[str, str]) -> Lowered:
         onnx_graph, ir_version=target.ir_version, producer_name="flowc", producer_version=metadata["flowc.version"],
         metadata_props=dict(metadata),
     )  # fmt: skip
-    if target.opset != EMITTED_OPSET:
+    if target.opset != OPSET:
         from flowc.lowering.decompositions import inline_decompositions  # onnxscript: for such targets only
 
         inline_decompositions(model, target.ir_version, target.opset)

@@ -79,6 +79,8 @@ ASKED = {
     "verify m.onnx": {"onnx", "onnxruntime"},  # what the graphs give
     "report m.onnx -o page.html": {"onnx", "onnxruntime"},  # the checks that it shows
     "build a.yaml -o m.onnx --verify off": {"onnx", "onnx_ir"},
+    "build a.yaml -o m.onnx --verify off --target portable": {"onnx", "onnx_ir"},
+    "build a.yaml -o m20.onnx --verify off --target portable-20": {"onnx", "onnx_ir", "onnxscript"},
 }
 """What a command imports because of what it was asked for."""
 

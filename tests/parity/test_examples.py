@@ -20,7 +20,7 @@ load_all()
 EXAMPLES = sorted(path.stem for path in (ROOT / "examples").glob("*.yaml") if is_decoder(load(path)))
 
 
-@pytest.mark.parametrize("target", ["ort-cpu", "portable"])
+@pytest.mark.parametrize("target", ["ort-cpu", "portable", "portable-20"])
 @pytest.mark.parametrize("example", EXAMPLES)
 def test_example_computes_what_it_says(example: str, target: str, tmp_path: Path) -> None:
     compiled = compile_file(ROOT / "examples" / f"{example}.yaml", Request(target=target))
