@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import gc
 import importlib
+import os
 import sys
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
@@ -90,12 +91,17 @@ def cli(context: click.Context) -> None:
 
 _readable(cli)
 
+_COMPLETE = "_FLOWC_COMPLETE"
+"""What a shell sets to ask for its completion script, and then for completions: click answers."""
+
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command line (by default this process's); returns the exit code and shows every error itself."""
     given = list(sys.argv[1:] if arguments is None else arguments)
 
     def call() -> None:
+        if arguments is None and _COMPLETE in os.environ:
+            cli.main(given, "flowc", complete_var=_COMPLETE)
         with cli.make_context("flowc", list(given)) as context:
             cli.invoke(context)
 

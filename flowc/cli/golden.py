@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from flowc.cli.progress import progress
 from flowc.cli.sparing import onnx_ir_without_sympy
 from flowc.cli.threads import THREADS
 from flowc.cli.writing import write_whole
@@ -93,7 +94,13 @@ def check(
     """
     from flowc.golden.junit import junit
 
-    reports = [_checked(case, weights, model, threads) for case in _load(cases, weights)]
+    loaded = _load(cases, weights)
+    reports: list[Report] = []
+    with progress() as shown:
+        for done, case in enumerate(loaded):
+            if shown is not None:
+                shown("playing cases", done, len(loaded))
+            reports.append(_checked(case, weights, model, threads))
     failed = any(report.fails(strict=strict) for report in reports)
     facts = {"passed": not failed, "cases": [report.as_json() for report in reports]}
     if junit_file is not None:

@@ -13,8 +13,14 @@ from flowc.cli.sparing import numpy_without_threads
 from flowc.errors import SpecError, nearest
 
 
+def _complete(_: click.Context, __: click.Parameter, begun: str) -> list[str]:
+    from flowc.stages import load_all
+
+    return sorted(kind for kind in load_all() if kind.startswith(begun))
+
+
 @click.command()
-@click.argument("kind", required=False)
+@click.argument("kind", required=False, shell_complete=_complete)
 @click.option("--json", "as_json", is_flag=True, help="One JSON object on stdout.")
 def stages(kind: str | None, as_json: bool) -> None:
     r"""List the stage kinds, or all about one of them.

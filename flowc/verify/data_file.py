@@ -30,6 +30,7 @@ def check_weights(checks: Checks, layout: Layout, folder: Path) -> None:
     for place, weight in layout.stored:
         data, offset = folder / place.file, place.offset
         count += 1
+        checks.told("checking weights", count, len(layout.stored))
         if _lies_at(data, offset, weight, checks.subject.checkpoint_read):
             continue
         expected = weight.evaluate(checks.subject.checkpoint_read)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import subprocess
 import sys
@@ -117,6 +118,42 @@ def test_commands_that_multiply_nothing_start_no_threads(
         f"assert os.environ.get({name!r}) == {given!r}; assert ({threads} == 1) == {given is None}, {threads}"
     )
     subprocess.run([sys.executable, "-c", program], check=True, capture_output=True)
+
+
+def completed(line: str) -> list[str]:
+    """What a shell is offered behind a line."""
+    words = line.split(" ")
+    asked = {"_FLOWC_COMPLETE": "bash_complete", "COMP_WORDS": line, "COMP_CWORD": str(len(words) - 1)}
+    command = [sys.executable, "-c", "import sys; from flowc.cli import main; sys.exit(main())"]
+    ran = subprocess.run(command, env={**os.environ, **asked}, capture_output=True, text=True, check=True)
+    return [text.partition(",")[2] for text in ran.stdout.split()]
+
+
+def test_shells_are_told_how_to_complete() -> None:
+    for shell in ("bash", "zsh", "fish"):
+        command = [sys.executable, "-c", "import sys; from flowc.cli import main; sys.exit(main())"]
+        asked = {**os.environ, "_FLOWC_COMPLETE": f"{shell}_source"}
+        script = subprocess.run(command, env=asked, capture_output=True, text=True, check=True).stdout
+        assert f"_FLOWC_COMPLETE={shell}_complete" in script
+
+
+@pytest.mark.parametrize(
+    ("line", "offered"),
+    [
+        ("flowc ", list(COMMANDS)),
+        ("flowc ch", ["check"]),
+        ("flowc build --ver", ["--verify"]),
+        ("flowc build --verify ", ["quick", "full", "off"]),
+        ("flowc check --target p", ["portable", "portable-20"]),
+        ("flowc check --no-pass fuse", ["fuse_attention", "fuse_projections"]),
+        ("flowc golden ", ["check", "export", "record"]),
+        ("flowc stages rms", ["rms_norm"]),
+        ("flowc check ", ["/"]),
+    ],
+)
+def test_what_is_completed(line: str, offered: list[str]) -> None:
+    # Of a path, the shell is told that it is one.
+    assert [name or "/" for name in completed(line)] == offered
 
 
 def test_check_shows_what_a_spec_makes(tmp_path: Path) -> None:
