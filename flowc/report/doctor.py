@@ -22,7 +22,6 @@ NEEDED = (
     "onnxscript",
     "click",
     "PyYAML",
-    "safetensors",
     "gguf",
     "tokenizers",
     "jinja2",
