@@ -27,10 +27,11 @@ def check_weights(checks: Checks, layout: Layout, folder: Path) -> None:
     compiled = checks.subject.compiled
     users = _users(compiled.graphs.values())
     count = 0
-    for place, weight in layout.stored:
+    stored = list(layout.stored)
+    for place, weight in stored:
         data, offset = folder / place.file, place.offset
         count += 1
-        checks.told("checking weights", count, len(layout.stored))
+        checks.told("checking weights", count, len(stored))
         if _lies_at(data, offset, weight, checks.subject.checkpoint_read):
             continue
         expected = weight.evaluate(checks.subject.checkpoint_read)
