@@ -11,10 +11,10 @@ SMOLLM2 := $(CACHE)/models/smollm2/SmolLM2-135M-Instruct.Q4_1.gguf
 QUESTION := What is the capital of France?
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check check-full lint type gen gen-full generated golden parity wheel bench bench-peers format clean
+.PHONY: help demo test check check-full lint type gen gen-full generated golden parity wheel bench bench-commands bench-peers format clean
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 # The environment: made again when pyproject.toml changes. A Python without ensurepip (Debian's) lends its own pip.
 $(READY): pyproject.toml
@@ -78,6 +78,9 @@ wheel: $(READY) ## build sdist and wheel, install the wheel into a new venv, use
 bench: $(READY) .venvs/peers/.ready ## time and memory of builds, and time of runs, beside both peers
 	$(PY) -m tests.bench.build
 	$(PY) -m tests.bench.run
+
+bench-commands: $(READY) ## processor time of short commands beside another checkout: make bench-commands BASE=FOLDER
+	$(PY) -m tests.bench.commands $(BASE)
 
 bench-peers: .venvs/peers/.ready ## make the venv of the peers that the benchmarks compare with
 

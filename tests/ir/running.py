@@ -16,7 +16,7 @@ from flowc.targets.registry import target
 from tests.oracle_io import Array
 
 ort: Any = onnxruntime  # ships no types
-TARGETS = ("ort-cpu", "portable")
+TARGETS = ("ort-cpu", "portable", "portable-20")
 
 
 def graph_of(op: Op, arrays: Sequence[Array | None], symbols: Sequence[str] = ()) -> Graph:

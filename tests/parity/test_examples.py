@@ -20,7 +20,7 @@ from tests.oracle_io import ROOT, Array
 from tests.parity.harness import Model, past_of
 
 load_all()
-TARGETS = ("ort-cpu", "portable")
+TARGETS = ("ort-cpu", "portable", "portable-20")
 EXAMPLES = sorted(path.stem for path in (ROOT / "examples").glob("*.yaml"))
 SIZES: dict[str, tuple[dict[str, int], ...]] = {
     "input_ids": ({"batch_size": 4, "sequence_length": 30},),
