@@ -151,6 +151,7 @@ def infer(op: Op, inputs: Sequence[Value | None]) -> tuple[TensorType, ...]:
 def _types(op: Op, types: tuple[TensorType | None, ...]) -> tuple[TensorType, ...]:
     """What `Op.infer` says, kept: it depends on nothing but these, and a model's layers ask the same again."""
     op.require_operands(types)
+    op.require_dtypes(types)
     return op.infer(*types)
 
 

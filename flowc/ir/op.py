@@ -16,6 +16,7 @@ from typing import Any, ClassVar, TypeVar, cast
 import numpy as np
 
 from flowc.errors import InternalError
+from flowc.ir.dtypes import Declared, Groups, groups_of, require_dtypes
 from flowc.ir.traits import Traits
 from flowc.ir.types import ShapeError, TensorType
 
@@ -36,13 +37,18 @@ class Op(Traits):
     variadic: ClassVar[bool] = False
     """Whether it takes any number of operands, which have no names."""
 
+    dtypes: ClassVar[Groups] = ()
+    """Which operands must be of one element type, and of which; see `flowc.ir.dtypes`."""
+
     infer: ClassVar[Callable[..., tuple[TensorType, ...]]]
     """Types of the results for types of the operands; raises ShapeError when they do not fit."""
 
     reference: ClassVar[Callable[..., tuple[Array, ...]]]
     """The operator's meaning: arrays of the operands to arrays of the results, float32 to float32."""
 
-    def __init_subclass__(cls, name: str = "", operands: tuple[str, ...] = (), **kw: Any) -> None:
+    def __init_subclass__(
+        cls, name: str = "", operands: tuple[str, ...] = (), dtypes: Declared | None = None, **kw: Any
+    ) -> None:
         super().__init_subclass__(**kw)
         if not name:
             return
@@ -51,8 +57,11 @@ class Op(Traits):
             code = function.__code__
             if code.co_varnames[1 : code.co_argcount] != operands:
                 raise TypeError(f"{cls.__name__}.{function.__name__} does not take the operands {operands}")
+        if dtypes is None:
+            raise TypeError(f"{cls.__name__} does not say which element types it takes")
         cls.name = name
         cls.operands = operands
+        cls.dtypes = groups_of(operands, dtypes)
         cls.variadic = bool(infer.__code__.co_flags & inspect.CO_VARARGS)
         cls.required = len(operands) - len(infer.__defaults__ or ())
         REGISTRY[name] = cls
@@ -91,6 +100,10 @@ class Op(Traits):
             for index in range(self.required):
                 if index >= len(inputs) or inputs[index] is None:
                     raise ShapeError(f"the operand '{self.operands[index]}' is absent")
+
+    def require_dtypes(self, types: Sequence[TensorType | None]) -> None:
+        """Raise ShapeError where the operands' element types are not what the operator takes, or are mixed."""
+        require_dtypes(self.operands, self.dtypes, types)
 
     def attributes(self) -> dict[str, Any]:
         """Attributes that differ from their defaults."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from flowc.errors import InternalError
 from flowc.ir.graph import Graph, Node, Value, infer
-from flowc.ir.types import ShapeError
+from flowc.ir.types import ShapeError, TensorType
 
 
 def verify(graph: Graph, after: str, before: Graph | None = None) -> None:
@@ -43,14 +43,16 @@ def verify(graph: Graph, after: str, before: Graph | None = None) -> None:
 
 
 def _named(node: Node) -> str:
-    return f"{node.op.name} of {node.origin.stage}"
+    return f"{node.op.name} of {node.origin}"
 
 
 def _mistyped(node: Node) -> str:
     """What is wrong with the types of a node's constants and results; empty when nothing is."""
     for value in node.inputs:
-        if value is not None and value.weight is not None and value.type.shape != value.weight.shape:
-            return f": constant %{value.name} has shape {value.weight.shape}, its type says {value.type}"
+        weight = value.weight if value is not None else None
+        if value is not None and weight is not None and value.type != TensorType(weight.dtype, weight.shape):
+            found = TensorType(weight.dtype, weight.shape)
+            return f": constant %{value.name} is {found}, its type says {value.type}"
     try:
         types = infer(node.op, node.inputs)
     except ShapeError as e:

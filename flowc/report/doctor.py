@@ -25,6 +25,7 @@ NEEDED = (
     "gguf",
     "tokenizers",
     "jinja2",
+    "ml_dtypes",
 )
 PARITY = ("torch", "transformers")
 

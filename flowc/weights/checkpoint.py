@@ -82,14 +82,14 @@ def check_finite(array: Array, name: str, row: int = 0) -> None:
 
     `row` is where the array starts in the tensor of that name.
     """
-    if array.dtype.kind != "f":
+    if array.dtype.kind in "iub":
         return
     flat = array.reshape(-1)
     for begin in range(0, flat.size, _CHECK_ELEMENTS):
         part = flat[begin : begin + _CHECK_ELEMENTS]
         # A sum is finite only if all terms are; it can overflow without a culprit, so a doubt is settled exactly.
         with np.errstate(over="ignore", invalid="ignore"):
-            suspicious = not np.isfinite(np.add.reduce(part))
+            suspicious = not np.isfinite(np.add.reduce(part, dtype=np.float32 if part.dtype.itemsize == 2 else None))
         if suspicious:
             bad = np.flatnonzero(~np.isfinite(part))
             if bad.size:

@@ -11,6 +11,7 @@ import pytest
 import flowc.ir.core
 import flowc.ir.kernel
 from flowc.ir.core.attention import Attention, AttentionMask
+from flowc.ir.core.cast import Cast
 from flowc.ir.core.elementwise import Binary, Scale, Softcap, Unary
 from flowc.ir.core.experts import Experts
 from flowc.ir.core.gather import Gather
@@ -84,6 +85,8 @@ CASES = (
     case(Unary("silu"), TOKENS),
     case(Binary("add"), TOKENS, floats(W)),
     case(Binary("mul"), TOKENS, floats(B, S, W)),
+    case(Cast("float32"), TOKENS),
+    case(Cast("float64"), TOKENS * 3),
     case(Scale(1.0), TOKENS),
     case(Scale(2.0), TOKENS),
     case(Softcap(3.0), TOKENS),

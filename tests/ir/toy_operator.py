@@ -11,6 +11,7 @@ from typing import ClassVar
 
 from flowc.frontend.builder import Builder
 from flowc.frontend.stage import Stage, attr
+from flowc.ir.dtypes import FLOAT, INTEGER
 from flowc.ir.graph import Node, Value
 from flowc.ir.op import Array, Op
 from flowc.ir.traits import Sizes
@@ -22,7 +23,9 @@ from flowc.stages.blocks.encoder import token_mask
 
 
 @dataclass(frozen=True)
-class WindowSum(Op, name="window_sum", operands=("x", "table", "ids", "mask")):
+class WindowSum(
+    Op, name="window_sum", operands=("x", "table", "ids", "mask"), dtypes={"x table": FLOAT, "ids mask": INTEGER}
+):
     """The sum of the `window` newest valid tokens up to each one, times a row of a table.
 
     x [batch, sequence, width], table [rows, width], ids int64 [batch, sequence], mask int64 [batch, sequence].

@@ -8,6 +8,7 @@ from math import prod
 
 import numpy as np
 
+from flowc.ir.dtypes import ANY, BOOL, FLOAT, INTEGER, widened
 from flowc.ir.op import Array, Op
 from flowc.ir.traits import Sizes
 from flowc.ir.types import Dim, TensorType, add_dims, known, require
@@ -15,7 +16,12 @@ from flowc.ir.visibility import CAUSAL, EVERYTHING, Visibility
 
 
 @dataclass(frozen=True)
-class AttentionMask(Op, name="attention_mask", operands=("new", "mask", "past", "keys")):
+class AttentionMask(
+    Op,
+    name="attention_mask",
+    operands=("new", "mask", "past", "keys"),
+    dtypes={"new": ANY, "mask": INTEGER, "past": ANY, "keys": ANY},
+):
     """The mask of `Attention` as a value: bool [batch or 1, 1, queries, total], True where a key is seen.
 
     new [batch, queries, ...] any tensor over the queries; mask int64 [batch, total]. Without a mask the total is what
@@ -51,7 +57,12 @@ class AttentionMask(Op, name="attention_mask", operands=("new", "mask", "past", 
 
 
 @dataclass(frozen=True)
-class Attention(Op, name="attention", operands=("q", "k", "v", "past_key", "past_value", "key_mask", "bias", "mask")):
+class Attention(
+    Op,
+    name="attention",
+    operands=("q", "k", "v", "past_key", "past_value", "key_mask", "bias", "mask"),
+    dtypes={"q k v past_key past_value bias": FLOAT, "key_mask": INTEGER, "mask": BOOL},
+):
     """softmax(softcap(q k^T * scale) + bias, over the keys that the mask keeps) v, per head (Vaswani et al. 2017).
 
     q [batch, queries, heads * head_dim]; k, v [batch, sequence, kv_heads * head_dim], keys already rotated; heads
@@ -59,7 +70,8 @@ class Attention(Op, name="attention", operands=("q", "k", "v", "past_key", "past
     the new keys. key_mask int64 [batch, total]: 0 where a key is padding. bias float [1 or batch, heads or 1, queries,
     total] is added to the scores. mask bool [batch or 1, 1, queries, total] replaces key_mask and
     visibility. Results: [batch, queries, heads * v_head_dim] and, with `cache`, present key and value
-    [batch, kv_heads, total, head_dim]. A query that sees no key gives zeros.
+    [batch, kv_heads, total, head_dim]. A query that sees no key gives zeros. Scores of half-precision operands are
+    float32.
     """
 
     heads: int
@@ -124,17 +136,18 @@ class Attention(Op, name="attention", operands=("q", "k", "v", "past_key", "past
             keys = np.concatenate([past_key, keys], axis=2)
             values = np.concatenate([past_value, values], axis=2)
         group = self.heads // self.kv_heads
-        all_keys, all_values = np.repeat(keys, group, axis=1), np.repeat(values, group, axis=1)
-        scores = split(q, self.heads) @ all_keys.transpose(0, 1, 3, 2) * q.dtype.type(self.scale)
+        all_keys, all_values = (np.repeat(widened(x), group, axis=1) for x in (keys, values))
+        number = all_keys.dtype.type
+        scores = split(widened(q), self.heads) @ all_keys.transpose(0, 1, 3, 2) * number(self.scale)
         if self.softcap is not None:
-            scores = np.tanh(scores / q.dtype.type(self.softcap)) * q.dtype.type(self.softcap)
+            scores = np.tanh(scores / number(self.softcap)) * number(self.softcap)
         if bias is not None:
-            scores = scores + bias
+            scores = scores + widened(bias)
         if mask is None:
             total, queries = keys.shape[2], q.shape[1]
             mask = self.visibility.allowed(queries, total, key_mask)[:, None]
-        top = np.where(mask, scores, -np.inf).max(axis=-1, keepdims=True, initial=np.finfo(q.dtype).min)
-        weights = np.where(mask, np.exp(np.minimum(scores - top, 0)), 0).astype(q.dtype)
+        top = np.where(mask, scores, -np.inf).max(axis=-1, keepdims=True, initial=np.finfo(number).min)
+        weights = np.where(mask, np.exp(np.minimum(scores - top, 0)), 0).astype(number)
         sums = weights.sum(axis=-1, keepdims=True)
         weights = np.divide(weights, sums, out=np.zeros_like(weights), where=sums > 0)
         y = (weights @ all_values).transpose(0, 2, 1, 3)

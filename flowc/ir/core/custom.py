@@ -16,7 +16,7 @@ from flowc.ir.types import ShapeError, TensorType
 
 
 @dataclass(frozen=True)
-class Custom(Op, name="custom", operands=()):
+class Custom(Op, name="custom", operands=(), dtypes={}):
     """What the subgraph `text` computes from its inputs, in the order in which it declares them.
 
     Its meaning is onnx's reference evaluator; for a text with operators of onnxruntime's own, which onnx does not

@@ -13,7 +13,7 @@ from flowc.ir.types import TensorType, require
 
 
 @dataclass(frozen=True)
-class Sinusoid(Op, name="sinusoid", operands=("x",)):
+class Sinusoid(Op, name="sinusoid", operands=("x",), dtypes={"x": ("float32",)}):
     """Cosines, then sines of `x * factor` at falling frequencies: float32 [batch] -> [batch, dim].
 
     Frequency i of dim / 2 is `max_period ** (-2 i / dim)` (diffusers `get_timestep_embedding`, flip_sin_to_cos).
@@ -41,7 +41,7 @@ class Sinusoid(Op, name="sinusoid", operands=("x",)):
 
 
 @dataclass(frozen=True)
-class AxialAngles(Op, name="axial_angles", operands=("ids",)):
+class AxialAngles(Op, name="axial_angles", operands=("ids",), dtypes={"ids": ("float32",)}):
     """Cosine and sine of rotary angles along several axes: ids float32 [tokens, axes] -> two of [1, tokens, dim / 2].
 
     Axis a turns `dims[a]` channels by `ids[:, a] * theta ** (-2 i / dims[a])`, in float64 until the end (diffusers

@@ -8,6 +8,7 @@ from typing import Literal
 
 import numpy as np
 
+from flowc.ir.dtypes import FLOAT, NUMBER
 from flowc.ir.op import Array, Op
 from flowc.ir.traits import Types
 from flowc.ir.types import TensorType, broadcast, require
@@ -52,7 +53,7 @@ def apply(function: Function, x: Array) -> Array:
 
 
 @dataclass(frozen=True)
-class Unary(Op, name="unary", operands=("x",)):
+class Unary(Op, name="unary", operands=("x",), dtypes={"x": FLOAT}):
     """`function(x)`; gelu is the erf form, gelu_tanh HuggingFace's `gelu_pytorch_tanh`."""
 
     function: Function
@@ -70,7 +71,7 @@ class Unary(Op, name="unary", operands=("x",)):
 
 
 @dataclass(frozen=True)
-class Binary(Op, name="binary", operands=("a", "b")):
+class Binary(Op, name="binary", operands=("a", "b"), dtypes={"a b": NUMBER}):
     """Elementwise add, sub, mul or div with numpy broadcasting."""
 
     function: Literal["add", "sub", "mul", "div"]
@@ -97,7 +98,7 @@ class Binary(Op, name="binary", operands=("a", "b")):
 
 
 @dataclass(frozen=True)
-class Scale(Op, name="scale", operands=("x",)):
+class Scale(Op, name="scale", operands=("x",), dtypes={"x": FLOAT}):
     """`x * factor`, the factor rounded to the element type of x."""
 
     factor: float
@@ -118,7 +119,7 @@ class Scale(Op, name="scale", operands=("x",)):
 
 
 @dataclass(frozen=True)
-class Softcap(Op, name="softcap", operands=("x",)):
+class Softcap(Op, name="softcap", operands=("x",), dtypes={"x": FLOAT}):
     """`cap * tanh(x / cap)` (Gemma 2's final logits)."""
 
     cap: float

@@ -9,13 +9,14 @@ from math import prod
 import numpy as np
 
 from flowc.ir.core.elementwise import Function, apply
+from flowc.ir.dtypes import FLOAT
 from flowc.ir.op import Array, Op
 from flowc.ir.traits import Sizes
 from flowc.ir.types import TensorType, known, require
 
 
 @dataclass(frozen=True)
-class Experts(Op, name="experts", operands=("x", "scores", "gate_up", "down")):
+class Experts(Op, name="experts", operands=("x", "scores", "gate_up", "down"), dtypes={"x scores gate_up down": FLOAT}):
     """Sum over the chosen experts e of weight_e * down_e(activation(gate_e x) * up_e x) (Shazeer et al. 2017).
 
     The weights are softmax(scores) over all experts; the `top` largest are kept (of equal ones the first), and with

@@ -6,13 +6,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
+from flowc.ir.dtypes import ANY, INTEGER
 from flowc.ir.op import Array, Op
 from flowc.ir.types import TensorType, require
 from flowc.ir.weights.expressions import Constant, Reshape, Rows, Weight
 
 
 @dataclass(frozen=True)
-class Gather(Op, name="gather", operands=("table", "ids")):
+class Gather(Op, name="gather", operands=("table", "ids"), dtypes={"table": ANY, "ids": INTEGER}):
     """Rows of `table` [rows, width] by integer `ids` [...]: [..., width] (ONNX Gather; torch nn.Embedding)."""
 
     category = "table"

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from flowc.ir.dtypes import ANY
 from flowc.ir.op import Array, Op
 from flowc.ir.traits import Types
 from flowc.ir.types import Dim, TensorType, add_dims, known, require
@@ -15,7 +16,7 @@ from flowc.ir.weights.expressions import Weight
 
 
 @dataclass(frozen=True)
-class Split(Op, name="split", operands=("x",)):
+class Split(Op, name="split", operands=("x",), dtypes={"x": ANY}):
     """Consecutive parts of the last axis with the given sizes."""
 
     sizes: tuple[int, ...]
@@ -37,7 +38,7 @@ class Split(Op, name="split", operands=("x",)):
 
 
 @dataclass(frozen=True)
-class Concat(Op, name="concat", operands=()):
+class Concat(Op, name="concat", operands=(), dtypes={}):
     """Operands joined along `axis` (any number of them; counted from the front, or from the back when negative)."""
 
     axis: int
@@ -56,7 +57,7 @@ class Concat(Op, name="concat", operands=()):
             same = t.rank == first.rank and all(
                 a == b or i == axis for i, (a, b) in enumerate(zip(t.shape, first.shape, strict=True))
             )
-            require(same, f"cannot join {t} to {first} along axis {axis}")
+            require(same and t.dtype == first.dtype, f"cannot join {t} to {first} along axis {axis}")
             size = add_dims(size, t.shape[axis])
         return (first.with_shape(*first.shape[:axis], size, *first.shape[axis + 1 :]),)
 
@@ -65,7 +66,7 @@ class Concat(Op, name="concat", operands=()):
 
 
 @dataclass(frozen=True)
-class Slice(Op, name="slice", operands=("x",)):
+class Slice(Op, name="slice", operands=("x",), dtypes={"x": ANY}):
     """Elements `start:stop` of one axis; negative numbers count from the end, `stop` None goes to the end."""
 
     axis: int
@@ -110,7 +111,7 @@ class Slice(Op, name="slice", operands=("x",)):
 
 
 @dataclass(frozen=True)
-class Reshape(Op, name="reshape", operands=("x",)):
+class Reshape(Op, name="reshape", operands=("x",), dtypes={"x": ANY}):
     """The same elements under another shape.
 
     Entries of `shape` are sizes, or symbols standing for the dimension of that name, which must be one of x's.
@@ -154,7 +155,7 @@ class Reshape(Op, name="reshape", operands=("x",)):
 
 
 @dataclass(frozen=True)
-class Transpose(Op, name="transpose", operands=("x",)):
+class Transpose(Op, name="transpose", operands=("x",), dtypes={"x": ANY}):
     """Axes in another order."""
 
     axes: tuple[int, ...]

@@ -6,14 +6,18 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import prod
 
+from flowc.ir.dtypes import FLOAT, widened
 from flowc.ir.op import Array, Op
 from flowc.ir.traits import Sizes
 from flowc.ir.types import TensorType, require
 
 
 @dataclass(frozen=True)
-class Linear(Op, name="linear", operands=("x", "weight", "bias")):
-    """`x @ weight.T + bias` for x [..., in], weight [out, in], bias [out] (torch nn.Linear)."""
+class Linear(Op, name="linear", operands=("x", "weight", "bias"), dtypes={"x weight bias": FLOAT}):
+    """`x @ weight.T + bias` for x [..., in], weight [out, in], bias [out] (torch nn.Linear).
+
+    Half-precision products are summed in float32.
+    """
 
     category = "matrix"
     tokenwise = ("x",)
@@ -34,8 +38,8 @@ class Linear(Op, name="linear", operands=("x", "weight", "bias")):
         return (x.with_last(weight.shape[0]),)
 
     def reference(self, x: Array, weight: Array, bias: Array | None = None) -> tuple[Array, ...]:
-        y = x @ weight.T
-        return (y if bias is None else y + bias,)
+        y = widened(x) @ widened(weight).T
+        return ((y if bias is None else y + widened(bias)).astype(x.dtype, copy=False),)
 
     def macs(self, inputs: Sizes, outputs: Sequence[tuple[int, ...]]) -> int:
         x = inputs[0]

@@ -8,16 +8,18 @@ from typing import Literal
 
 import numpy as np
 
+from flowc.ir.dtypes import FLOAT, widened
 from flowc.ir.op import Array, Op
 from flowc.ir.types import TensorType, known, require
 
 
 @dataclass(frozen=True)
-class Norm(Op, name="norm", operands=("x", "gain", "bias")):
+class Norm(Op, name="norm", operands=("x", "gain", "bias"), dtypes={"x gain bias": FLOAT}):
     """RMSNorm (Zhang & Sennrich 2019) or LayerNorm (Ba et al. 2016) over the last axis.
 
     x [..., groups * width]: each group is normalised on its own (`groups` heads for q/k norms). gain and bias are
-    [width]; the factor is `gain + offset` (offset 1 for Gemma's convention). Both may be absent.
+    [width]; the factor is `gain + offset` (offset 1 for Gemma's convention). Both may be absent. Half-precision numbers
+    are normalised in float32, as HuggingFace does.
     """
 
     kind: Literal["rms", "layer"]
@@ -47,12 +49,12 @@ class Norm(Op, name="norm", operands=("x", "gain", "bias")):
         return (x,)
 
     def reference(self, x: Array, gain: Array | None = None, bias: Array | None = None) -> tuple[Array, ...]:
-        parts = x.reshape(*x.shape[:-1], self.groups, -1)
+        parts = widened(x).reshape(*x.shape[:-1], self.groups, -1)
         if self.kind == "layer":
             parts = parts - parts.mean(axis=-1, keepdims=True)
-        y = parts / np.sqrt((parts * parts).mean(axis=-1, keepdims=True) + x.dtype.type(self.eps))
+        y = parts / np.sqrt((parts * parts).mean(axis=-1, keepdims=True) + parts.dtype.type(self.eps))
         if gain is not None:
-            y = y * (gain + x.dtype.type(self.offset))
+            y = y * (widened(gain) + parts.dtype.type(self.offset))
         if bias is not None:
-            y = y + bias
+            y = y + widened(bias)
         return (y.reshape(x.shape).astype(x.dtype),)

@@ -8,6 +8,7 @@ from typing import Literal
 
 import numpy as np
 
+from flowc.ir.dtypes import FLOAT, INTEGER
 from flowc.ir.op import Array, Op
 from flowc.ir.types import TensorType, require
 
@@ -15,7 +16,7 @@ PoolKind = Literal["mean", "mean_sqrt_len", "max", "cls", "last"]
 
 
 @dataclass(frozen=True)
-class Pool(Op, name="pool", operands=("x", "mask")):
+class Pool(Op, name="pool", operands=("x", "mask"), dtypes={"x": FLOAT, "mask": INTEGER}):
     """One vector per row: x [batch, sequence, width], mask int64 [batch, sequence] -> [batch, width].
 
     Over the tokens that are not padding: their mean, their sum over the square root of their number, the greatest value
@@ -60,7 +61,7 @@ def _valid(x: Array, mask: Array | None) -> Array:
 
 
 @dataclass(frozen=True)
-class L2Normalize(Op, name="l2_normalize", operands=("x",)):
+class L2Normalize(Op, name="l2_normalize", operands=("x",), dtypes={"x": FLOAT}):
     """`x / max(|x|, eps)` with the Euclidean length over the last axis (torch.nn.functional.normalize)."""
 
     eps: float = 1e-12

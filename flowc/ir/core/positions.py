@@ -7,13 +7,16 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from flowc.ir.dtypes import ANY, INTEGER
 from flowc.ir.op import Array, Op
 from flowc.ir.traits import Types
 from flowc.ir.types import TensorType, require
 
 
 @dataclass(frozen=True)
-class Positions(Op, name="positions", operands=("new", "mask", "past")):
+class Positions(
+    Op, name="positions", operands=("new", "mask", "past"), dtypes={"new": ANY, "mask": INTEGER, "past": ANY}
+):
     """Position of each new token: its row's cumulative sum of the mask minus one, 0 where masked (HF `generate`).
 
     new [batch, sequence, ...] any tensor over the new tokens; mask int64 [batch, total]; past [batch, heads, past, dim]
@@ -57,7 +60,7 @@ class Positions(Op, name="positions", operands=("new", "mask", "past")):
 
 
 @dataclass(frozen=True)
-class TakeLast(Op, name="take_last", operands=("x", "mask")):
+class TakeLast(Op, name="take_last", operands=("x", "mask"), dtypes={"x": ANY, "mask": INTEGER}):
     """The row's last valid new token: x [batch, sequence, ...], mask int64 [batch, total] -> [batch, 1, ...].
 
     A row whose new tokens are all masked gives its first token (HF `logits_to_keep=1`, made right for padding).
@@ -96,7 +99,7 @@ class TakeLast(Op, name="take_last", operands=("x", "mask")):
 
 
 @dataclass(frozen=True)
-class TakeFirst(Op, name="take_first", operands=("x", "mask")):
+class TakeFirst(Op, name="take_first", operands=("x", "mask"), dtypes={"x": ANY, "mask": INTEGER}):
     """The row's first valid token: x [batch, sequence, ...], mask int64 [batch, sequence] -> [batch, 1, ...].
 
     A row that is all padding gives its first column.

@@ -11,13 +11,19 @@ from math import prod
 
 import numpy as np
 
+from flowc.ir.dtypes import FLOAT, INTEGER, widened
 from flowc.ir.op import Array, Op
 from flowc.ir.traits import Sizes
 from flowc.ir.types import TensorType, known, require
 
 
 @dataclass(frozen=True)
-class DeltaScan(Op, name="delta_scan", operands=("q", "k", "v", "g", "beta", "state", "mask")):
+class DeltaScan(
+    Op,
+    name="delta_scan",
+    operands=("q", "k", "v", "g", "beta", "state", "mask"),
+    dtypes={"q k v g beta state": FLOAT, "mask": INTEGER},
+):
     """The gated delta rule (Yang et al. 2024; HF `torch_recurrent_gated_delta_rule`), per value head and token.
 
         S <- exp(g) S;   S <- S + k (beta (v - S^T k))^T;   y = scale * S^T q
@@ -79,6 +85,8 @@ class DeltaScan(Op, name="delta_scan", operands=("q", "k", "v", "g", "beta", "st
         mask: Array | None = None,
     ) -> tuple[Array, ...]:
         batch, length = v.shape[:2]
+        dtype = v.dtype
+        q, k, v, g, beta = (widened(x) for x in (q, k, v, g, beta))
         if mask is not None:
             valid = (mask[:, mask.shape[1] - length :] != 0)[:, :, None]
             g, beta = np.where(valid, g, 0).astype(g.dtype), np.where(valid, beta, 0).astype(beta.dtype)
@@ -87,7 +95,7 @@ class DeltaScan(Op, name="delta_scan", operands=("q", "k", "v", "g", "beta", "st
         values = v.reshape(batch, length, self.value_heads, -1)
         memory: Array = np.zeros((batch, self.value_heads, keys.shape[-1], values.shape[-1]), v.dtype)
         if state is not None:
-            memory = state.astype(v.dtype)
+            memory = widened(state)
         out: Array = np.empty_like(values)
         for t in range(length):
             memory = memory * np.exp(g[:, t])[:, :, None, None]
@@ -95,14 +103,19 @@ class DeltaScan(Op, name="delta_scan", operands=("q", "k", "v", "g", "beta", "st
             change = (values[:, t] - recalled) * beta[:, t, :, None]
             memory = memory + keys[:, t, :, :, None] * change[:, :, None, :]
             out[:, t] = np.einsum("bhkv,bhk->bhv", memory, queries[:, t]) * v.dtype.type(self.scale)
-        return (out.reshape(v.shape), memory)
+        return (out.reshape(v.shape).astype(dtype, copy=False), memory.astype(dtype, copy=False))
 
     def macs(self, inputs: Sizes, outputs: Sequence[tuple[int, ...]]) -> int:
         return 3 * outputs[0][1] * prod(outputs[1])
 
 
 @dataclass(frozen=True)
-class CausalConv(Op, name="causal_conv", operands=("x", "weight", "bias", "state", "mask")):
+class CausalConv(
+    Op,
+    name="causal_conv",
+    operands=("x", "weight", "bias", "state", "mask"),
+    dtypes={"x weight bias state": FLOAT, "mask": INTEGER},
+):
     """Depthwise convolution over each channel's current and earlier valid tokens (torch `Conv1d`, groups = channels).
 
     x [batch, sequence, channels], weight [channels, 1, kernel], bias [channels]; state [batch, channels, kernel - 1]

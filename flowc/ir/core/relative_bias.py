@@ -7,12 +7,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from flowc.ir.dtypes import ANY, FLOAT
 from flowc.ir.op import Array, Op
 from flowc.ir.types import TensorType, require
 
 
 @dataclass(frozen=True)
-class RelativeBias(Op, name="relative_bias", operands=("new", "table")):
+class RelativeBias(Op, name="relative_bias", operands=("new", "table"), dtypes={"new": ANY, "table": FLOAT}):
     """Bias [1, heads, sequence, sequence] of the scores of query i and key j, from the row `bucket(j - i)` of a table.
 
     new [batch, sequence, ...] any tensor over the tokens; table [rows >= buckets, heads]. T5's bidirectional buckets

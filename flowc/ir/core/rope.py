@@ -8,6 +8,7 @@ from typing import ClassVar
 
 import numpy as np
 
+from flowc.ir.dtypes import FLOAT, INTEGER
 from flowc.ir.op import Array, Op
 from flowc.ir.rope import RopeFacts
 from flowc.ir.traits import Types
@@ -18,7 +19,7 @@ FEW_POSITIONS = 64
 
 
 @dataclass(frozen=True)
-class RopeAngles(Op, name="rope_angles", operands=("position_ids",)):
+class RopeAngles(Op, name="rope_angles", operands=("position_ids",), dtypes={"position_ids": INTEGER}):
     """Cosine and sine of every new token's angles.
 
     position_ids int64 [batch, sequence] -> two of float32 [batch, sequence, pairs]. longrope takes its long factors
@@ -46,7 +47,7 @@ class RopeAngles(Op, name="rope_angles", operands=("position_ids",)):
 
 
 @dataclass(frozen=True)
-class SwitchRows(Op, name="switch_rows", operands=("position_ids",)):
+class SwitchRows(Op, name="switch_rows", operands=("position_ids",), dtypes={"position_ids": INTEGER}):
     """Rows of a table that holds two sets one above the other: int64 [batch, sequence] to the same.
 
     The ids as they are; `rows` further down when any of them lies at or beyond `length` (longrope's second set).
@@ -70,7 +71,9 @@ class SwitchRows(Op, name="switch_rows", operands=("position_ids",)):
 
 
 @dataclass(frozen=True)
-class Rope(Op, name="rope", operands=("x", "cos", "sin", "position_ids")):
+class Rope(
+    Op, name="rope", operands=("x", "cos", "sin", "position_ids"), dtypes={"x cos sin": FLOAT, "position_ids": INTEGER}
+):
     """Rotates the first `2 * cos.shape[-1]` channels of each head of x [batch, sequence, heads * head_dim].
 
     cos and sin are [batch or 1, sequence, dim / 2], or, with position_ids int64 [batch, sequence], tables

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from flowc.ir.dtypes import ANY
 from flowc.ir.op import Array, Op
 from flowc.ir.types import TensorType, require
 
 
 @dataclass(frozen=True)
-class PartLike(Op, name="part_like", operands=("x", "like")):
+class PartLike(Op, name="part_like", operands=("x", "like"), dtypes={"x": ANY, "like": ANY}):
     """The first, or with `last` the last, tokens of x [batch, sequence, ...]: as many as `like` [batch, n, ...] has."""
 
     last: bool

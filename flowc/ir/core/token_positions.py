@@ -6,12 +6,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from flowc.ir.dtypes import ANY, INTEGER
 from flowc.ir.op import Array, Op
 from flowc.ir.types import TensorType, require
 
 
 @dataclass(frozen=True)
-class Columns(Op, name="columns", operands=("new",)):
+class Columns(Op, name="columns", operands=("new",), dtypes={"new": ANY}):
     """0, 1, 2 ... over the tokens of new [batch, sequence, ...], padding included: int64 [1, sequence] (HF BERT)."""
 
     def infer(self, new: TensorType) -> tuple[TensorType, ...]:
@@ -23,7 +24,7 @@ class Columns(Op, name="columns", operands=("new",)):
 
 
 @dataclass(frozen=True)
-class PositionsFromIds(Op, name="positions_from_ids", operands=("ids",)):
+class PositionsFromIds(Op, name="positions_from_ids", operands=("ids",), dtypes={"ids": INTEGER}):
     """Positions that skip the padding token: int64 [batch, sequence] of ids to the same of positions.
 
     The first token that is not `pad` has the position pad + 1, the next one pad + 2; padding has the position pad
@@ -42,7 +43,7 @@ class PositionsFromIds(Op, name="positions_from_ids", operands=("ids",)):
 
 
 @dataclass(frozen=True)
-class AllOnes(Op, name="all_ones", operands=("new",)):
+class AllOnes(Op, name="all_ones", operands=("new",), dtypes={"new": ANY}):
     """A mask without padding over the tokens of new [batch, sequence, ...]: int64 ones [batch, sequence]."""
 
     uniform = 1.0

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from flowc.ir.dtypes import ANY, FLOAT
 from flowc.ir.op import Array, Op
 from flowc.ir.patch_rope import PatchRopeFacts
 from flowc.ir.traits import Types
@@ -24,7 +25,7 @@ def grid_of(pixels: TensorType, height: int, width: int) -> tuple[int, int] | No
 
 
 @dataclass(frozen=True)
-class Patches(Op, name="patches", operands=("pixels",)):
+class Patches(Op, name="patches", operands=("pixels",), dtypes={"pixels": FLOAT}):
     """Cuts images into patches, row by row: [batch, channels, height, width] -> [batch, patches, channels * h * w].
 
     A patch's values are in the order channel, row, column, as a convolution's kernel has them, so that a convolution
@@ -60,7 +61,7 @@ class Patches(Op, name="patches", operands=("pixels",)):
 
 
 @dataclass(frozen=True)
-class ExpandBatch(Op, name="expand_batch", operands=("x", "like")):
+class ExpandBatch(Op, name="expand_batch", operands=("x", "like"), dtypes={"x": ANY, "like": ANY}):
     """The same rows for every entry of a batch: x [1, n, width], like [batch, ...] -> [batch, n, width]."""
 
     def infer(self, x: TensorType, like: TensorType) -> tuple[TensorType, ...]:
@@ -72,7 +73,7 @@ class ExpandBatch(Op, name="expand_batch", operands=("x", "like")):
 
 
 @dataclass(frozen=True)
-class PatchAngles(Op, name="patch_angles", operands=("pixels",)):
+class PatchAngles(Op, name="patch_angles", operands=("pixels",), dtypes={"pixels": ANY}):
     """Cosine and sine of the angles of an image's tokens, when its size is known at run time only.
 
     pixels [batch, channels, rows, columns] -> two of float32 [1, leading + patches, head_dim / 2].

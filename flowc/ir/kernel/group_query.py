@@ -10,16 +10,17 @@ from typing import ClassVar
 import numpy as np
 
 from flowc.ir.core.rope import Rope
+from flowc.ir.dtypes import BOOL, FLOAT, INTEGER, largest, widened
 from flowc.ir.op import Array, Op
 from flowc.ir.traits import Sizes
 from flowc.ir.types import TensorType, add_dims, known, require
 
 
 @dataclass(frozen=True)
-class MaskBias(Op, name="mask_bias", operands=("mask", "bias")):
+class MaskBias(Op, name="mask_bias", operands=("mask", "bias"), dtypes={"mask": BOOL, "bias": FLOAT}):
     """What to add to scores so that masked keys vanish: 0 or `bias` where mask is True, else a huge negative number.
 
-    mask bool [batch or 1, 1, queries, total]; bias float32, broadcast to it. Finite, so that a query that sees no key
+    mask bool [batch or 1, 1, queries, total]; bias float, broadcast to it. Finite, so that a query that sees no key
     gives numbers that mean nothing, not NaN.
     """
 
@@ -40,7 +41,9 @@ class MaskBias(Op, name="mask_bias", operands=("mask", "bias")):
         return (bias.with_shape(batch, *bias.shape[1:]),)
 
     def reference(self, mask: Array, bias: Array | None = None) -> tuple[Array, ...]:
-        return (np.where(mask, np.float32(0) if bias is None else bias, self.HIDDEN),)
+        kept = np.zeros(1, np.float32) if bias is None else bias
+        hidden = self.HIDDEN if kept.dtype.itemsize > 2 else -0.5 * largest(kept.dtype.name)
+        return (np.where(mask, kept, kept.dtype.type(hidden)),)
 
 
 @dataclass(frozen=True)
@@ -48,6 +51,7 @@ class GroupQueryAttention(
     Op,
     name="group_query_attention",
     operands=("q", "k", "v", "past_key", "past_value", "mask", "bias", "cos", "sin"),
+    dtypes={"q k v past_key past_value bias cos sin": FLOAT, "mask": INTEGER},
 ):
     """Causal attention that may write new keys where the past lies (com.microsoft GroupQueryAttention).
 
@@ -142,17 +146,18 @@ class GroupQueryAttention(
         if self.window is not None:
             seen &= places[..., None] - columns < self.window
         group = self.heads // self.kv_heads
-        keys, values = (np.repeat(s, group, axis=1) for s in states)
-        queries = q.reshape(batch, new, self.heads, -1).transpose(0, 2, 1, 3)
-        scores = queries @ keys.transpose(0, 1, 3, 2) * q.dtype.type(self.scale)
+        keys, values = (np.repeat(widened(s), group, axis=1) for s in states)
+        number = keys.dtype.type
+        queries = widened(q).reshape(batch, new, self.heads, -1).transpose(0, 2, 1, 3)
+        scores = queries @ keys.transpose(0, 1, 3, 2) * number(self.scale)
         if self.softcap is not None:
-            scores = np.tanh(scores / q.dtype.type(self.softcap)) * q.dtype.type(self.softcap)
+            scores = np.tanh(scores / number(self.softcap)) * number(self.softcap)
         if bias is not None:
-            scores = scores + bias
+            scores = scores + widened(bias)
         scores = np.where(seen[:, None], scores, -np.inf)
-        top = np.maximum(scores.max(axis=-1, keepdims=True), np.finfo(q.dtype).min)
+        top = np.maximum(scores.max(axis=-1, keepdims=True), np.finfo(number).min)
         weights = np.exp(scores - top)
-        y = (weights / np.maximum(weights.sum(axis=-1, keepdims=True), np.finfo(q.dtype).tiny)) @ values
+        y = (weights / np.maximum(weights.sum(axis=-1, keepdims=True), np.finfo(number).tiny)) @ values
         return (np.ascontiguousarray(y.transpose(0, 2, 1, 3)).reshape(q.shape).astype(q.dtype), *states)
 
     def macs(self, inputs: Sizes, outputs: Sequence[tuple[int, ...]]) -> int:

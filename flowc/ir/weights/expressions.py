@@ -18,6 +18,7 @@ from typing import Any
 
 import numpy as np
 
+from flowc.ir.dtypes import numpy_dtype
 from flowc.ir.types import ShapeError, require
 
 Array = np.ndarray[Any, np.dtype[Any]]
@@ -72,7 +73,7 @@ class Weight:
     @property
     def nbytes(self) -> int:
         """Size of the result in bytes."""
-        return prod(self.shape) * np.dtype(self.dtype).itemsize
+        return prod(self.shape) * numpy_dtype(self.dtype).itemsize
 
     def tensors(self) -> Iterator[Tensor]:
         """All named tensors that the expression reads."""
@@ -181,17 +182,17 @@ class Tensor(Weight):
         return self.as_dtype
 
     def spell(self) -> str:
-        return f'w"{self.name}"'
+        return f'w"{self.name}"{_typed(self.dtype)}'
 
     @property
     def by_rows(self) -> bool:
         return bool(self.sizes)
 
     def evaluate(self, read: Read) -> Array:
-        return np.asarray(read(self.name, None), dtype=self.dtype, order="C")
+        return np.asarray(read(self.name, None), dtype=numpy_dtype(self.dtype), order="C")
 
     def rows(self, read: Read, start: int, stop: int) -> Array:
-        return np.ascontiguousarray(read(self.name, slice(start, stop)), dtype=self.dtype)
+        return np.ascontiguousarray(read(self.name, slice(start, stop)), dtype=numpy_dtype(self.dtype))
 
 
 @dataclass(frozen=True, eq=False)
@@ -242,10 +243,10 @@ class Generated(Weight):
         return self.as_dtype
 
     def spell(self) -> str:
-        return self.label
+        return f"{self.label}{_typed(self.dtype)}"
 
     def evaluate(self, read: Read) -> Array:
-        values = np.ascontiguousarray(self.make(), dtype=self.dtype)
+        values = np.ascontiguousarray(self.make(), dtype=numpy_dtype(self.dtype))
         require(values.shape == self.sizes, f"{self.label}: made {values.shape}, declared {self.sizes}")
         return values
 
@@ -435,6 +436,32 @@ class NegatedExp(Elementwise):
 
     def apply(self, values: Array) -> Array:
         return (-np.exp(values.astype(np.float64))).astype(values.dtype)
+
+
+@dataclass(frozen=True)
+class Cast(Elementwise):
+    """The same numbers in another element type, each rounded to the nearest (ties to even).
+
+    What is too large for the type becomes infinite, which a build refuses by name.
+    """
+
+    to: str
+
+    @property
+    def dtype(self) -> str:
+        return self.to
+
+    def spell(self) -> str:
+        return f"cast({self.of.key}; {self.to})"
+
+    def apply(self, values: Array) -> Array:
+        with np.errstate(over="ignore"):
+            return values.astype(numpy_dtype(self.to))
+
+
+def _typed(dtype: str) -> str:
+    """What a key says of an element type: nothing of float32, which nearly all weights have."""
+    return "" if dtype == "float32" else f":{dtype}"
 
 
 def scalar(value: float, dtype: str = "float32") -> Constant:

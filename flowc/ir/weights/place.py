@@ -26,7 +26,7 @@ class Place:
 
 def weight_name(weight: Weight) -> str:
     """Name of the initializer that holds a weight: the tensor's own, or its first tensor's with a digest."""
-    if isinstance(weight, Tensor):
+    if isinstance(weight, Tensor) and weight.dtype == "float32":
         return weight.name
     first = next(weight.tensors(), None)
     digest = hashlib.sha256(weight.key.encode()).hexdigest()[:8]
