@@ -10,8 +10,10 @@ from flowc.importers.family import Family, Shapes
 from flowc.importers.rope import Found, rope_stage, single
 
 ACTIVATIONS = {
-    "silu": "silu", "swish": "silu", "gelu": "gelu", "gelu_pytorch_tanh": "gelu_tanh", "gelu_new": "gelu_tanh",
-    "gelu_fast": "gelu_tanh", "relu": "relu", "quick_gelu": "quick_gelu", "tanh": "tanh",
+    "silu": "silu", "swish": "silu", "gelu": "gelu", "gelu_python": "gelu", "gelu_pytorch_tanh": "gelu_tanh",
+    "gelu_new": "gelu_tanh", "gelu_fast": "gelu_tanh", "gelu_accurate": "gelu_tanh", "gelu_python_tanh": "gelu_tanh",
+    "gelu_10": "gelu_10", "quick_gelu": "quick_gelu", "relu": "relu", "relu2": "relu2", "leaky_relu": "leaky_relu",
+    "mish": "mish", "tanh": "tanh", "sigmoid": "sigmoid", "linear": "linear",
 }  # fmt: skip
 """HuggingFace's names of activations (`ACT2FN`) and ours."""
 
