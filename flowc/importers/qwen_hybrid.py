@@ -11,6 +11,8 @@ from flowc.importers.family import Family, Shapes, imports
 from flowc.importers.rope import rope_stage, single
 
 LINEAR = "linear_attention"
+_ACTIVATIONS = {name: ours for name, ours in ACTIVATIONS.items() if ours != "sigmoid"}
+"""What makes a zero of a zero: with another, HuggingFace's numbers depend on how much padding stands before a row."""
 _IMAGES = ("vision_config", "image_token_id", "video_token_id", "vision_start_token_id", "vision_end_token_id")
 
 
@@ -75,7 +77,7 @@ def _hybrid(
     """
     layer = f"{root}layers.{{i}}"
     types = _layer_types(config, len(sparse))
-    activation = config.choice("hidden_act", ACTIVATIONS, "silu")
+    activation = config.choice("hidden_act", _ACTIVATIONS, "silu")
     symbols: dict[str, Any] = {
         "hidden": config.int("hidden_size"),
         "layers": len(sparse),

@@ -18,7 +18,7 @@ _LENGTHS = ("llama3", "yarn", "longrope")
 _KNOWN = frozenset({
     "type", "rope_type", "rope_theta", "partial_rotary_factor", "factor", "original_max_position_embeddings",
     "attention_factor", "beta_fast", "beta_slow", "short_factor", "long_factor", "low_freq_factor", "high_freq_factor",
-    "mscale", "mscale_all_dim", "truncate", "mrope_section", "mrope_interleaved",
+    "mscale", "mscale_all_dim", "truncate", "mrope_section", "mrope_interleaved", "finetuned",
 })  # fmt: skip
 """Parameters of any rope. HuggingFace ignores one that the type in force has no use for, and so does flowc; with text
 alone the sections of a multimodal rope have equal positions."""

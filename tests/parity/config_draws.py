@@ -291,7 +291,10 @@ def _without(base: Callable[[random.Random], Fields], *names: str) -> Callable[[
     return fewer
 
 
-_GEMMA_ROPES = {FULL: {"rope_type": "default", "rope_theta": 1000.0}, SLIDING: {"rope_type": "default", "rope_theta": 90.0}}
+_GEMMA_ROPES = {
+    FULL: {"rope_type": "default", "rope_theta": 1000.0},
+    SLIDING: {"rope_type": "default", "rope_theta": 90.0},
+}
 _gemma3_text = _decoder(
     "gemma3_text", sliding_window=3, query_pre_attn_scalar=7, tie_word_embeddings=True, rope_parameters=_GEMMA_ROPES,
     hidden_activation="gelu_pytorch_tanh",

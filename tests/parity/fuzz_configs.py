@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import collections
+import functools
 import importlib.util
 import json
 import os
@@ -21,6 +22,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -156,9 +158,15 @@ def _distance(got: Array, want: Array, mask: Array | None) -> float:
     return float(np.abs(got - want).max() / max(1.0, float(np.abs(want).max())))
 
 
-def fuzz(family: str, count: int, seed: int, worker: Worker, keep: Path | None = None) -> Tally:
+@functools.cache
+def own_worker() -> Worker:
+    """The worker of this process."""
+    return Worker()
+
+
+def fuzz(count: int, seed: int, keep: Path | None, family: str) -> Tally:
     """Draw until `count` configurations were compared."""
-    tally, number = Tally(), 0
+    tally, number, worker = Tally(), 0, own_worker()
     while tally.compared < count and number < 6 * count:
         number += 1
         r = random.Random(f"{family} {seed} {number}")
@@ -215,13 +223,17 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("families", nargs="*", metavar="FAMILY")
     parser.add_argument("--count", type=int, default=190)
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--jobs", type=int, default=2)
     parser.add_argument("--keep", type=Path, help="where folders of wrong ones go")
     parser.add_argument("--reasons", action="store_true", help="say why configurations are refused or not counted")
     options = parser.parse_args(arguments)
-    worker = Worker()
-    rows, total, bad = list[str](), Tally(), list(differing_defaults(worker))
-    for family in options.families or FAMILIES:
-        tally = fuzz(family, options.count, options.seed, worker, options.keep)
+    rows, total, bad = list[str](), Tally(), list(differing_defaults(own_worker()))
+    own_worker().close()
+    own_worker.cache_clear()
+    families = options.families or list(FAMILIES)
+    pool = ProcessPoolExecutor(options.jobs)
+    found = pool.map(functools.partial(fuzz, options.count, options.seed, options.keep), families)
+    for family, tally in zip(families, found, strict=True):
         cells = (tally.compared, tally.equal, tally.refused, len(tally.wrong), tally.without)
         rows.append(f"| {family} | {' | '.join(map(str, cells))} |")
         print(rows[-1], flush=True)
@@ -233,7 +245,7 @@ def main(arguments: list[str]) -> int:
         if options.reasons:
             for why, times in tally.reasons.most_common(12):
                 print(f"    {times:4} {why}", flush=True)
-    worker.close()
+    pool.shutdown()
     print("\n".join(bad), file=sys.stderr)
     if not options.families:
         cells = (total.compared, total.equal, total.refused, len(total.wrong), total.without)

@@ -8,6 +8,7 @@ the folder. Writes weights and `reference.npz` (inputs and outputs) there and an
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import json
 import os
 import sys
@@ -21,100 +22,59 @@ warnings.filterwarnings("ignore")
 import numpy as np  # noqa: E402
 import torch  # noqa: E402
 import transformers as hf  # noqa: E402
+from safetensors.numpy import load_file, save_file  # noqa: E402
+from transformers.models.auto.configuration_auto import CONFIG_MAPPING  # noqa: E402
 
-LENGTH = 10
+from tests.parity.seeded import feeds_of, weight  # noqa: E402
+
 LARGEST = 4_000_000
-
-
-def _randomise(model: Any, generator: Any) -> None:
-    """Weights, biases and gains that all show in the output."""
-    for name, p in model.named_parameters():
-        noise = torch.randn(p.shape, generator=generator)
-        if p.ndim >= 2:
-            p.data = noise * (1.2 / max(1, p.shape[-1]) ** 0.5) if "embed" not in name else noise * 0.7
-        elif "norm" in name.lower() or "lambda" in name or "scale" in name:
-            p.data = p.data + 0.3 * noise
-        else:
-            p.data = 0.3 * noise
-
-
-def _text(model: Any, config: Any, kind: str, generator: Any) -> tuple[dict[str, Any], dict[str, Any]]:
-    text = config.get_text_config()
-    lengths = [LENGTH, LENGTH - 3]
-    ids = torch.randint(3, min(36, text.vocab_size), (2, LENGTH), generator=generator)
-    mask = torch.ones_like(ids)
-    left = kind == "decoder" and bool(torch.randint(0, 2, (1,), generator=generator))
-    pad = config.pad_token_id if isinstance(getattr(config, "pad_token_id", None), int) else 0
-    for row, length in enumerate(lengths):
-        gone = slice(0, LENGTH - length) if left else slice(length, LENGTH)
-        mask[row, gone] = 0
-        ids[row, gone] = pad if pad >= 0 else 0
-    feeds = {"input_ids": ids, "attention_mask": mask}
-    types = getattr(config, "type_vocab_size", 0)
-    if kind == "encoder" and types and types > 1:
-        feeds["token_type_ids"] = torch.randint(0, types, ids.shape, generator=generator)
-    given: dict[str, Any] = dict(feeds)
-    if left:
-        given["position_ids"] = (mask.cumsum(-1) - 1).clamp(min=0)
-    return feeds, given
-
-
-def _images(config: Any, generator: Any) -> dict[str, Any]:
-    size = config.image_size
-    height, width = size if isinstance(size, (list, tuple)) else (size, size)
-    return {"pixel_values": torch.randn(2, config.num_channels, height, width, generator=generator)}
+"""Parameters of a model that is tried: a size that was left out is that of a real model."""
 
 
 def _answer(request: dict[str, Any]) -> dict[str, Any]:
-    folder, kind = Path(request["folder"]), request["kind"]
-    text = (folder / "config.json").read_text(encoding="utf-8")
+    folder, kind, seed = Path(request["folder"]), request["kind"], request["seed"]
+    file, written = folder / "config.json", (folder / "config.json").read_text(encoding="utf-8")
     cls = getattr(hf, request["class"])
-    config = cls.config_class.from_pretrained(folder)
-    for part in (config, *(getattr(config, name) for name in config.sub_configs)):
-        part._attn_implementation, part._experts_implementation = "eager", "eager"
     with torch.device("meta"):
-        if sum(p.numel() for p in cls(config).parameters()) > LARGEST:
-            return {"skipped": "too large"}
-    # Making the first one on no device may have changed the configuration; a rope is standardised once more.
-    config = cls.config_class.from_pretrained(folder)
-    for part in (config, *(getattr(config, name) for name in config.sub_configs)):
-        part._attn_implementation, part._experts_implementation = "eager", "eager"
-    generator = torch.Generator().manual_seed(request["seed"])
-    model = cls(config).float().eval()
-    _randomise(model, generator)
-    if kind == "vision":
-        feeds = given = _images(config, generator)
-    else:
-        feeds, given = _text(model, config, kind, generator)
-    result = model(**given, **({"use_cache": False} if kind == "decoder" else {}))
-    arrays = {f"in/{k}": v.numpy() for k, v in feeds.items()}
+        size = sum(p.numel() for p in cls(cls.config_class.from_pretrained(folder)).parameters())
+    if size > LARGEST:
+        return {"skipped": "too large"}
+    model = cls(cls.config_class.from_pretrained(folder)).float()
+    model.generation_config = hf.GenerationConfig()
+    model.save_pretrained(folder)
+    (folder / "generation_config.json").unlink(missing_ok=True)
+    file.write_text(written, encoding="utf-8")
+    weights = folder / "model.safetensors"
+    made = {name: weight(name, a.shape, seed) for name, a in load_file(weights).items()}
+    save_file(made, weights, metadata={"format": "pt"})
+    model = cls.from_pretrained(folder, dtype=torch.float32, attn_implementation="eager").eval()
+    for part in (model.config, *(getattr(model.config, name) for name in model.config.sub_configs)):
+        part._experts_implementation = "eager"
+    arrays = feeds_of(kind, model.config.get_text_config().to_dict(), seed)
+    given = {name: torch.from_numpy(array) for name, array in arrays.items()}
+    if kind == "decoder":
+        given["position_ids"] = (given["attention_mask"].cumsum(-1) - 1).clamp(min=0)
+        given["use_cache"] = False
+    result = model(**given)
+    named = {f"in/{k}": v for k, v in arrays.items()}
     for name in ("logits", "last_hidden_state", "pooler_output"):
         value = getattr(result, name, None)
         if value is not None:
-            arrays[f"out/{name}"] = value.numpy()
-    if not all(np.isfinite(a).all() for a in arrays.values()):
+            named[f"out/{name}"] = value.numpy()
+    if not all(np.isfinite(a).all() for a in named.values()):
         return {"refused": "not finite"}
-    model.generation_config = hf.GenerationConfig()
-    model.save_pretrained(folder)
-    (folder / "config.json").write_text(text, encoding="utf-8")
-    (folder / "generation_config.json").unlink(missing_ok=True)
-    np.savez(folder / "reference.npz", **arrays)
+    np.savez(folder / "reference.npz", **named)
     return {"ok": True}
 
 
-def defaults() -> dict[str, dict[str, Any]]:
+def _defaults() -> dict[str, dict[str, Any]]:
     """What the configuration classes say of each model type, as JSON."""
-    import dataclasses
-
-    from transformers.models.auto.configuration_auto import CONFIG_MAPPING
-
     found: dict[str, dict[str, Any]] = {}
     for model_type in CONFIG_MAPPING:
         with contextlib.suppress(Exception):  # classes of libraries that are not here
             fields = dataclasses.fields(CONFIG_MAPPING[model_type])
-            found[model_type] = {
-                f.name: f.default for f in fields if isinstance(f.default, (bool, int, float, str, list))
-            }
+            plain = (bool, int, float, str, list)
+            found[model_type] = {f.name: f.default for f in fields if isinstance(f.default, plain)}
     return found
 
 
@@ -122,17 +82,13 @@ def main() -> None:
     """Answer requests until there are no more."""
     torch.set_num_threads(1)
     torch.set_grad_enabled(False)
-    out = sys.stdout
-    sys.stdout = sys.stderr
+    out, sys.stdout = sys.stdout, sys.stderr
     for line in sys.stdin:
         request = json.loads(line)
-        if request.get("defaults"):
-            answer: dict[str, Any] = defaults()
-        else:
-            try:
-                answer = _answer(request)
-            except Exception as error:
-                answer = {"refused": f"{type(error).__name__}: {error}"[:300]}
+        try:
+            answer = _defaults() if request.get("defaults") else _answer(request)
+        except Exception as error:
+            answer = {"refused": f"{type(error).__name__}: {error}"[:300]}
         out.write(json.dumps(answer) + "\n")
         out.flush()
 
