@@ -28,12 +28,12 @@ FILE = Path(ROOT) / "golden" / "configs.json"
 CHANNELS = 3
 
 _FULL, _SLIDING, _LINEAR = "full_attention", "sliding_attention", "linear_attention"
-_YARN = {"rope_type": "yarn", "factor": 8.0, "original_max_position_embeddings": 16, "beta_fast": 4.0}
+_YARN = {"rope_type": "yarn", "factor": 8.0, "original_max_position_embeddings": 32, "beta_fast": 4.0}
 _OLD = {"rope_parameters": ...}
 _DEFAULT = {"rope_type": "default", "rope_theta": 1000.0}
 _LOCAL = {"rope_type": "default", "rope_theta": 90.0}
-_WIDE = {"head_dim": 16}
-_FACTORS = {"short_factor": [1.0, 1.5, 2.0, 2.5], "long_factor": [2.0, 3.0, 4.0, 5.0]}
+_WIDE = {"head_dim": 32}
+_FACTORS = {"short_factor": [1.0, 1.5, 2.0, 2.5] * 2, "long_factor": [2.0, 3.0, 4.0, 5.0] * 2}
 
 CASES: dict[str, tuple[str, dict[str, Any]]] = {
     # A family and what its configuration says instead; `...` takes a field away.
@@ -119,6 +119,8 @@ def _config(family: str, changes: dict[str, Any]) -> dict[str, Any]:
     whole = drawn.base(random.Random(0))
     inner = whole[drawn.nested] if drawn.nested else whole
     inner["num_hidden_layers" if "num_hidden_layers" in inner else "n_layers"] = 3
+    if "gemma3" in family:
+        inner["layer_types"] = [_FULL, _SLIDING, _FULL]
     for name, value in changes.items():
         if value is ...:
             inner.pop(name, None)
