@@ -27,7 +27,8 @@ def modernbert(config: Config, shapes: Shapes) -> Family:
     types = _layer_types(config, symbols["layers"])
     reach = config.int("sliding_window", config.int("local_attention", 128) // 2)
     if reach < 1 and "sliding_attention" in types:
-        config.refuse("sliding_window" if config.has("sliding_window") else "local_attention", "a token must see others")
+        field = "sliding_window" if config.has("sliding_window") else "local_attention"
+        config.refuse(field, "flowc has no attention of each token to itself alone")
     symbols["layer_types"] = types
     symbols["reach"] = [reach if t == "sliding_attention" else None for t in types]
     symbols["attn_norm"] = [i > 0 for i in range(len(types))]

@@ -57,7 +57,8 @@ def _decoder(model_type: str, **fields: Any) -> Base:
     def base(r: random.Random) -> Fields:
         return {
             "model_type": model_type, "vocab_size": 40, "hidden_size": 64, "num_hidden_layers": r.choice((2, 3)),
-            "num_attention_heads": 4, "num_key_value_heads": r.choice((1, 2, 4)), "head_dim": 16, "intermediate_size": 24,
+            "num_attention_heads": 4, "num_key_value_heads": r.choice((1, 2, 4)), "head_dim": 16,
+            "intermediate_size": 24,
             "rms_norm_eps": r.choice((1e-6, 1e-5)), "max_position_embeddings": r.choice((16, 64)),
             "tie_word_embeddings": r.random() < 0.5, "bos_token_id": 1, "eos_token_id": 2, "pad_token_id": None,
             "rope_parameters": {"rope_type": "default", "rope_theta": 1000.0}, **fields,
@@ -156,7 +157,8 @@ def _modernbert(r: random.Random) -> Fields:
 def _vision(model_type: str, **fields: Any) -> Base:
     def base(r: random.Random) -> Fields:
         return {
-            "model_type": model_type, "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": r.choice((2, 4)),
+            "model_type": model_type, "hidden_size": 32, "num_hidden_layers": 2,
+            "num_attention_heads": r.choice((2, 4)),
             "intermediate_size": 24, "hidden_act": "gelu", "layer_norm_eps": r.choice((1e-6, 1e-5)), "image_size": 12,
             "patch_size": r.choice((3, 4)), "num_channels": r.choice((1, 3)), **fields,
         }  # fmt: skip

@@ -22,11 +22,13 @@ STRAY: tuple[tuple[str, Any], ...] = (
     ("mlp_bias", False), ("hidden_activation", "gelu"), ("hidden_act", "gelu"), ("query_pre_attn_scalar", 3),
     ("attn_logit_softcapping", 5.0), ("final_logit_softcapping", 7.0), ("num_local_experts", 4), ("layer_types", None),
     ("rope_scaling", {"rope_type": "linear", "factor": 3.0}), ("rope_scaling", None), ("rope_scaling", {}),
-    ("rope_parameters", {"rope_theta": 50.0, "rope_type": "default"}), ("rope_parameters", None), ("max_window_layers", 1),
+    ("rope_parameters", {"rope_theta": 50.0, "rope_type": "default"}), ("rope_parameters", None),
+    ("max_window_layers", 1),
     ("no_rope_layers", [1, 0, 1, 1]), ("sliding_window_pattern", 2), ("_sliding_window_pattern", 2), ("norm_eps", 0.1),
     ("layer_norm_eps", 0.1), ("rms_norm_eps", 0.1), ("position_embedding_type", "absolute"), ("local_attention", 4),
     ("qkv_bias", False), ("use_cache", False), ("pretraining_tp", 2), ("attention_dropout", 0.3), ("is_decoder", False),
-    ("global_attn_every_n_layers", 2), ("max_position_embeddings", 40), ("intermediate_size", 24), ("type_vocab_size", 2),
+    ("global_attn_every_n_layers", 2), ("max_position_embeddings", 40), ("intermediate_size", 24),
+    ("type_vocab_size", 2),
 )  # fmt: skip
 
 
@@ -139,11 +141,12 @@ def layer_ropes(old: tuple[str, str], pairs: int = 8) -> Move:
         c.pop("rope_parameters", None)
         if style in (0, 1, 5):
             types = r.choice(((FULL, SLIDING), (FULL, SLIDING), (FULL, SLIDING), (FULL,), (SLIDING,)))
-            c["rope_parameters"] = {t: r.choice((rope_values(r, pairs, kinds),) * 8 + (None,)) for t in types}
+            entries: Fields = {t: r.choice((rope_values(r, pairs, kinds),) * 8 + (None,)) for t in types}
+            c["rope_parameters"] = entries
             if r.random() < 0.1:
-                c["rope_parameters"]["truncate"] = r.choice((False, True, None))
+                entries["truncate"] = r.choice((False, True, None))
             if r.random() < 0.05:
-                c["rope_parameters"]["rope_theta"] = 12.0
+                entries["rope_theta"] = 12.0
         if style in (2, 3, 5):
             c["rope_scaling"] = r.choice((rope_values(r, pairs, kinds), rope_values(r, pairs, kinds), None, {}))
         if style in (2, 3, 4) or r.random() < 0.4:
@@ -195,7 +198,8 @@ def no_rope(r: random.Random, c: Fields) -> None:
     """SmolLM3's layers without rope."""
     layers = c["num_hidden_layers"]
     c["no_rope_layers"] = r.choice((
-        [r.choice((0, 1)) for _ in range(layers)], [r.choice((0, 1)) for _ in range(layers + 2)], None, [1] * (layers - 1),
+        [r.choice((0, 1)) for _ in range(layers)], [r.choice((0, 1)) for _ in range(layers + 2)],
+        None, [1] * (layers - 1),
     ))  # fmt: skip
     if r.random() < 0.5:
         c["no_rope_layer_interval"] = r.choice((1, 2, 3))
@@ -225,10 +229,12 @@ def local_layers(r: random.Random, c: Fields) -> None:
 
 def routing(r: random.Random, c: Fields) -> None:
     """Which layers have experts, how many and by which name."""
-    for name, values in (
-        ("norm_topk_prob", (True, False)), ("decoder_sparse_step", (1, 2, 3)), ("mlp_only_layers", ([0], [], [1], None)),
+    fields: tuple[tuple[str, tuple[Any, ...]], ...] = (
+        ("norm_topk_prob", (True, False)), ("decoder_sparse_step", (1, 2, 3)),
+        ("mlp_only_layers", ([0], [], [1], None)),
         ("num_experts_per_tok", (1, 2, 3)), ("num_experts", (3, 4, 0)),
-    ):  # fmt: skip
+    )  # fmt: skip
+    for name, values in fields:
         if r.random() < 0.5:
             c[name] = r.choice(values)
     if c.get("model_type") == "qwen3_moe" and r.random() < 0.4:

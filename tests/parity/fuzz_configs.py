@@ -3,8 +3,9 @@
 python -m tests.parity.fuzz_configs [FAMILY ...] [--count N] [--seed S] [--keep FOLDER]
 
 Every configuration is drawn (tests/parity/config_draws.py), made into a model by a process that has torch
-(tests/parity/reference_worker.py), imported and computed by the meaning of flowc's graph; every tenth by onnxruntime too.
-Each must be equal, or refused with the name of a field. Without families, all of them, and docs/config-fuzz.md is written.
+(tests/parity/reference_worker.py), imported and computed by the meaning of flowc's graph; every tenth by onnxruntime
+too. Each must be equal, or refused with the name of a field. Without families, all of them are drawn, and
+docs/config-fuzz.md is written.
 """
 
 from __future__ import annotations
@@ -208,9 +209,9 @@ def differing_defaults(worker: Worker) -> Iterator[str]:
 HEAD = """# Configurations beside transformers
 
 Written by `make parity-fuzz`; do not edit. Each configuration is drawn: ropes, windows, layer types and activations in
-new, old, mixed, null, stray and missing fields. transformers makes a tiny model of it, every weight random, and a padded
-batch is computed by both. *Equal*: all numbers within 2e-4 of the largest. *Refused*: `flowc import` names a field and
-its place. *Not counted*: transformers itself fails, or gives no finite number.
+new, old, mixed, null, stray and missing fields. transformers makes a tiny model of it, every weight random, and both
+compute a padded batch. *Equal*: all numbers within 2e-4 of the largest. *Refused*: `flowc import` names a field and its
+place. *Not counted*: transformers itself fails, or gives no finite number.
 
 | family | compared | equal | refused by name | wrong | not counted |
 | --- | --- | --- | --- | --- | --- |

@@ -30,6 +30,7 @@ CHANNELS = 3
 _FULL, _SLIDING, _LINEAR = "full_attention", "sliding_attention", "linear_attention"
 _YARN = {"rope_type": "yarn", "factor": 8.0, "original_max_position_embeddings": 32, "beta_fast": 4.0}
 _OLD = {"rope_parameters": ...}
+_THETAS = {"rope_theta": 1000.0, "rope_local_base_freq": 100.0}
 _DEFAULT = {"rope_type": "default", "rope_theta": 1000.0}
 _LOCAL = {"rope_type": "default", "rope_theta": 90.0}
 _WIDE = {"head_dim": 32}
@@ -42,11 +43,12 @@ CASES: dict[str, tuple[str, dict[str, Any]]] = {
     "gemma3_yarn_truncate_beside_entries": ("gemma3_text", {
         **_WIDE, "rope_parameters": {_FULL: {**_YARN, "rope_theta": 1000.0}, _SLIDING: _LOCAL, "truncate": False}}),
     "gemma3_old_yarn_truncate": ("gemma3_text", {
-        **_OLD, **_WIDE, "rope_theta": 1000.0, "rope_local_base_freq": 100.0, "rope_scaling": {**_YARN, "truncate": False}}),
+        **_OLD, **_WIDE, **_THETAS, "rope_scaling": {**_YARN, "truncate": False}}),
     "gemma3_old_scaling_type": ("gemma3_text", {
-        **_OLD, "rope_theta": 1000.0, "rope_local_base_freq": 100.0, "rope_scaling": {"type": "linear", "factor": 8.0}}),
+        **_OLD, **_THETAS, "rope_scaling": {"type": "linear", "factor": 8.0}}),
     "gemma3_scaling_type_completes_an_entry": ("gemma3_text", {
-        "rope_parameters": {_FULL: {"rope_theta": 1000.0}, _SLIDING: _LOCAL}, "rope_scaling": {"type": "linear", "factor": 8.0}}),
+        "rope_parameters": {_FULL: {"rope_theta": 1000.0}, _SLIDING: _LOCAL},
+        "rope_scaling": {"type": "linear", "factor": 8.0}}),
     "gemma3_entries_without_theta": ("gemma3_text", {
         "rope_parameters": {_FULL: {"rope_type": "default"}, _SLIDING: {"rope_type": "default"}},
         "rope_theta": 55.0, "rope_local_base_freq": 66.0}),
@@ -57,7 +59,8 @@ CASES: dict[str, tuple[str, dict[str, Any]]] = {
     "gemma3_pattern_with_an_underscore": ("gemma3_text", {"_sliding_window_pattern": 2, "layer_types": ...}),
     "gemma3_inside_another": ("gemma3", {"rope_parameters": {_FULL: _DEFAULT}, "rope_local_base_freq": 66.0}),
     "gemma3_no_entry": ("gemma3_text", {"rope_parameters": {"rope_type": "default", "rope_theta": 12.0}}),
-    "modernbert_stray_theta": ("modernbert", {"global_rope_theta": 160000.0, "local_rope_theta": 10000.0, "rope_theta": 5.0}),
+    "modernbert_stray_theta": ("modernbert", {
+        "global_rope_theta": 160000.0, "local_rope_theta": 10000.0, "rope_theta": 5.0}),
     "modernbert_partial": ("modernbert", {
         "partial_rotary_factor": 0.5, "rope_parameters": {_FULL: _DEFAULT, _SLIDING: _LOCAL}}),
     "modernbert_partial_in_an_entry": ("modernbert", {
@@ -74,18 +77,23 @@ CASES: dict[str, tuple[str, dict[str, Any]]] = {
     "qwen3_next_partial_of_both": ("qwen3_next", {
         "partial_rotary_factor": 0.25, "rope_parameters": {**_DEFAULT, "partial_rotary_factor": 0.5}}),
     "qwen3_5_sections": ("qwen3_5_text", {
-        "rope_parameters": {**_DEFAULT, "mrope_section": [1, 1, 0], "mrope_interleaved": True, "partial_rotary_factor": 0.5}}),
+        "rope_parameters": {
+            **_DEFAULT, "mrope_section": [1, 1, 0], "mrope_interleaved": True, "partial_rotary_factor": 0.5}}),
     "qwen3_5_inside_another": ("qwen3_5", {"partial_rotary_factor": None, "layer_types": [_FULL, _LINEAR, _FULL]}),
     "qwen2_yarn_null_truncate": ("qwen2", {"rope_parameters": {**_YARN, "rope_theta": 1000.0, "truncate": None}}),
-    "qwen2_yarn_one_scale": ("qwen2", {"rope_parameters": {**_YARN, "rope_theta": 1000.0, "mscale": 0.5, "beta_slow": 0}}),
+    "qwen2_yarn_one_scale": ("qwen2", {
+        "rope_parameters": {**_YARN, "rope_theta": 1000.0, "mscale": 0.5, "beta_slow": 0}}),
     "qwen2_sliding_layers_without_a_window": ("qwen2", {
         "use_sliding_window": False, "sliding_window": 3, "layer_types": [_SLIDING, _FULL, _FULL]}),
-    "qwen3_window_from_a_layer_on": ("qwen3", {"use_sliding_window": True, "sliding_window": 2, "max_window_layers": 1}),
+    "qwen3_window_from_a_layer_on": ("qwen3", {
+        "use_sliding_window": True, "sliding_window": 2, "max_window_layers": 1}),
     "qwen3_moe_two_names_of_experts": ("qwen3_moe", {"num_experts": 4, "num_local_experts": 3}),
     "qwen3_moe_window": ("qwen3_moe", {"use_sliding_window": True, "sliding_window": 2, "max_window_layers": 9}),
     "llama_both_types": ("llama", {"rope_scaling": {"type": "dynamic", "rope_type": "linear", "factor": 4.0}}),
-    "llama_scaling_takes_the_theta": ("llama", {"rope_scaling": {"rope_type": "linear", "factor": 4.0}, "rope_theta": 50.0}),
-    "llama_default_with_a_factor": ("llama", {"rope_parameters": {**_DEFAULT, "factor": 4.0, "original_max_position_embeddings": 4}}),
+    "llama_scaling_takes_the_theta": ("llama", {
+        "rope_scaling": {"rope_type": "linear", "factor": 4.0}, "rope_theta": 50.0}),
+    "llama_default_with_a_factor": ("llama", {
+        "rope_parameters": {**_DEFAULT, "factor": 4.0, "original_max_position_embeddings": 4}}),
     "llama_original_length_of_both": ("llama", {
         "original_max_position_embeddings": 8,
         "rope_parameters": {**_YARN, "rope_theta": 1000.0, "original_max_position_embeddings": 16}}),

@@ -15,7 +15,8 @@ Stages = list[Stage]
 VOCAB = 23
 CONTEXT = 24
 ACTIVATIONS = (
-    "silu", "gelu", "gelu_tanh", "gelu_10", "quick_gelu", "relu", "relu2", "leaky_relu", "mish", "tanh", "sigmoid", "linear",
+    "silu", "gelu", "gelu_tanh", "gelu_10", "quick_gelu", "relu", "relu2", "leaky_relu", "mish", "tanh", "sigmoid",
+    "linear",
 )  # fmt: skip
 ROPES: tuple[dict[str, Any], ...] = (
     {"theta": 10000},

@@ -69,8 +69,10 @@ def apply(function: Function, x: Array) -> Array:
 
 @dataclass(frozen=True)
 class Unary(Op, name="unary", operands=("x",)):
-    """`function(x)`; gelu is the erf form, gelu_10 that one kept within -10 and 10, gelu_tanh HuggingFace's
-    `gelu_pytorch_tanh`; relu2 is the square of relu, linear changes nothing."""
+    """`function(x)`; gelu is the erf form, gelu_tanh HuggingFace's `gelu_pytorch_tanh`.
+
+    gelu_10 is gelu kept within -10 and 10, relu2 the square of relu; linear changes nothing.
+    """
 
     function: Function
 
