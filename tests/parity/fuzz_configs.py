@@ -4,8 +4,8 @@ python -m tests.parity.fuzz_configs [FAMILY ...] [--count N] [--seed S] [--keep 
 
 Every configuration is drawn (tests/parity/config_draws.py), made into a model by a process that has torch
 (tests/parity/reference_worker.py), imported and computed by the meaning of flowc's graph; every tenth by onnxruntime
-too. Each must be equal, or refused with the name of a field. Without families, all of them are drawn, and
-docs/config-fuzz.md is written.
+too. Each must be equal, or refused with the name of a field. docs/config-fuzz.md is written: the rows of the families
+that are named, all of them by default.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -43,6 +43,8 @@ from tests.parity.harness import Model
 
 TOLERANCE = 2e-4
 """Largest difference beside the largest number: wrong fields are off by a thousand times that."""
+NOISE = 8.0
+"""Where transformers' own float32 is further than that from its float64, so many times its error is allowed."""
 EVERY = 10
 PAGE = Path(ROOT) / "docs" / "config-fuzz.md"
 
@@ -120,6 +122,8 @@ def outcome(folder: Path, kind: str, *, through: bool) -> tuple[str, str]:
         arrays: dict[str, Array] = {name: stored[name] for name in stored.files}
     feeds = {k.partition("/")[2]: v for k, v in arrays.items() if k.startswith("in/")}
     wanted = {k.partition("/")[2]: v for k, v in arrays.items() if k.startswith("out/")}
+    mask = feeds.get("attention_mask")
+    allowed = {k: max(TOLERANCE, NOISE * _distance(v, arrays[f"wide/{k}"], mask)) for k, v in wanted.items()}
     graph = compiled.expanded[phase]
     feeds = {k: v for k, v in feeds.items() if k in {i.name for i in graph.inputs}}
     ways = {"meaning": interpret(graph, feeds, checkpoint.read)}
@@ -131,8 +135,8 @@ def outcome(folder: Path, kind: str, *, through: bool) -> tuple[str, str]:
         if not compared:
             return "wrong", f"{way}: no output in common ({', '.join(wanted)}; {', '.join(results)})"
         for name in compared:
-            error = _distance(results[name], wanted[name], feeds.get("attention_mask"))
-            if not error <= TOLERANCE:
+            error = _distance(results[name], wanted[name], mask)
+            if not error <= allowed[name]:
                 return "wrong", f"{way}: {name} is off by {error:.2g}"
     return "equal", ""
 
@@ -210,8 +214,10 @@ HEAD = """# Configurations beside transformers
 
 Written by `make parity-fuzz`; do not edit. Each configuration is drawn: ropes, windows, layer types and activations in
 new, old, mixed, null, stray and missing fields. transformers makes a tiny model of it, every weight random, and both
-compute a padded batch. *Equal*: all numbers within 2e-4 of the largest. *Refused*: `flowc import` names a field and its
-place. *Not counted*: transformers itself fails, or gives no finite number.
+compute a padded batch. *Equal*: all numbers within 2e-4 of the largest (or eight times what transformers' float32 is
+off from its float64, where that is more). *Refused*: `flowc import` names a field and its place. *Not counted*:
+transformers itself fails, or gives no finite number. Nomic Vision, FLUX and NomicBERT's remote code are not in
+transformers.
 
 | family | compared | equal | refused by name | wrong | not counted |
 | --- | --- | --- | --- | --- | --- |
@@ -228,31 +234,35 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--keep", type=Path, help="where folders of wrong ones go")
     parser.add_argument("--reasons", action="store_true", help="say why configurations are refused or not counted")
     options = parser.parse_args(arguments)
-    rows, total, bad = list[str](), Tally(), list(differing_defaults(own_worker()))
+    bad = list(differing_defaults(own_worker()))
     own_worker().close()
     own_worker.cache_clear()
-    families = options.families or list(FAMILIES)
-    pool = ProcessPoolExecutor(options.jobs)
-    found = pool.map(functools.partial(fuzz, options.count, options.seed, options.keep), families)
-    for family, tally in zip(families, found, strict=True):
-        cells = (tally.compared, tally.equal, tally.refused, len(tally.wrong), tally.without)
-        rows.append(f"| {family} | {' | '.join(map(str, cells))} |")
-        print(rows[-1], flush=True)
-        bad += tally.wrong
-        total.equal, total.refused, total.without = (
-            total.equal + tally.equal, total.refused + tally.refused, total.without + tally.without,
-        )  # fmt: skip
-        total.wrong += tally.wrong
-        if options.reasons:
-            for why, times in tally.reasons.most_common(12):
+    families: list[str] = options.families or list(FAMILIES)
+    counts = {} if not options.families else _written()
+    with ProcessPoolExecutor(options.jobs) as pool:
+        found = pool.map(functools.partial(fuzz, options.count, options.seed, options.keep), families)
+        for family, tally in zip(families, found, strict=True):
+            counts[family] = (tally.compared, tally.equal, tally.refused, len(tally.wrong), tally.without)
+            print(_row(family, counts[family]), flush=True)
+            bad += tally.wrong
+            for why, times in tally.reasons.most_common(12) if options.reasons else ():
                 print(f"    {times:4} {why}", flush=True)
-    pool.shutdown()
     print("\n".join(bad), file=sys.stderr)
-    if not options.families:
-        cells = (total.compared, total.equal, total.refused, len(total.wrong), total.without)
-        rows.append(f"| **all** | {' | '.join(f'**{n}**' for n in cells)} |")
-        PAGE.write_text(HEAD + "\n".join(rows) + "\n", encoding="utf-8")
+    rows = [_row(family, counts[family]) for family in FAMILIES if family in counts]
+    rows.append(_row("all", [sum(column) for column in zip(*counts.values(), strict=True)]))
+    PAGE.write_text(HEAD + "\n".join(rows) + "\n", encoding="utf-8")
     return 1 if bad else 0
+
+
+def _row(name: str, cells: Iterable[int]) -> str:
+    return f"| {name} | {' | '.join(map(str, cells))} |"
+
+
+def _written() -> dict[str, tuple[int, ...]]:
+    """The counts of the page as it is."""
+    text = PAGE.read_text(encoding="utf-8") if PAGE.is_file() else ""
+    rows = [line.strip("| ").split(" | ") for line in text.splitlines() if re.match(r"\| [\w-]+ \| \d", line)]
+    return {name: tuple(map(int, cells)) for name, *cells in rows if name in FAMILIES}
 
 
 if __name__ == "__main__":

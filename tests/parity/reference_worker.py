@@ -1,8 +1,8 @@
 """Makes tiny models from configurations and says what HuggingFace computes from them; runs where torch is.
 
 Reads one request a line, `{"folder": ..., "class": ..., "kind": ..., "seed": ...}`, with the `config.json` already in
-the folder. Writes weights and `reference.npz` (inputs and outputs) there and answers `{"ok": true}`, or
-`{"refused": "why"}` where transformers fails. Needs the `parity` extra.
+the folder. Writes weights and `reference.npz` (inputs, and outputs in float32 and float64) there and answers
+`{"ok": true}`, or `{"refused": "why"}` where transformers fails. Needs the `parity` extra.
 """
 
 from __future__ import annotations
@@ -56,11 +56,15 @@ def _answer(request: dict[str, Any]) -> dict[str, Any]:
         given["position_ids"] = (given["attention_mask"].cumsum(-1) - 1).clamp(min=0)
         given["use_cache"] = False
     result = model(**given)
+    model.double()
+    wide = model(
+        **{n: v.double() if isinstance(v, torch.Tensor) and v.is_floating_point() else v for n, v in given.items()}
+    )
     named = {f"in/{k}": v for k, v in arrays.items()}
     for name in ("logits", "last_hidden_state", "pooler_output"):
         value = getattr(result, name, None)
         if value is not None:
-            named[f"out/{name}"] = value.numpy()
+            named[f"out/{name}"], named[f"wide/{name}"] = value.numpy(), getattr(wide, name).numpy()
     if not all(np.isfinite(a).all() for a in named.values()):
         return {"refused": "not finite"}
     np.savez(folder / "reference.npz", **named)
