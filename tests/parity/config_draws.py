@@ -247,6 +247,8 @@ FAMILIES: dict[str, Drawn] = {
     "qwen3_5_moe_text": _lm("Qwen3_5Moe", _hybrid("qwen3_5_moe_text", **_SHARED), *_HYBRID_MOVES),
     "qwen3_5": Drawn("decoder", ("Qwen3_5ForConditionalGeneration",), _wrapped("qwen3_5", _hybrid("qwen3_5_text")),
         _HYBRID_MOVES, "text_config"),
+    "qwen3_5_moe": Drawn("decoder", ("Qwen3_5MoeForConditionalGeneration",),
+        _wrapped("qwen3_5_moe", _hybrid("qwen3_5_moe_text", **_SHARED)), _HYBRID_MOVES, "text_config"),
     "bert": _text("Bert", _encoder("bert")),
     "roberta": _text("Roberta", _pad_1("roberta")),
     "xlm-roberta": _text("XLMRoberta", _pad_1("xlm-roberta")),

@@ -123,7 +123,8 @@ def outcome(folder: Path, kind: str, *, through: bool) -> tuple[str, str]:
     feeds = {k.partition("/")[2]: v for k, v in arrays.items() if k.startswith("in/")}
     wanted = {k.partition("/")[2]: v for k, v in arrays.items() if k.startswith("out/")}
     mask = feeds.get("attention_mask")
-    allowed = {k: max(TOLERANCE, NOISE * _distance(v, arrays[f"wide/{k}"], mask)) for k, v in wanted.items()}
+    noise = {k: _distance(v, arrays[f"wide/{k}"], mask) for k, v in wanted.items()}
+    allowed = {k: max(TOLERANCE, NOISE * off if np.isfinite(off) else 0.0) for k, off in noise.items()}
     graph = compiled.expanded[phase]
     feeds = {k: v for k, v in feeds.items() if k in {i.name for i in graph.inputs}}
     ways = {"meaning": interpret(graph, feeds, checkpoint.read)}
