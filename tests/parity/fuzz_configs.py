@@ -259,6 +259,19 @@ def _row(name: str, cells: Iterable[int]) -> str:
     return f"| {name} | {' | '.join(map(str, cells))} |"
 
 
+def stale() -> list[str]:
+    """What a look at the page tells: families that it leaves out, and counts of wrong ones."""
+    counts = _written()
+    found = [f"docs/config-fuzz.md, without {name}" for name in FAMILIES if name not in counts]
+    return found + [f"docs/config-fuzz.md, {name} wrong" for name, cells in counts.items() if cells[3]]
+
+
+def missing() -> list[str]:
+    """What the fuzz needs and does not find."""
+    found = importlib.util.find_spec("torch") is not None or Path(interpreter()).is_file()
+    return [] if found else [f"torch and transformers (FLOWC_PEERS, now {interpreter()})"]
+
+
 def _written() -> dict[str, tuple[int, ...]]:
     """The counts of the page as it is."""
     text = PAGE.read_text(encoding="utf-8") if PAGE.is_file() else ""
