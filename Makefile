@@ -11,7 +11,7 @@ SMOLLM2 := $(CACHE)/models/smollm2/SmolLM2-135M-Instruct.Q4_1.gguf
 QUESTION := What is the capital of France?
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check check-full lint type gen gen-full generated golden parity wheel bench bench-commands bench-peers format clean
+.PHONY: help demo test check check-full lint type gen gen-full generated golden parity parity-fuzz wheel bench bench-commands bench-peers format clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -66,6 +66,9 @@ golden: $(READY) ## play the recorded cases of golden/ again
 
 parity: $(READY) ## compare every case with HuggingFace and write docs/parity.md
 	$(PY) -m tests.parity
+
+parity-fuzz: $(READY) $(if $(FLOWC_PEERS),,.venvs/peers/.ready) ## draw 5,000 configurations, compare each with HuggingFace, write docs/config-fuzz.md
+	$(PY) -m tests.parity.fuzz_configs
 
 wheel: $(READY) ## build sdist and wheel, install the wheel into a new venv, use it from another folder
 	rm -rf build dist out/wheel

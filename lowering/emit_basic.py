@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import onnx_ir as onnx
 
-from flowc.ir.core.elementwise import Binary, Function, Scale, Softcap, Unary
+from flowc.ir.core.elementwise import LEAK, Binary, Function, Scale, Softcap, Unary
 from flowc.ir.core.gather import Gather
 from flowc.ir.core.layout import Concat, Reshape, Slice, Split, Transpose
 from flowc.ir.core.linear import Linear
@@ -87,8 +87,19 @@ def unary(e: Emitter, function: Function, x: onnx.Value) -> onnx.Value:
             return e.op("Gelu", x, approximate="none")
         case "gelu_tanh":
             return e.op("Gelu", x, approximate="tanh")
+        case "gelu_10":
+            return e.op("Clip", e.op("Gelu", x, approximate="none"), e.array(np.float32(-10)), e.array(np.float32(10)))
         case "quick_gelu":
             return e.op("Mul", x, e.op("Sigmoid", e.op("Mul", x, e.array(np.float32(1.702)))))
+        case "relu2":
+            positive = e.op("Relu", x)
+            return e.op("Mul", positive, positive)
+        case "leaky_relu":
+            return e.op("LeakyRelu", x, alpha=LEAK)
+        case "mish":
+            return e.op("Mul", x, e.op("Tanh", e.op("Softplus", x)))
+        case "linear":
+            return e.op("Identity", x)
         case "relu" | "tanh" | "sigmoid" | "softplus" | "exp" | "neg":
             return e.op(function.capitalize(), x)
 

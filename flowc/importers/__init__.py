@@ -14,6 +14,7 @@ import numpy as np
 
 from flowc.errors import SpecError, WeightsError, nearest
 from flowc.importers.config import Config
+from flowc.importers.defaults import CLASS_DEFAULTS
 from flowc.importers.document import render
 from flowc.importers.family import Family, families
 from flowc.importers.pooling import named, of_folder, transformer_folder, with_poolers
@@ -79,6 +80,7 @@ def _import(config: Config, checkpoint: Checkpoint, weights: Path, name: str) ->
     shapes = {n: t.shape for n, t in checkpoint.tensors().items()}
     if _head_of_its_own(checkpoint, shapes):
         config.data["tie_word_embeddings"] = False
+    config.assume(CLASS_DEFAULTS.get(model_type, {}))
     try:
         family = importer(config, shapes)
     except (ArithmeticError, TypeError, ValueError, LookupError) as error:

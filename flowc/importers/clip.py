@@ -22,16 +22,10 @@ from flowc.importers.vision import (
     vision,
 )
 
-_SIZES = {
-    "hidden_size": 768, "intermediate_size": 3072, "num_hidden_layers": 12, "num_attention_heads": 12,
-    "image_size": 224,
-}  # fmt: skip
-
 
 @imports("clip_vision_model")
 def clip_vision(config: Config, shapes: Shapes) -> Family:
     """A norm before the layers; the pooled row is the class token after a last norm that the tokens do not get."""
-    config.assume({**_SIZES, "patch_size": 32, "layer_norm_eps": 1e-5})
     class_of(config, "CLIPVisionModel")
     config.skip("projection_dim")
     image, p, symbols = _tower(config, shapes)
@@ -52,7 +46,6 @@ def clip_vision(config: Config, shapes: Shapes) -> Family:
 @imports("siglip_vision_model")
 def siglip_vision(config: Config, shapes: Shapes) -> Family:
     """No class token; a learned query attends to the tokens after the last norm, and has an MLP of its own."""
-    config.assume({**_SIZES, "patch_size": 16, "layer_norm_eps": 1e-6})
     class_of(config, "SiglipVisionModel")
     config.skip("projection_dim")
     image, p, symbols = _tower(config, shapes)

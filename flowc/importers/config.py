@@ -43,6 +43,7 @@ class Config:
 
     def __init__(self, data: Mapping[str, Any], name: str, node: MapNode | None = None) -> None:
         self.data = dict(data)
+        self._given = tuple(data)
         self.name = name
         self._node = node
         self._read: set[str] = set()
@@ -152,7 +153,8 @@ class Config:
 
     def finish(self) -> None:
         """Raise SpecError with all refusals and with every field that was never read."""
-        for key, value in self.data.items():
+        for key in self._given:
+            value = self.data[key]
             if key in _NEUTRAL_VALUES and value == _NEUTRAL_VALUES[key]:
                 continue
             if key not in self._read and key not in NEUTRAL and not key.startswith("_"):

@@ -7,11 +7,13 @@ from typing import Any, cast
 
 from flowc.importers.config import Config
 from flowc.importers.family import Family, Shapes
-from flowc.importers.rope import rope_stage
+from flowc.importers.rope import Found, rope_stage, single
 
 ACTIVATIONS = {
-    "silu": "silu", "swish": "silu", "gelu": "gelu", "gelu_pytorch_tanh": "gelu_tanh", "gelu_new": "gelu_tanh",
-    "gelu_fast": "gelu_tanh", "relu": "relu", "quick_gelu": "quick_gelu", "tanh": "tanh",
+    "silu": "silu", "swish": "silu", "gelu": "gelu", "gelu_python": "gelu", "gelu_pytorch_tanh": "gelu_tanh",
+    "gelu_new": "gelu_tanh", "gelu_fast": "gelu_tanh", "gelu_accurate": "gelu_tanh", "gelu_python_tanh": "gelu_tanh",
+    "gelu_10": "gelu_10", "quick_gelu": "quick_gelu", "relu": "relu", "relu2": "relu2", "leaky_relu": "leaky_relu",
+    "mish": "mish", "tanh": "tanh", "sigmoid": "sigmoid", "linear": "linear",
 }  # fmt: skip
 """HuggingFace's names of activations (`ACT2FN`) and ours."""
 
@@ -98,6 +100,7 @@ def plain_decoder(
     *,
     tied: bool,
     ropes: Sequence[dict[str, Any]] | None = None,
+    rope: Found | None = None,
     partial: bool = False,
     gemma: bool = False,
     softcap: float | None = None,
@@ -105,17 +108,16 @@ def plain_decoder(
 ) -> Family:
     """Embedding, ropes, layers, a final RMSNorm and the head: what most families are around their layers.
 
-    `ropes` are the fields of `rope_tables` stages, by default the one that the configuration states; without `partial`
-    the family's class turns whole heads. `gemma` scales the embedding and has 1 + weight in the norm; `root` stands
-    before the names of all tensors but the head's.
+    `ropes` are the fields of `rope_tables` stages, by default the one of `rope`, which by default is the one that the
+    configuration states; without `partial` the family's class turns whole heads. `gemma` scales the embedding and has
+    1 + weight in the norm; `root` stands before the names of all tensors but the head's.
     """
     if config.architecture and not config.architecture.endswith("ForCausalLM"):
         config.refuse("architectures", "flowc imports the *ForCausalLM class of a decoder")
     unused = spare_tensors(shapes)
-    ropes = ropes or (rope_stage(config, symbols["head_dim"]),)
-    if not partial and any("rotary_dim" in rope for rope in ropes):
-        where = "partial_rotary_factor" if config.has("partial_rotary_factor") else "rope_parameters"
-        config.refuse(where, "this family turns whole heads")
+    if ropes is None:
+        found = single(config) if rope is None else rope
+        ropes = (rope_stage(found, symbols["head_dim"], turns_part=partial),)
     flow: list[Any] = [
         embedding(root),
         *(["embed_scale"] if gemma else []),

@@ -31,7 +31,7 @@ def symbols_of(config: Config, names: Mapping[str, str], *, eps: float | None) -
         "hidden": hidden,
         "layers": config.int(names["layers"]),
         "heads": heads,
-        "head_dim": config.int("head_dim", hidden // heads),
+        "head_dim": hidden // heads,
         "ffn": config.int(names["ffn"]),
         "vocab": config.int("vocab_size"),
     }

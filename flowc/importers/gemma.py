@@ -19,20 +19,10 @@ from flowc.importers.decoders import (
     repeat,
     windows,
 )
+from flowc.importers.defaults import CLASS_DEFAULTS
 from flowc.importers.family import Family, Shapes, imports
-from flowc.importers.rope import parameters, rope_stage
+from flowc.importers.rope import by_layer, rope_stage
 
-_TANH = {"gelu_pytorch_tanh": "gelu_tanh"}
-_SIZES = {"head_dim": 256, "rms_norm_eps": 1e-6}
-_GEMMA2 = {
-    **_SIZES, "num_key_value_heads": 4, "hidden_activation": "gelu_pytorch_tanh", "query_pre_attn_scalar": 256,
-    "sliding_window": 4096, "final_logit_softcapping": 30.0, "attn_logit_softcapping": 50.0,
-}  # fmt: skip
-_GEMMA3 = {
-    **_GEMMA2, "vocab_size": 262208, "hidden_size": 2304, "intermediate_size": 9216, "num_hidden_layers": 26,
-    "num_attention_heads": 8, "max_position_embeddings": 131072, "final_logit_softcapping": None,
-    "attn_logit_softcapping": None,
-}  # fmt: skip
 _ROOTS = ("model.language_model.", "language_model.model.")
 _IMAGES = (
     "vision_config", "mm_tokens_per_image", "boi_token_index", "eoi_token_index", "image_token_index", "boi_token_id",
@@ -43,18 +33,15 @@ _IMAGES = (
 @imports("gemma")
 def gemma(config: Config, shapes: Shapes) -> Family:
     """`gemma_decoder` layers of the first style. The tanh form of GELU stands behind the old name `gelu` too."""
-    config.assume({**_SIZES, "num_key_value_heads": 16, "hidden_act": "gelu"})
     symbols = decoder_symbols(config)
-    config.choice("hidden_act", {**_TANH, "gelu": "gelu_tanh"})
-    config.choice("hidden_activation", _TANH, "gelu_pytorch_tanh")
-    layer = _layer(config, "gemma", "gelu_tanh")
+    config.skip("hidden_activation")  # hub files have it; only `hidden_act` is read
+    layer = _layer(config, "gemma", config.choice("hidden_act", {**ACTIVATIONS, "gelu": "gelu_tanh"}))
     return plain_decoder(config, shapes, symbols, repeat({"gemma_decoder": layer}), tied=True, gemma=True)
 
 
 @imports("gemma2")
 def gemma2(config: Config, shapes: Shapes) -> Family:
     """Every other layer, from the first, sees a window; scores and logits are capped."""
-    config.assume(_GEMMA2)
     config.skip("hidden_act", "sliding_window_size")  # hub files have them; only `hidden_activation` is read
     symbols = decoder_symbols(config)
     layer = _layer(config, "gemma2", config.choice("hidden_activation", ACTIVATIONS))
@@ -82,6 +69,7 @@ def gemma3(config: Config, shapes: Shapes) -> Family:
     config.only("architectures", ["Gemma3ForConditionalGeneration"])
     config.only("tie_word_embeddings", True)
     text = config.part("text_config")
+    text.assume(CLASS_DEFAULTS["gemma3_text"])
     text.only("model_type", "gemma3_text")
     root = next((r for r in _ROOTS if f"{r}embed_tokens.weight" in shapes), "model.")
     text.skip("final_logit_softcapping")  # Gemma3ForConditionalGeneration does not cap its logits
@@ -109,14 +97,16 @@ def _scale(config: Config) -> float:
 
 
 def _gemma3(config: Config, shapes: Shapes, root: str, softcap: float | None) -> Family:
-    config.assume(_GEMMA3)
     config.skip("attn_logit_softcapping")  # Gemma3Attention keeps it and does not use it
     # A model without local or without global layers has no use for the other rope.
-    config.skip("rope_parameters", "rope_theta", "rope_scaling", "rope_local_base_freq")
+    config.skip(
+        "rope_parameters", "rope_theta", "rope_scaling", "rope_local_base_freq", "original_max_position_embeddings",
+        "partial_rotary_factor",
+    )  # fmt: skip
     symbols = decoder_symbols(config)
     layer = _layer(config, "gemma3", config.choice("hidden_activation", ACTIVATIONS), root)
     layer["scale"] = _scale(config)
-    pattern = config.int("sliding_window_pattern", config.get("_sliding_window_pattern", 6))
+    pattern = config.int("sliding_window_pattern", 6)
     count = symbols["layers"]
     types = layer_types(config, [SLIDING if (i + 1) % pattern else FULL for i in range(count)])
     per_layer(symbols, layer, "window", windows(config, types, config.int("sliding_window", None)), None)
@@ -129,13 +119,8 @@ def _gemma3(config: Config, shapes: Shapes, root: str, softcap: float | None) ->
 
 
 def _rope(config: Config, layer_type: str, head_dim: int) -> dict[str, Any]:
-    """The rope of a layer type. In old files the scaling is the global layers' alone."""
-    name, theta = ("local", 10000.0) if layer_type == SLIDING else ("global", 1000000.0)
-    local = config.float("rope_local_base_freq", theta)
-    block = config.get("rope_parameters")
-    if isinstance(block, dict) and layer_type not in block:
-        config.refuse("rope_parameters", f"it has no entry '{layer_type}'")
-    if layer_type == SLIDING and not block:
-        return rope_stage(config, head_dim, found={"rope_theta": local}, name=name)
-    found = parameters(config, layer_type, scaled=layer_type == FULL)
-    return rope_stage(config, head_dim, found=found, theta=theta, name=name)
+    """The rope of a layer type. `rope_scaling` is the global layers' alone."""
+    if layer_type == SLIDING:
+        found = by_layer(config, SLIDING, base="rope_local_base_freq", theta=10000.0, scaled=False)
+        return rope_stage(found, head_dim, name="local")
+    return rope_stage(by_layer(config, FULL, base="rope_theta", theta=1000000.0, scaled=True), head_dim, name="global")

@@ -35,6 +35,7 @@ _FIELDS = {
 }
 """Metadata keys, without the architecture in front, and the configuration fields that they are."""
 
+_NEEDED = ("block_count", "context_length", "embedding_length", "feed_forward_length", "attention.head_count")
 _WINDOWS = ("attention.sliding_window", "attention.sliding_window_pattern")
 _ROPE = (
     "rope.dimension_count", "rope.scaling.type", "rope.scaling.factor", "rope.scaling.original_context_length",
@@ -101,8 +102,11 @@ class _Reader:
         data.setdefault("vocab_size", self.shapes["model.embed_tokens.weight"][0])
         data["tie_word_embeddings"] = "lm_head.weight" not in self.shapes
         data.setdefault("rope_theta", 10000.0)
-        if "rms_norm_eps" not in data:
-            self.refuse("attention.layer_norm_rms_epsilon", "is missing, and llama.cpp knows none to take for it")
+        # What a configuration class would say in their place is not what llama.cpp says.
+        needed = [key for key in _NEEDED if key != "feed_forward_length" or "expert_count" not in self.own]
+        for key in (*needed, "attention.layer_norm_rms_epsilon"):
+            if key not in self.own:
+                self.refuse(key, "is missing, and llama.cpp knows none to take for it")
         if "num_attention_heads" in data and "hidden_size" in data:
             data.setdefault("head_dim", data["hidden_size"] // data["num_attention_heads"])
             data.setdefault("num_key_value_heads", data["num_attention_heads"])

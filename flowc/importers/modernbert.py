@@ -7,7 +7,7 @@ from typing import Any
 from flowc.importers.config import Config
 from flowc.importers.encoders import BERT_NAMES, IDS, activation, encoder, head_of, mlm_head, prefix_of, symbols_of
 from flowc.importers.family import Family, Shapes, imports
-from flowc.importers.rope import parameters, rope_stage
+from flowc.importers.rope import by_layer, rope_stage
 
 _THETAS = {"full_attention": ("global_rope_theta", 160000.0), "sliding_attention": ("local_rope_theta", 10000.0)}
 
@@ -21,10 +21,14 @@ def modernbert(config: Config, shapes: Shapes) -> Family:
         "initializer_cutoff_factor", "classifier_bias", "classifier_activation", "classifier_pooling", "decoder_bias",
     )  # fmt: skip
     symbols = symbols_of(config, BERT_NAMES, eps=None)
+    config.skip(*(field for field, _ in _THETAS.values()))
     symbols["norm_eps"] = config.float("norm_eps", 1e-5)
     symbols["context_length"] = config.int("max_position_embeddings", 8192)
     types = _layer_types(config, symbols["layers"])
-    reach = config.int("local_attention", 128) // 2
+    reach = config.int("sliding_window", config.int("local_attention", 128) // 2)
+    if reach < 1 and "sliding_attention" in types:
+        field = "sliding_window" if config.has("sliding_window") else "local_attention"
+        config.refuse(field, "flowc has no attention of each token to itself alone")
     symbols["layer_types"] = types
     symbols["reach"] = [reach if t == "sliding_attention" else None for t in types]
     symbols["attn_norm"] = [i > 0 for i in range(len(types))]
@@ -64,12 +68,9 @@ def _layer_types(config: Config, layers: int) -> list[str]:
 
 
 def _rope(config: Config, layer_type: str, head_dim: int) -> dict[str, Any]:
-    field, default = _THETAS[layer_type]
-    found = parameters(config, layer_type)
-    theta = config.float(field, default)
-    for name, _ in _THETAS.values():
-        config.skip(name)
-    return rope_stage(config, head_dim, found=found, theta=theta, name=layer_type)
+    field, theta = _THETAS[layer_type]
+    found = by_layer(config, layer_type, base=field, theta=theta, scaled=True)
+    return rope_stage(found, head_dim, name=layer_type)
 
 
 def _head(config: Config, shapes: Shapes, norm_bias: dict[str, Any]) -> list[Any] | None:

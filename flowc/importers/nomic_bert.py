@@ -19,7 +19,7 @@ from flowc.importers.encoders import (
 )
 from flowc.importers.family import Family, Shapes, imports
 from flowc.importers.nomic_vision import is_nomic_vision, nomic_vision
-from flowc.importers.rope import rope_stage
+from flowc.importers.rope import rope_stage, single
 
 _GATES = {"swiglu": "silu", "geglu": "gelu"}
 _HUB_NAMES = {"hidden": "n_embd", "layers": "n_layer", "heads": "n_head", "ffn": "n_inner"}
@@ -42,7 +42,8 @@ def nomic_bert(config: Config, shapes: Shapes) -> Family:
         refuse_decoders(config)
         symbols = symbols_of(config, BERT_NAMES, eps=1e-12)
         length = config.int("max_position_embeddings", 2048)
-        rope = rope_stage(config, symbols["head_dim"], theta=1000.0)
+        symbols["head_dim"] = config.int("head_dim", symbols["head_dim"])
+        rope = rope_stage(single(config, theta=1000.0), symbols["head_dim"])
         layer = {"prefix": prefix, "activation": activation(config, "hidden_act", "silu")}
     symbols.setdefault("pad", 0)
     symbols["context_length"] = length

@@ -18,13 +18,10 @@ from flowc.importers.decoders import (
 )
 from flowc.importers.family import Family, Shapes, imports
 
-_WINDOW = {"use_sliding_window": False, "sliding_window": 4096}
-
 
 @imports("qwen2")
 def qwen2(config: Config, shapes: Shapes) -> Family:
     """`qwen3_decoder` layers without q/k norm; q, k and v have biases, o has none."""
-    config.assume({**_WINDOW, "num_key_value_heads": 32, "max_window_layers": 28})
     symbols = decoder_symbols(config)
     layer = qwen_layer(config, symbols, {"attention_bias": True, "output_bias": False, "qk_norm": False})
     return plain_decoder(config, shapes, symbols, repeat({"qwen3_decoder": layer}), tied=False)
@@ -33,7 +30,6 @@ def qwen2(config: Config, shapes: Shapes) -> Family:
 @imports("qwen3")
 def qwen3(config: Config, shapes: Shapes) -> Family:
     """`qwen3_decoder` layers; `attention_bias` is on q, k, v and o."""
-    config.assume({**_WINDOW, "num_key_value_heads": 32, "max_window_layers": 28, "head_dim": 128})
     symbols = decoder_symbols(config)
     biases = {"attention_bias": True} if config.bool("attention_bias", False) else {}
     layer = qwen_layer(config, symbols, biases)

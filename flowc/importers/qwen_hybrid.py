@@ -6,27 +6,19 @@ from typing import Any
 
 from flowc.importers.config import Config
 from flowc.importers.decoders import ACTIVATIONS, FULL, embedding, head, repeat, spare_tensors, special_tokens
+from flowc.importers.defaults import CLASS_DEFAULTS
 from flowc.importers.family import Family, Shapes, imports
-from flowc.importers.rope import parameters, rope_stage
+from flowc.importers.rope import rope_stage, single
 
 LINEAR = "linear_attention"
-_COMMON = {
-    "num_key_value_heads": 2, "head_dim": 256, "hidden_act": "silu", "rms_norm_eps": 1e-6, "linear_conv_kernel_dim": 4,
-    "linear_key_head_dim": 128, "linear_value_head_dim": 128, "linear_num_key_heads": 16, "linear_num_value_heads": 32,
-}  # fmt: skip
-_EXPERTS_3_5 = {
-    "num_experts": 256, "num_experts_per_tok": 8, "moe_intermediate_size": 512, "shared_expert_intermediate_size": 512,
-}  # fmt: skip
+_ACTIVATIONS = {name: ours for name, ours in ACTIVATIONS.items() if ours != "sigmoid"}
+"""What makes a zero of a zero: with another, HuggingFace's numbers depend on how much padding stands before a row."""
 _IMAGES = ("vision_config", "image_token_id", "video_token_id", "vision_start_token_id", "vision_end_token_id")
 
 
 @imports("qwen3_next")
 def qwen3_next(config: Config, shapes: Shapes) -> Family:
     """Projections of the linear layers grouped by key head; layers with experts, but for `mlp_only_layers`."""
-    config.assume({
-        **_COMMON, "intermediate_size": 5632, "num_experts": 512, "num_experts_per_tok": 10, "norm_topk_prob": True,
-        "decoder_sparse_step": 1, "moe_intermediate_size": 512, "shared_expert_intermediate_size": 512,
-    })  # fmt: skip
     layers, step = config.int("num_hidden_layers"), config.int("decoder_sparse_step")
     dense = config.list("mlp_only_layers", [])
     experts = config.int("num_experts")
@@ -57,8 +49,9 @@ def qwen3_5_text_of(config: Config, shapes: Shapes) -> Family:
     moe = config.text("model_type") == "qwen3_5_moe"
     config.only("architectures", [f"Qwen3_5{'Moe' if moe else ''}ForConditionalGeneration"])
     config.skip("text_config", *_IMAGES)
-    text = config.part("text_config")
-    text.only("model_type", "qwen3_5_moe_text" if moe else "qwen3_5_text")
+    text, model_type = config.part("text_config"), "qwen3_5_moe_text" if moe else "qwen3_5_text"
+    text.assume(CLASS_DEFAULTS[model_type])
+    text.only("model_type", model_type)
     text.skip("tie_word_embeddings")  # the whole model's field decides
     family = _qwen3_5(text, shapes, config, "model.language_model.", moe=moe)
     text.finish()
@@ -67,7 +60,6 @@ def qwen3_5_text_of(config: Config, shapes: Shapes) -> Family:
 
 
 def _qwen3_5(config: Config, shapes: Shapes, top: Config, root: str, *, moe: bool) -> Family:
-    config.assume({**_COMMON, **(_EXPERTS_3_5 if moe else {"num_key_value_heads": 4})})
     config.only("attn_output_gate", True)
     config.only("mamba_ssm_dtype", "float32")
     config.only("mlp_only_layers", [])
@@ -85,7 +77,7 @@ def _hybrid(
     """
     layer = f"{root}layers.{{i}}"
     types = _layer_types(config, len(sparse))
-    activation = config.choice("hidden_act", ACTIVATIONS, "silu")
+    activation = config.choice("hidden_act", _ACTIVATIONS, "silu")
     symbols: dict[str, Any] = {
         "hidden": config.int("hidden_size"),
         "layers": len(sparse),
@@ -165,9 +157,8 @@ def _attention(config: Config, symbols: dict[str, Any], layer: str, used: bool) 
 
 
 def _rope(config: Config) -> dict[str, Any]:
-    """Partial rope. Multimodal sections do not matter to text, whose three positions are equal."""
-    found = {k: v for k, v in parameters(config).items() if k not in ("mrope_section", "mrope_interleaved")}
-    return rope_stage(config, config.int("head_dim"), found=found, partial=0.25)
+    """A quarter of a head turns, unless a null says that all of it does."""
+    return rope_stage(single(config, partial=0.25), config.int("head_dim"), turns_part=True)
 
 
 def _mlp(config: Config, symbols: dict[str, Any], layer: str, used: bool, activation: str) -> dict[str, Any]:

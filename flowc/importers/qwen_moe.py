@@ -8,11 +8,6 @@ from flowc.importers.config import Config
 from flowc.importers.decoders import ACTIVATIONS, decoder_symbols, plain_decoder, repeat
 from flowc.importers.family import Family, Shapes, imports
 
-_DEFAULTS = {
-    "hidden_act": "silu", "num_key_value_heads": 4, "num_experts": 128, "num_experts_per_tok": 8,
-    "moe_intermediate_size": 768, "norm_topk_prob": False, "use_sliding_window": False, "sliding_window": 4096,
-}  # fmt: skip
-
 
 def expert_symbols(config: Config) -> dict[str, Any]:
     """Sizes of a mixture of experts; version 5 of transformers writes `num_local_experts`."""
@@ -40,7 +35,6 @@ def sparse_layers(config: Config, count: int, experts: int) -> list[bool]:
 @imports("qwen3_moe")
 def qwen3_moe(config: Config, shapes: Shapes) -> Family:
     """`qwen3_moe_decoder` layers, and `qwen3_decoder` ones where the configuration says so."""
-    config.assume(_DEFAULTS)
     config.skip("max_window_layers", "sliding_window")
     config.only("qkv_bias", False)  # Qwen3-Coder's files say these
     config.only("use_qk_norm", True)

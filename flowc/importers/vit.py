@@ -22,14 +22,10 @@ from flowc.importers.vision import (
     vision,
 )
 
-_SIZES = {"hidden_size": 768, "num_hidden_layers": 12, "num_attention_heads": 12, "image_size": 224, "patch_size": 16}
-"""What the configuration classes say where a file says nothing."""
-
 
 @imports("vit")
 def vit(config: Config, shapes: Shapes) -> Family:
     """Pre-norm layers, a last norm, and the tanh pooler if its weight is there, or a classifier of the class token."""
-    config.assume({**_SIZES, "intermediate_size": 3072, "layer_norm_eps": 1e-12})
     classifier = class_of(config, "ViTModel", "ViTForImageClassification") == "ViTForImageClassification"
     image, p = images(config), prefix_of(shapes, "vit")
     symbols = symbols_of(config, image, config.int("intermediate_size"), head_dim=config.int("head_dim", None))
@@ -80,7 +76,6 @@ def _bert_attention(layer: str, **facts: Any) -> dict[str, Any]:
 @imports("dinov2")
 def dinov2(config: Config, shapes: Shapes) -> Family:
     """Layer scales; GELU or packed SwiGLU; the pooled row is the class token after the last norm."""
-    config.assume({"patch_size": 14})
     class_of(config, "Dinov2Model")
     return _dinov2(config, shapes, prefix_of(shapes, "dinov2"))
 
@@ -96,7 +91,6 @@ def dinov2_with_registers(config: Config, shapes: Shapes) -> Family:
 
 
 def _dinov2(config: Config, shapes: Shapes, p: str, registers: int | None = None) -> Family:
-    config.assume({**_SIZES, "mlp_ratio": 4, "layer_norm_eps": 1e-6})
     config.skip(*TRAINING, *BACKBONE)
     image, layer = images(config, square=True), f"{p}encoder.layer.{{i}}"
     ffn = int(config.int("hidden_size") * config.float("mlp_ratio"))
@@ -142,8 +136,6 @@ def _scale(layer: str, number: int) -> dict[str, Any]:
 def dinov3_vit(config: Config, shapes: Shapes) -> Family:
     """A rope over rows and columns in place of learned positions, for images of any size; plain or gated MLP."""
     class_of(config, "DINOv3ViTModel")
-    sizes = {"hidden_size": 384, "intermediate_size": 1536, "num_attention_heads": 6, "layer_norm_eps": 1e-5}
-    config.assume({**_SIZES, **sizes})
     config.skip(*TRAINING, *BACKBONE)
     image = images(config, open=True)
     symbols = symbols_of(config, image, config.int("intermediate_size"))
@@ -161,7 +153,8 @@ def dinov3_vit(config: Config, shapes: Shapes) -> Family:
         mlp: dict[str, Any] = {"swiglu": {"prefix": f"{layer}.mlp", "activation": gate, "bias": bias}}
     else:
         mlp = plain_ffn(config, f"{layer}.mlp.up_proj", f"{layer}.mlp.down_proj", bias=bias)
-    rope = {"theta": _theta(config), "style": "centred", "leading": 1 + registers}
+    config.skip("rope_parameters", "rope_scaling")  # the class reads `rope_theta` alone
+    rope = {"theta": config.float("rope_theta"), "style": "centred", "leading": 1 + registers}
     flow: Stages = [
         *_embeddings("embeddings", "patch_embeddings"),
         *_registers("embeddings", registers),
@@ -171,16 +164,3 @@ def dinov3_vit(config: Config, shapes: Shapes) -> Family:
         {"cls_token_pool": {"output": "pooler_output"}},
     ]
     return vision(symbols, image, flow, shapes, _spare(registers))
-
-
-def _theta(config: Config) -> float:
-    """The base of the frequencies, `rope_theta` or in `rope_parameters`, which can have no other type than default."""
-    config.only("rope_scaling")
-    found = config.get("rope_parameters", {})
-    if found and (not isinstance(found, dict) or set(found) - {"rope_theta", "rope_type"}):  # pyright: ignore[reportUnknownArgumentType]
-        config.refuse("rope_parameters", "the rope of patches has a `rope_theta` alone")
-    elif found and found.get("rope_type", "default") != "default":
-        config.refuse("rope_parameters", "the rope of patches has no scaling")
-    elif found and "rope_theta" in found:
-        config.assume({"rope_theta": found["rope_theta"]})
-    return config.float("rope_theta", 100.0)

@@ -36,11 +36,11 @@ def test_both_layouts_of_a_configuration_give_one_spec(case: str, tmp_path: Path
 
 
 REFUSED: list[tuple[str, dict[str, Any]]] = [
-    ("llama_mha", {"hidden_act": "mish"}),
+    ("llama_mha", {"hidden_act": "laplace"}),
     ("llama_mha", {"rope_parameters": {"rope_type": "ntk", "rope_theta": 1e4}}),
     ("llama_mha", {"rope_parameters": {"rope_type": "linear", "factor": 2.0, "rope_theta": 1e4, "surprise": 1}}),
     ("llama_mha", {"attention_multiplier": 0.5}),
-    ("llama_mha", {"partial_rotary_factor": 0.5}),
+    ("llama_rope_linear", {"partial_rotary_factor": 0.5}),
     ("llama_mha", {"rope_interleaved": True}),
     ("qwen2_bias", {"use_mrope": True}),
     ("llama_mha", {"architectures": ["LlamaForSequenceClassification"]}),
@@ -54,7 +54,7 @@ REFUSED: list[tuple[str, dict[str, Any]]] = [
     ("qwen3_moe_norm", {"scoring_func": "sigmoid"}),
     ("qwen3_moe_norm", {"hidden_act": "swiglu_oai"}),
     ("qwen3_moe_norm", {"n_group": 4}),
-    ("gemma1_mqa", {"hidden_act": "silu"}),
+    ("gemma1_mqa", {"hidden_act": "xielu"}),
     ("gemma1_mqa", {"use_bidirectional_attention": True}),
     ("gemma2_softcaps", {"hidden_activation": "laplace"}),
     ("gemma3_local_global", {"rope_parameters": {"rope_theta": 1e4, "rope_type": "default"}}),
@@ -71,7 +71,7 @@ REFUSED: list[tuple[str, dict[str, Any]]] = [
     ("phi3_full_rotary", {"lm_head_bias": True}),
     ("phi3_full_rotary", {"rope_parameters": {"rope_type": "dynamic_ntk", "rope_theta": 1e4}}),
     ("phi3_full_rotary", {"mup_width_multiplier": 8.0}),
-    ("smollm3_nope", {"layer_types": ["full_attention", "sliding_attention"] * 2, "sliding_window": 5}),
+    ("smollm3_nope", {"layer_types": ["full_attention", "sliding_attention"] * 2}),
     ("smollm3_nope", {"no_rope_layers": [1, 0]}),
     ("smollm3_nope", {"no_rope_layers": [1, 2, 1, 1]}),
     ("llama_mha", {"pruned_heads": {"0": [1]}}),

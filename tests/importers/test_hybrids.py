@@ -10,7 +10,7 @@ from tests.importers.refusals import assert_refused, changed
 
 REFUSED: list[tuple[str, dict[str, Any]]] = [
     ("qwen3_next_dense", {"architectures": ["Qwen3NextForSequenceClassification"]}),
-    ("qwen3_next_dense", {"hidden_act": "mish"}),
+    ("qwen3_next_dense", {"hidden_act": "sigmoid"}),
     ("qwen3_next_dense", {"use_sliding_window": True}),
     ("qwen3_next_dense", {"layer_types": ["linear_attention", "sliding_attention", "linear_attention"]}),
     ("qwen3_next_dense", {"layer_types": ["linear_attention"]}),

@@ -157,8 +157,8 @@ def test_a_cast_weight_rounds_to_nearest_even(dtype: str) -> None:
 
 @pytest.mark.parametrize("dtype", HALF)
 def test_a_number_too_large_for_its_type_is_refused(dtype: str) -> None:
-    largest = largest(dtype)
-    values = np.array([1.0, largest, -largest, 3.4e38], np.float32)
+    most = largest(dtype)
+    values = np.array([1.0, most, -most, 3.4e38], np.float32)
     made = CastWeight(Tensor("w", (4,)), dtype).evaluate(lambda name, rows: values)
     check_finite(made[:3], "w")
     with pytest.raises(WeightsError, match=r"tensor 'w' holds inf at \[3\]"):

@@ -79,6 +79,7 @@ REFUSED: list[tuple[str, str, dict[str, Any]]] = [
     ("llama_mha", "llama.logit_scale", {"logit_scale": 2.0}),
     ("llama_mha", "llama.attention.sliding_window", {"attention__sliding_window": 4}),
     ("llama_mha", "llama.attention.layer_norm_rms_epsilon", {"attention__layer_norm_rms_epsilon": None}),
+    ("llama_mha", "llama.context_length", {"context_length": None}),
     ("llama_mha", "llama.rope.dimension_count", {"rope__dimension_count": 4}),
     ("llama_mha", "llama.attention.head_count_kv", {"attention__head_count_kv": [4, 4, 4]}),
     ("llama_mha", "llama.rope.scaling.attn_factor", {"rope__scaling__attn_factor": 1.5}),

@@ -14,7 +14,10 @@ Stages = list[Stage]
 
 VOCAB = 23
 CONTEXT = 24
-ACTIVATIONS = ("silu", "gelu", "gelu_tanh", "quick_gelu", "relu", "tanh", "sigmoid")
+ACTIVATIONS = (
+    "silu", "gelu", "gelu_tanh", "gelu_10", "quick_gelu", "relu", "relu2", "leaky_relu", "mish", "tanh", "sigmoid",
+    "linear",
+)  # fmt: skip
 ROPES: tuple[dict[str, Any], ...] = (
     {"theta": 10000},
     {"theta": 700, "rotary_dim": 4},

@@ -17,6 +17,7 @@ from flowc.reference import __main__ as reference
 from tests.mutation import __main__ as mutation
 from tests.oracle_io import ROOT, shared_folder
 from tests.parity import __main__ as parity
+from tests.parity import fuzz_configs
 from tests.parity.test_parity import listed_cases, parity_cases
 from tests.passes import report
 from tests.project import built_bytes
@@ -83,6 +84,13 @@ LONG = (
         _missing_cases,
         parity.stale,
         lambda: parity.main([]),
+    ),
+    Long(
+        "docs/config-fuzz.md",
+        "torch and transformers (make bench-peers); forty minutes",
+        fuzz_configs.missing,
+        fuzz_configs.stale,
+        lambda: fuzz_configs.main([]),
     ),
     Long(
         "golden/built_bytes.json",

@@ -122,9 +122,10 @@ def unknown_field(field: str) -> str:
     return f"error[unknown-config]: field '{field}' of config.json {why}"
 
 
-MROPE = {"rope_type": "default", "rope_theta": 10000.0, "mrope_section": [1, 1, 0]}
+MROPE = {"rope_type": "mrope", "rope_theta": 10000.0, "mrope_section": [1, 1, 0]}
 OTHER_ROPE = {"rope_type": "proportional", "rope_theta": 10000.0}
 DYNAMIC = "{theta: 10000, type: dynamic, original_length: 32}"
+LINEAR = {"rope_type": "linear", "factor": 2.0}
 CLASSIFIER, ANSWERS = ["LlamaForSequenceClassification"], ["BertForQuestionAnswering"]
 LAYER = 'llama_decoder: "layers.{i}"'
 
@@ -136,7 +137,7 @@ ATTEMPTS: dict[str, Attempt] = {
     config_error("position_embedding_type", "relative_key"): bert(position_embedding_type="relative_key"),
     "error[unsupported-config]: modules.json has a step 'sentence_transformers.models.Dense' here, which flowc does "
     "not make": dense_folder,
-    config_error("hidden_act", "gelu_10"): llama(hidden_act="gelu_10"),
+    config_error("hidden_act", "laplace"): llama(hidden_act="laplace"),
     unknown_field("residual_multiplier"): llama(residual_multiplier=0.2),
     "error[unknown-stage]: there is no stage kind 'alibi'": spec("- gather_last_token", "- alibi"),
     "error[dynamic-rope]: a dynamic rope is exact only within its original length 32, the context asked for is 64": (
@@ -144,7 +145,7 @@ ATTEMPTS: dict[str, Attempt] = {
     ),
     config_error("rope_parameters", MROPE): llama(rope_parameters=MROPE),
     config_error("rope_parameters", OTHER_ROPE): llama(rope_parameters=OTHER_ROPE),
-    config_error("partial_rotary_factor", 0.5): llama(partial_rotary_factor=0.5),
+    config_error("partial_rotary_factor", 0.5): llama(partial_rotary_factor=0.5, rope_scaling=LINEAR),
     "error[unknown-field]: stage 'rope_tables' has no field 'interleaved'": (
         spec("{theta: 10000}", "{theta: 10000, interleaved: true}")
     ),

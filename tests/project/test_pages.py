@@ -12,6 +12,7 @@ import pytest
 from flowc.reference import __main__ as reference
 from tests.mutation import __main__ as mutation
 from tests.parity import __main__ as parity
+from tests.parity import fuzz_configs
 from tests.passes import report
 from tests.project import built_bytes, pages
 
@@ -67,6 +68,10 @@ def _case_not_told(patch: Patch, folder: Path) -> None:
     patch.setattr(parity, "PAGE", page)
 
 
+def _family_not_told(patch: Patch, folder: Path) -> None:
+    patch.setattr(fuzz_configs, "PAGE", copied(fuzz_configs.PAGE, folder, "| mpnet | ", "| mpnets | "))
+
+
 def _model_not_recorded(patch: Patch, folder: Path) -> None:
     record = json.loads(built_bytes.RECORD.read_text(encoding="utf-8"))
     del record["models"]["examples/tiny-llama"]
@@ -82,6 +87,7 @@ STALE: dict[str, tuple[Callable[[Patch, Path], None], str]] = {
     "a fault not told": (_fault_not_told, "lacks the fault 'rope of q skipped (tiny-llama)': run `make gen-full`"),
     "another tolerance": (_other_tolerance, "another tolerance of llama_gqa4_bias on ort-cpu: 9"),
     "a case not told": (_case_not_told, "has 0 rows of bert_mlm_prefix on portable"),
+    "a family not told": (_family_not_told, "docs/config-fuzz.md, without mpnet: run `make gen-full`"),
     "a model not recorded": (_model_not_recorded, "golden/built_bytes.json, examples/tiny-llama"),
 }
 

@@ -14,7 +14,13 @@ from flowc.ir.traits import Types
 from flowc.ir.types import TensorType, broadcast, require
 from flowc.ir.weights.expressions import Affine, Product, Sum, Weight
 
-Function = Literal["silu", "gelu", "gelu_tanh", "quick_gelu", "relu", "tanh", "sigmoid", "softplus", "exp", "neg"]
+Function = Literal[
+    "silu", "gelu", "gelu_tanh", "gelu_10", "quick_gelu", "relu", "relu2", "leaky_relu", "mish", "tanh", "sigmoid",
+    "linear", "softplus", "exp", "neg",
+]  # fmt: skip
+
+LEAK = 0.01
+"""What leaky_relu makes of a negative number, as a factor."""
 
 
 def _erf(x: Array) -> Array:
@@ -36,14 +42,24 @@ def apply(function: Function, x: Array) -> Array:
             case "gelu_tanh":
                 inner = x.dtype.type(np.sqrt(2 / np.pi)) * (x + x.dtype.type(0.044715) * x * x * x)
                 return x.dtype.type(0.5) * x * (one + np.tanh(inner))
+            case "gelu_10":
+                return np.clip(apply("gelu", x), x.dtype.type(-10), x.dtype.type(10))
             case "quick_gelu":
                 return x / (one + np.exp(x.dtype.type(-1.702) * x))
             case "relu":
                 return np.maximum(x, 0)
+            case "relu2":
+                return np.square(np.maximum(x, 0))
+            case "leaky_relu":
+                return np.where(x < 0, x * x.dtype.type(LEAK), x)
+            case "mish":
+                return x * np.tanh(np.logaddexp(x, x.dtype.type(0)))
             case "tanh":
                 return np.tanh(x)
             case "sigmoid":
                 return one / (one + np.exp(-x))
+            case "linear":
+                return x
             case "softplus":
                 return np.logaddexp(x, x.dtype.type(0))
             case "exp":
@@ -54,7 +70,10 @@ def apply(function: Function, x: Array) -> Array:
 
 @dataclass(frozen=True)
 class Unary(Op, name="unary", operands=("x",), dtypes={"x": FLOAT}):
-    """`function(x)`; gelu is the erf form, gelu_tanh HuggingFace's `gelu_pytorch_tanh`."""
+    """`function(x)`; gelu is the erf form, gelu_tanh HuggingFace's `gelu_pytorch_tanh`.
+
+    gelu_10 is gelu kept within -10 and 10, relu2 the square of relu; linear changes nothing.
+    """
 
     function: Function
 
