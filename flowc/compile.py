@@ -15,7 +15,7 @@ from flowc.build.files import Built, Outputs
 from flowc.build.in_place import locator, records_of
 from flowc.build.lock import check_lock
 from flowc.build.manifest import write_manifest
-from flowc.build.publish import publish, refuse_overwrite, staging_folder
+from flowc.build.publish import publish, staging_folder
 from flowc.build.stream import Progress, streaming
 from flowc.build.tokenizer_files import copy_tokenizer, replaced_tokenizers, tokenizer_sources
 from flowc.build.weight_reader import WeightReader
@@ -24,6 +24,7 @@ from flowc.frontend.phases import expand, phases_asked
 from flowc.frontend.usage import Usage, account
 from flowc.ir.graph import Graph
 from flowc.ir.verify import verify
+from flowc.outside.writing import refuse_overwrite, spelled
 from flowc.passes.expectations import check_expectations
 from flowc.passes.pipeline import run
 from flowc.spec.load import load
@@ -117,6 +118,7 @@ def build(
     found = locator(checkpoint, folder) if in_place else None
     layout = plan(compiled.weights, outputs.data, found, shard_bytes=compiled.request.shard_bytes)
     written = [*(data.name for data in layout.files), outputs.manifest, *outputs.graphs(compiled.graphs)]
+    spelled(folder / outputs.manifest)
     refuse_overwrite([compiled.spec.path, *checkpoint.files()], [folder / name for name in written])
     with staging_folder(folder, layout.size) as work:
         manifest = manifest_facts(compiled, verify)

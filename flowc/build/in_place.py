@@ -10,6 +10,7 @@ from typing import Any
 from flowc.build.data import InPlace, in_place_reader
 from flowc.errors import WeightsError
 from flowc.weights import Checkpoint
+from flowc.weights.safetensors import MAX_HEADER
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +60,6 @@ def record_of(file: Path) -> UsedInPlace:
     """A file's header hash, size and time: no hash of the whole, which would read it all."""
     with file.open("rb") as stream:
         length = int.from_bytes(stream.read(8), "little")
-        header = stream.read(length)
+        header = stream.read(min(length, MAX_HEADER))
     stat = file.stat()
     return UsedInPlace(file.name, hashlib.sha256(header).hexdigest(), stat.st_size, stat.st_mtime_ns)

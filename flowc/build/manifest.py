@@ -22,6 +22,7 @@ from typing import Any, cast
 
 from flowc.build.in_place import UsedInPlace
 from flowc.errors import CheckFailed, Diagnostics, SpecError, WeightsError
+from flowc.outside.reading import Unreadable, read_json
 
 SUFFIX = ".flowc.json"
 GRAPHS = ("unified", "prefill", "decode", "encode")
@@ -85,6 +86,12 @@ class Manifest:
     def folder(self) -> Path:
         """Where all files of the model lie."""
         return self.path.parent
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """Every file of the model, the manifest and weights used in place among them; not all need be there."""
+        records = [*self.graphs.values(), *((self.data,) if self.data else ()), *self.tokenizer, *self.in_place]
+        return (self.path, *(self.folder / record.file for record in records))
 
     def graph_path(self, graph: str) -> Path:
         """Path of a graph's file, checked against its recorded hash.
@@ -150,7 +157,14 @@ class Manifest:
                 )
 
 
+LARGEST = 2 << 30
+"""Bytes of a graph or a tokenizer's file: what a protobuf may have. Weights lie in a data file of their own."""
+
+
 def _check_hash(path: Path, record: FileRecord) -> None:
+    if path.stat().st_size > LARGEST:
+        message = f"{path} is not the file that flowc wrote: it has {path.stat().st_size} bytes"
+        raise CheckFailed.of("changed-file", message)
     found = sha256_of(path)
     if found != record.sha256:
         raise CheckFailed.of(
@@ -175,8 +189,8 @@ def load(path: str | Path) -> Manifest:
     path = Path(path)
     found = _manifest_of(path)
     try:
-        raw: Any = json.loads(found.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, ValueError) as error:
+        raw: Any = read_json(found)
+    except (OSError, Unreadable) as error:
         raise SpecError.of("bad-manifest", f"cannot read {found}: {error}") from None
     manifest = _Reader(found).manifest(raw)
     if path.suffix == ".onnx":
@@ -303,7 +317,7 @@ class _Reader:
 
     def file_name(self, entry: dict[str, Any], where: str) -> str:
         file = entry.get("file")
-        if isinstance(file, str) and file and Path(file).name == file:
+        if isinstance(file, str) and file not in ("", ".", "..") and Path(file).name == file and file.isprintable():
             return file
         self.error(f"{where}: 'file' is not a bare file name")
         return ""

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from flowc.build.manifest import sha256_of
 from flowc.errors import FlowError
+from flowc.outside.reading import read_json
 from flowc.weights import Checkpoint, find_tokenizer_files
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ def copy_tokenizer(checkpoint: Checkpoint, work: Path, notes: list[str]) -> list
     Returns name and sha256 of each file, as the manifest records them.
     """
     files = _copied(checkpoint, work, notes)
-    return [{"file": f.name, "sha256": hashlib.sha256(f.read_bytes()).hexdigest()} for f in files]
+    return [{"file": f.name, "sha256": sha256_of(f)} for f in files]
 
 
 def _copied(checkpoint: Checkpoint, work: Path, notes: list[str]) -> list[Path]:
@@ -47,7 +47,7 @@ def replaced_tokenizers(folder: Path, manifest_name: str, records: list[dict[str
     notes: list[str] = []
     for path in sorted(folder.glob("*.flowc.json")) if ours else []:
         try:
-            theirs = [(record["file"], record["sha256"]) for record in json.loads(path.read_bytes())["tokenizer"]]
+            theirs = [(record["file"], record["sha256"]) for record in read_json(path)["tokenizer"]]
         except (OSError, ValueError, LookupError, TypeError):
             continue
         lost = [name for name, digest in theirs if ours.get(name, digest) != digest]

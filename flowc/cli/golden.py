@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from flowc.cli.threads import THREADS
-from flowc.cli.writing import write_whole
 from flowc.errors import Diagnostics, FlowError, SpecError, WeightsError
+from flowc.outside.writing import claim, holds, write_whole
 
 if TYPE_CHECKING:
     from flowc.build.compiled import Compiled
@@ -50,6 +50,7 @@ def record(cases: tuple[Path, ...], weights: Path | None, as_json: bool) -> None
     problems = Diagnostics()
     for case in _load(cases, weights):
         try:
+            claim(case.recording, case.reads, holds(b'"golden": 1'))
             with _built(case, weights, None) as (manifest, compiled):
                 _same_weights(case, case.weights_sha256, compiled)
                 write_whole(case.recording, _compact(play(case, manifest, compiled)))
@@ -92,7 +93,12 @@ def check(
     """
     from flowc.golden.junit import junit
 
-    reports = [_checked(case, weights, model, threads) for case in _load(cases, weights)]
+    loaded = _load(cases, weights)
+    reads = [f for case in loaded for f in (*case.reads, case.recording)] + _files_of(model)
+    for file, mark in ((junit_file, b'<testsuites name="flowc golden"'), (report_file, b'"passed":')):
+        if file is not None:
+            claim(file, reads, holds(mark))
+    reports = [_checked(case, weights, model, threads) for case in loaded]
     failed = any(report.fails(strict=strict) for report in reports)
     facts = {"passed": not failed, "cases": [report.as_json() for report in reports]}
     if junit_file is not None:
@@ -115,11 +121,15 @@ def check(
 @click.option("--json", "as_json", is_flag=True, help="One JSON object on stdout.")
 def export(cases: tuple[Path, ...], output: Path, weights: Path | None, as_json: bool) -> None:
     """Write ONNX test data, which onnx's backend runner and onnx_test_runner replay."""
+    from flowc.golden.export import claim_folders
     from flowc.golden.export import export as write
     from flowc.verify.rebuild import subject_of
 
     written: list[Path] = []
-    for case in _load(cases, weights):
+    loaded = _load(cases, weights)
+    for case in loaded:
+        claim_folders(case, output)
+    for case in loaded:
         with _built(case, weights, None) as (manifest, compiled):
             written += write(case, manifest, subject_of(manifest, compiled), output)
     if as_json:
@@ -147,6 +157,12 @@ def _load(paths: Sequence[Path], weights: Path | None) -> list[Case]:
         else:
             click.echo(f"note: {file} is left out: {case.checkpoint} is not there (give it with --weights)", err=True)
     return cases
+
+
+def _files_of(model: Path | None) -> list[Path]:
+    from flowc.build import manifest as manifests
+
+    return [] if model is None else list(manifests.load(model).files)
 
 
 @contextlib.contextmanager
@@ -177,7 +193,7 @@ def _imported(case: Case, weights: Path | None, work: Path) -> Path:
     checkpoint = weights or case.checkpoint
     assert checkpoint is not None
     spec = work / f"{case.name}.yaml"
-    spec.write_text(import_checkpoint(checkpoint).text(work), encoding="utf-8")
+    write_whole(spec, import_checkpoint(checkpoint).text(work))
     return spec
 
 

@@ -16,6 +16,7 @@ import click
 
 from flowc.cli.threads import THREADS
 from flowc.errors import SpecError
+from flowc.outside.writing import claim
 
 if TYPE_CHECKING:
     import numpy as np
@@ -24,6 +25,9 @@ if TYPE_CHECKING:
     from flowc.build.manifest import Manifest
     from flowc.runtime.generate import Statistics
     from flowc.runtime.tokenizer import Tokenizer
+
+
+_LONGEST_PROMPT = 16 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -201,9 +205,12 @@ def _prompt_text(request: Request) -> str:
     if request.prompt != "-":
         return request.prompt
     try:
-        return sys.stdin.read().removesuffix("\n")  # the newline that echo adds is no part of a prompt
+        text = sys.stdin.read(_LONGEST_PROMPT + 1)
     except UnicodeDecodeError as error:
         raise SpecError.of("bad-prompt", f"standard input is not text in {error.encoding}") from None
+    if len(text) > _LONGEST_PROMPT:
+        raise SpecError.of("bad-prompt", f"standard input has more than {_LONGEST_PROMPT} characters")
+    return text.removesuffix("\n")  # the newline that echo adds is no part of a prompt
 
 
 class _Answer:
@@ -259,8 +266,10 @@ def _summary(statistics: Statistics, way: str, opened: float, seed: int | None) 
 
 
 def _apply(manifest: Manifest, request: Request) -> None:
-    from flowc.cli.run_arrays import read_array, run_arrays
+    from flowc.cli.run_arrays import ours, read_array, run_arrays
 
+    if request.output is not None:
+        claim(request.output, [*manifest.files, *request.inputs.values()], ours)
     feeds = {name: read_array(name, file) for name, file in request.inputs.items()}
     if request.prompt is not None or request.ids is not None:
         if manifest.kind == "decoder":

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import Any, cast
 
 from flowc.errors import SpecError, nearest
 from flowc.importers.family import Family
+from flowc.outside.reading import Unreadable, read_json
 
 HOWS = ("mean", "cls", "max", "last", "mean_sqrt_len")
 NAMES = tuple(f"{how}{ending}" for how in HOWS for ending in ("", "_l2"))
@@ -110,8 +110,8 @@ def _several(value: Any) -> list[Any]:
 
 def _json(path: Path) -> Any:
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as e:
+        return read_json(path)
+    except (OSError, Unreadable) as e:
         raise SpecError.of("bad-type", f"'{path.name}' cannot be read as JSON: {e}") from None
 
 

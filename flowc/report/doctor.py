@@ -9,9 +9,10 @@ import shutil
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 from flowc import __version__
+from flowc.outside.runtime import onnxruntime
 from flowc.targets.registry import TARGETS
 
 NEEDED = (
@@ -74,10 +75,10 @@ def _library(name: str, *, needed: bool) -> Finding:
 def _runtime() -> list[Finding]:
     """What onnxruntime offers, and for each target whether a tiny graph of its versions loads."""
     try:
-        import onnxruntime as ort
+        ort = onnxruntime()
     except ImportError as e:
         return [Finding("onnxruntime loads", str(e), False, "pip install onnxruntime")]
-    providers: list[str] = cast("Any", ort).get_available_providers()
+    providers: list[str] = ort.get_available_providers()
     findings = [Finding("execution providers", ", ".join(providers))]
     for aim in TARGETS.values():
         problem = _loads(aim.opset, aim.ir_version, contrib=aim.contrib)
@@ -91,8 +92,8 @@ def _loads(opset: int, ir_version: int, *, contrib: bool) -> str:
     """Run one attention of the target's versions; what went wrong, or an empty text."""
     import numpy as np
     import onnx.parser
-    import onnxruntime as ort
 
+    ort = onnxruntime()
     matmul = "com.microsoft.FusedMatMul<transB = 1>(x, w)" if contrib else "Gemm<transB = 1>(x, w)"
     text = f"""<ir_version: {ir_version}, opset_import: ["": {opset}, "com.microsoft": 1]>
     g (float[2, 4] x) => (float[2, 4] y) <float[4, 4] w = {{1,0,0,0,0,1,0,0,0,0,1,0,0,0,0,1}}, int64[1] zero = {{0}}> {{

@@ -11,16 +11,20 @@ functions `raise_exception` and `strftime_now`, the filter `tojson`, the special
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from flowc.build.manifest import Manifest
 from flowc.errors import SpecError, WeightsError
+from flowc.outside.foreign import foreign
+from flowc.outside.reading import Unreadable, read_bytes, read_json, read_text
 
 if TYPE_CHECKING:
     import tokenizers
+
+_LARGEST = 256 << 20
+"""Bytes of a `tokenizer.json`; those of the largest vocabularies have 35 MB."""
 
 _SPECIAL = ("bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token")
 
@@ -157,10 +161,8 @@ class TextStream:
 def _read_tokenizer(path: Path) -> tokenizers.Tokenizer:
     import tokenizers
 
-    try:
-        found = tokenizers.Tokenizer.from_file(str(path))
-    except Exception as error:  # the library raises bare Exception
-        raise WeightsError.of("broken-tokenizer", f"cannot read {path}: {error}") from None
+    with foreign(lambda why: WeightsError.of("broken-tokenizer", f"cannot read {path}: {why}")):
+        found = tokenizers.Tokenizer.from_buffer(read_bytes(path, _LARGEST))
     # Files of sentence encoders often pad or cut every text to 128 tokens; HuggingFace drops that too unless asked.
     found.no_padding()
     found.no_truncation()
@@ -171,8 +173,8 @@ def _read_json(path: Path | None) -> dict[str, Any]:
     if path is None:
         return {}
     try:
-        found: Any = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+        found: Any = read_json(path)
+    except (OSError, Unreadable) as error:
         raise WeightsError.of("broken-tokenizer", f"cannot read {path}: {error}") from None
     return cast("dict[str, Any]", found) if isinstance(found, dict) else {}
 
@@ -191,8 +193,8 @@ def _specials(config: dict[str, Any]) -> dict[str, str]:
 def _template(config: dict[str, Any], file: Path | None) -> str | None:
     if file is not None:
         try:
-            return file.read_text(encoding="utf-8")
-        except (OSError, UnicodeDecodeError) as error:
+            return read_text(file)
+        except (OSError, Unreadable) as error:
             raise WeightsError.of("broken-tokenizer", f"cannot read {file}: {error}") from None
     template: Any = config.get("chat_template")
     if isinstance(template, list):  # several, by name

@@ -24,8 +24,9 @@ from flowc.ir.graph import Graph, Node, Value
 from flowc.ir.interpret import interpret
 from flowc.ir.kernel.group_query import MaskBias
 from flowc.ir.types import BATCH, SEQUENCE, TOTAL
+from flowc.outside.foreign import one_line
 from flowc.passes.pipeline import run
-from flowc.runtime.session import one_line
+from flowc.runtime.session import graph_file
 from flowc.verify.built_model import Subject
 from flowc.verify.compare import OPERATOR_TOLERANCE, Deviation, compare
 from flowc.verify.inputs import Call
@@ -192,9 +193,7 @@ def place(subject: Subject, call: Call, node: Node, deviation: Deviation, before
 
 def source_in_file(file: Path, stage: str) -> str:
     """Where a stage stands in the spec, as the graph file says it; empty when it does not."""
-    import onnx
-
-    for node in onnx.load(str(file), load_external_data=False).graph.node:
+    for node in graph_file(file).graph.node:
         properties = {p.key: p.value for p in node.metadata_props}
         if properties.get("flowc.stage") == stage and "flowc.source" in properties:
             return properties["flowc.source"]
