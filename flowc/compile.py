@@ -16,6 +16,7 @@ from flowc.build.in_place import locator, records_of
 from flowc.build.lock import check_lock
 from flowc.build.manifest import write_manifest
 from flowc.build.publish import publish, staging_folder
+from flowc.build.remembered import remember
 from flowc.build.stream import Progress, streaming
 from flowc.build.tokenizer_files import copy_tokenizer, replaced_tokenizers, tokenizer_sources
 from flowc.build.weight_reader import WeightReader
@@ -146,8 +147,11 @@ def build(
             built.checks = check(work / outputs.manifest, compiled)
             manifest["checks"] = list(dict.fromkeys(c["name"] for c in built.checks))
             write_manifest(work / outputs.manifest, manifest)
+        built.sizes = {file.name: file.stat().st_size for file in work.iterdir()}
         sources = tokenizer_sources(checkpoint)
         built.files, built.removed = publish(work, outputs, sources)
+    for record in manifest["data"]:
+        remember(folder / record["file"], record["sha256"])
     if check is not None and in_place:
         _check_in_place(built, folder / outputs.manifest, compiled, check, reader)
     return built

@@ -3,24 +3,15 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from flowc.build.data import InPlace, in_place_reader
+from flowc.build.manifest import UsedInPlace
 from flowc.errors import WeightsError
 from flowc.weights import Checkpoint
 from flowc.weights.safetensors import MAX_HEADER
-
-
-@dataclass(frozen=True, slots=True)
-class UsedInPlace:
-    """A weights file that the graphs refer to where it lies, with what can be told of it without reading it all."""
-
-    file: str
-    header_sha256: str
-    bytes: int
-    modified_ns: int
 
 
 def locator(checkpoint: Checkpoint, folder: Path) -> InPlace:

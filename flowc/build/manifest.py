@@ -13,14 +13,13 @@ the weights files that its graphs refer to. Keys that this page does not list ar
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, cast
 
-from flowc.build.in_place import UsedInPlace
+from flowc.build.remembered import remembered_sha256, sha256_of
 from flowc.errors import CheckFailed, Diagnostics, SpecError, WeightsError
 from flowc.outside.reading import Unreadable, read_json
 
@@ -42,6 +41,16 @@ class FileRecord:
     file: str
     sha256: str
     bytes: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class UsedInPlace:
+    """A weights file that the graphs refer to where it lies, with what can be told of it without reading it all."""
+
+    file: str
+    header_sha256: str
+    bytes: int
+    modified_ns: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +99,7 @@ class Manifest:
     @property
     def files(self) -> tuple[Path, ...]:
         """Every file of the model, the manifest and weights used in place among them; not all need be there."""
-        records = [*self.graphs.values(), *((self.data,) if self.data else ()), *self.tokenizer, *self.in_place]
+        records = [*self.graphs.values(), *self.data, *self.tokenizer, *self.in_place]
         return (self.path, *(self.folder / record.file for record in records))
 
     def graph_path(self, graph: str) -> Path:
@@ -99,7 +108,7 @@ class Manifest:
         Raises:
             SpecError: the model was built without this graph.
             CheckFailed: the file is missing or is not the one that the build wrote.
-            WeightsError: the weights file beside it is missing or has another size, or weights used in place changed.
+            WeightsError: the weights file beside it is missing or damaged, or weights used in place changed.
         """
         record = self.graphs.get(graph)
         if record is None:
@@ -155,6 +164,16 @@ class Manifest:
                 raise WeightsError.of(
                     "changed-file", f"the weights file {path} has {size} bytes; the build wrote {data.bytes}"
                 )
+            try:
+                changed = data.sha256 and remembered_sha256(path) != data.sha256
+            except OSError as error:
+                message = f"cannot read the weights file {path}: {error.strerror}"
+                raise WeightsError.of("unreadable-file", message) from None
+            if changed:
+                raise WeightsError.of(
+                    "changed-file", f"the weights file {path} does not hold what the build wrote",
+                    hint="build the model again, or bring back the file that belongs to this manifest",
+                )  # fmt: skip
 
 
 LARGEST = 2 << 30
@@ -172,12 +191,6 @@ def _check_hash(path: Path, record: FileRecord) -> None:
             f"{path} is not the file that flowc wrote: sha256 {found[:12]}…, recorded {record.sha256[:12]}…",
             hint="build the model again, or bring back the file that belongs to this manifest",
         )
-
-
-def sha256_of(path: Path) -> str:
-    """Hex sha256 of a file, read in pieces."""
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def load(path: str | Path) -> Manifest:

@@ -6,7 +6,7 @@ import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from flowc.build.manifest import sha256_of
+from flowc.build.remembered import sha256_of
 from flowc.errors import FlowError
 from flowc.outside.reading import read_json
 from flowc.weights import Checkpoint, find_tokenizer_files

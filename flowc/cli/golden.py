@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from flowc.cli.telling import tell
 from flowc.cli.threads import THREADS
 from flowc.errors import Diagnostics, FlowError, SpecError, WeightsError
 from flowc.outside.writing import claim, holds, write_whole
@@ -59,7 +60,7 @@ def record(cases: tuple[Path, ...], weights: Path | None, as_json: bool) -> None
             continue
         written.append(str(case.recording))
         if not as_json:
-            click.echo(case.recording)
+            tell(case.recording)
     problems.raise_if_any()
     if as_json:
         click.echo(json.dumps({"files": written}))
@@ -136,7 +137,7 @@ def export(cases: tuple[Path, ...], output: Path, weights: Path | None, as_json:
         click.echo(json.dumps({"folders": [str(folder) for folder in written]}))
         return
     for folder in written:
-        click.echo(folder)
+        tell(folder)
 
 
 def _load(paths: Sequence[Path], weights: Path | None) -> list[Case]:
@@ -155,7 +156,7 @@ def _load(paths: Sequence[Path], weights: Path | None) -> list[Case]:
         if file in paths or weights or case.checkpoint is None or case.checkpoint.exists():
             cases.append(case)
         else:
-            click.echo(f"note: {file} is left out: {case.checkpoint} is not there (give it with --weights)", err=True)
+            tell(f"note: {file} is left out: {case.checkpoint} is not there (give it with --weights)", err=True)
     return cases
 
 
@@ -229,7 +230,7 @@ def _compact(recording: dict[str, Any]) -> str:
 def _tell(report: Report) -> None:
     counts = {v: sum(j.verdict == v for j in report.judged) for v in ("MATCH", "TIE", "DRIFT", "DIVERGED")}
     summary = ", ".join(f"{count} {verdict}" for verdict, count in counts.items() if count)
-    click.echo(f"{report.verdict:8} {report.name}: {summary}")
+    tell(f"{report.verdict:8} {report.name}: {summary}")
     for judged in report.judged:
         if judged.verdict != "MATCH":
-            click.echo(f"  {judged.verdict:8} {judged.what}: error {judged.error:.2g} {judged.detail}".rstrip())
+            tell(f"  {judged.verdict:8} {judged.what}: error {judged.error:.2g} {judged.detail}".rstrip())

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import click
 
+from flowc.cli.telling import tell
 from flowc.errors import FlowError, SpecError
 from flowc.outside.writing import claim, write_whole
 
@@ -48,7 +49,7 @@ def import_(source: Path, output: Path | None, pool: str, force: bool, as_json: 
         facts = {"files": [str(output)], "name": imported.name, "model_type": imported.model_type}
         click.echo(json.dumps(facts, ensure_ascii=False))
     else:
-        click.echo(output)
+        tell(output)
 
 
 def _read_by(source: Path) -> list[Path]:

@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from flowc.cli.telling import tell
 from flowc.outside.writing import claim, holds, write_whole
 
 
@@ -35,7 +36,7 @@ def report(model: Path, output: Path | None, verify: str, sequence: int, past: i
     sizes = {"batch": 1, "sequence": sequence, "past": past}
     page = render(subject, facts(subject, sizes, placement=False), _checks(subject) if verify == "quick" else [])
     write_whole(path, page)
-    click.echo(path)
+    tell(path)
 
 
 def _checks(subject: Any) -> list[dict[str, Any]]:

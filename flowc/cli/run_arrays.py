@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from flowc.build.manifest import Manifest
+from flowc.cli.telling import tell
 from flowc.errors import SpecError
 from flowc.outside.reading import Unreadable
 from flowc.outside.writing import write_whole
@@ -44,7 +45,7 @@ def run_arrays(
     outputs = sessions.run_once(session, feeds)
     if output is not None:
         write_npz(output, outputs)
-        click.echo(f"wrote {output}", err=True)
+        tell(f"wrote {output}", err=True)
     if as_json:
         shown = {name: _facts(array) for name, array in outputs.items()}
         click.echo(json.dumps({"model": manifest.name, "graph": graph, "outputs": shown}))
@@ -52,7 +53,7 @@ def run_arrays(
     for name, array in outputs.items():
         facts = _facts(array)
         values = " ".join(f"{value:.6g}" for value in facts["first"])
-        click.echo(f"{name} {facts['dtype']}{facts['shape']}: {values}{' …' if array.size > _SHOWN else ''}")
+        tell(f"{name} {facts['dtype']}{facts['shape']}: {values}{' …' if array.size > _SHOWN else ''}")
 
 
 def _check_mask(assumed: str | None, mask: npt.NDArray[Any] | None) -> None:

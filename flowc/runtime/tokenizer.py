@@ -92,16 +92,23 @@ class Tokenizer:
         Raises:
             SpecError: a system message without a template to put it in, or the template refuses the messages.
         """
+        whole, special_tokens = self.prompt_text(text, raw=raw, system=system)
+        return self.encode(whole, special_tokens=special_tokens)
+
+    def prompt_text(self, text: str, *, raw: bool = False, system: str | None = None) -> tuple[str, bool]:
+        """The text that `encode_prompt` encodes, and whether the tokenizer's own special tokens go around it.
+
+        Raises SpecError as `encode_prompt` does.
+        """
         if raw or self.template is None:
             if system is not None:
                 why = "--raw leaves it out" if raw else "this model has none"
                 raise SpecError.of("chat-template", f"a system message needs the chat template, and {why}")
-            return self.encode(text)
+            return text, True
         messages = [{"role": "user", "content": text}]
         if system is not None:
             messages.insert(0, {"role": "system", "content": system})
-        # The template writes the special tokens itself.
-        return self.encode(self.render(messages), special_tokens=False)
+        return self.render(messages), False  # the template writes the special tokens itself
 
     def render(self, messages: Sequence[dict[str, str]]) -> str:
         """The chat template's text for messages, up to where the assistant begins to speak."""

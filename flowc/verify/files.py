@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any
 from flowc import __version__
 from flowc.build import manifest as manifests
 from flowc.build.facts import metadata, model_facts
-from flowc.build.in_place import UsedInPlace, record_of
+from flowc.build.in_place import record_of
 from flowc.build.lock import leaves
-from flowc.build.manifest import Manifest
+from flowc.build.manifest import Manifest, UsedInPlace
+from flowc.build.remembered import sha256_of
 from flowc.lowering.emitter import DTYPES
 from flowc.runtime.session import graph_file
 from flowc.targets.registry import target
@@ -37,7 +38,7 @@ def check_files(path: Path, checks: Checks, *, whole: bool) -> None:
         elif record.bytes is not None and file.stat().st_size != record.bytes:
             size = file.stat().st_size
             checks.fail("changed-file", "files", "", f"{file} has {size} bytes; the build wrote {record.bytes}")
-        elif (whole or file.stat().st_size <= HASHED_BYTES) and manifests.sha256_of(file) != record.sha256:
+        elif (whole or file.stat().st_size <= HASHED_BYTES) and sha256_of(file) != record.sha256:
             checks.fail("changed-file", "files", "", f"{file} ({what}) is not the file that the build wrote")
     for seen in manifest.in_place:
         check_used_in_place(manifest.folder / seen.file, seen, checks)

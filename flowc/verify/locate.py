@@ -71,7 +71,27 @@ class Location:
 
 def locate(subject: Subject, call: Call) -> Location | None:
     """The first place where a failing call goes wrong; None when no single place does."""
-    return wrong_pass(subject, call) or wrong_lowering(subject, call)
+    return not_finite(subject, call) or wrong_pass(subject, call) or wrong_lowering(subject, call)
+
+
+def not_finite(subject: Subject, call: Call) -> Location | None:
+    """The first operator that makes NaN or infinity, where the spec itself means a result that is not finite."""
+    found: list[Node] = []
+
+    def watch(node: Node, results: tuple[Array, ...]) -> None:
+        if isinstance(node.op, AttentionMask | MaskBias):  # its infinities are meant
+            return
+        for value, array in zip(node.outputs, results, strict=True):
+            if array.dtype.kind == "f" and not np.isfinite(array).all():
+                specified = array[np.broadcast_to(call.valid(value.type), array.shape)]
+                if not np.isfinite(specified).all():
+                    found.append(node)
+
+    outputs = subject.reference(call, watch)
+    if not found or all(np.isfinite(array).all() for array in outputs.values() if array.dtype.kind == "f"):
+        return None
+    nowhere = Deviation(found[0].outputs[0].name, float("inf"), 0.0)
+    return place(subject, call, found[0], nowhere, 0.0, "the spec itself gives no finite number here")
 
 
 def names_in_file(graph: Graph) -> dict[Value, str]:
