@@ -18,7 +18,7 @@ from flowc.build.manifest import write_manifest
 from flowc.build.publish import publish, staging_folder
 from flowc.build.remembered import remember
 from flowc.build.stream import Progress, streaming
-from flowc.build.tokenizer_files import copy_tokenizer, replaced_tokenizers, tokenizer_sources
+from flowc.build.tokenizer_files import copy_tokenizer, refuse_foreign, replaced_tokenizers, tokenizer_sources
 from flowc.build.weight_reader import WeightReader
 from flowc.errors import CheckFailed, Diagnostics, FlowError
 from flowc.frontend.phases import expand, phases_asked
@@ -125,6 +125,9 @@ def build(
         manifest = manifest_facts(compiled, verify)
         if lock is not None:
             check_lock(lock, manifest, whole=False)
+        notes: list[str] = []
+        tokenizer = copy_tokenizer(checkpoint, work, notes)
+        refuse_foreign(folder, tokenizer, tokenizer_sources(checkpoint))
         with streaming(reader, layout, work, progress) as digests:
             # While the data streams to its file, the graphs are emitted: neither waits for the other.
             for phase, graph in compiled.graphs.items():
@@ -136,8 +139,7 @@ def build(
         manifest["data"] = [{"file": d.name, "sha256": sha256[d.name], "bytes": d.size} for d in layout.files]
         if in_place:
             manifest["in_place"] = records_of(checkpoint)
-        notes: list[str] = []
-        manifest["tokenizer"] = copy_tokenizer(checkpoint, work, notes)
+        manifest["tokenizer"] = tokenizer
         notes += replaced_tokenizers(folder, outputs.manifest, manifest["tokenizer"])
         if lock is not None:
             check_lock(lock, manifest, whole=True)

@@ -21,7 +21,7 @@ from typing import Any, cast
 
 from flowc.build.remembered import remembered_sha256, sha256_of
 from flowc.errors import CheckFailed, Diagnostics, SpecError, WeightsError
-from flowc.outside.reading import Unreadable, read_json
+from flowc.outside.reading import Unreadable, read_json, reason_of
 
 SUFFIX = ".flowc.json"
 GRAPHS = ("unified", "prefill", "decode", "encode")
@@ -204,7 +204,7 @@ def load(path: str | Path) -> Manifest:
     try:
         raw: Any = read_json(found)
     except (OSError, Unreadable) as error:
-        raise SpecError.of("bad-manifest", f"cannot read {found}: {error}") from None
+        raise SpecError.of("bad-manifest", f"cannot read {found}: {reason_of(error)}") from None
     manifest = _Reader(found).manifest(raw)
     if path.suffix == ".onnx":
         given = next((graph for graph, record in manifest.graphs.items() if record.file == path.name), None)

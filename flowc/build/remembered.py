@@ -27,7 +27,8 @@ SMALL = 1 << 20
 _SETTLED = 50_000_000
 """Nanoseconds after which a later write gets another time than the last one, whatever the file system's clock."""
 
-_known: dict[tuple[int, ...], str] = {}
+known: dict[tuple[int, ...], str] = {}
+"""Hashes that this process has seen, by status."""
 
 
 def cache_folder() -> Path:
@@ -47,12 +48,12 @@ def remembered_sha256(path: Path) -> str:
     status = _status(path)
     if status[2] <= SMALL:
         return sha256_of(path)
-    found = _known.get(status) or _recorded(path, status)
+    found = known.get(status) or _recorded(path, status)
     if found is None:
         found = sha256_of(path)
         if status == _status(path) and time.time_ns() - status[4] > _SETTLED:
             _record(path, status, found)
-    _known[status] = found
+    known[status] = found
     return found
 
 

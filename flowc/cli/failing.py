@@ -24,7 +24,7 @@ import click
 
 from flowc.cli.stopping import Terminated, stoppable
 from flowc.errors import Diagnostic, FlowError, MissingTool, SpecError
-from flowc.outside.foreign import lack_of
+from flowc.outside.foreign import check_memory, lack_of
 
 BUG = 70
 INTERRUPTED = 128 + signal.SIGINT
@@ -56,6 +56,7 @@ def guarded(call: Callable[[], None], *, as_json: bool) -> int:
 def _called(call: Callable[[], None], as_json: bool) -> int:
     try:
         try:
+            check_memory()
             call()
         finally:
             _flush()

@@ -15,7 +15,7 @@ import numpy.typing as npt
 from flowc.build.manifest import Manifest
 from flowc.cli.telling import tell
 from flowc.errors import SpecError
-from flowc.outside.reading import Unreadable
+from flowc.outside.reading import Unreadable, reason_of
 from flowc.outside.writing import write_whole
 from flowc.runtime import session as sessions
 from flowc.weights.npy import read_npy
@@ -78,8 +78,7 @@ def read_array(name: str, file: Path) -> npt.NDArray[Any]:
     try:
         return read_npy(file)
     except (OSError, Unreadable) as error:
-        reason = error.strerror if isinstance(error, OSError) else error
-        raise SpecError.of("bad-input", f"cannot read input {name} from {file}: {reason}") from None
+        raise SpecError.of("bad-input", f"cannot read input {name} from {file}: {reason_of(error)}") from None
 
 
 def ours(stream: BinaryIO) -> bool:

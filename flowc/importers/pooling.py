@@ -9,7 +9,7 @@ from typing import Any, cast
 
 from flowc.errors import SpecError, nearest
 from flowc.importers.family import Family
-from flowc.outside.reading import Unreadable, read_json
+from flowc.outside.reading import Unreadable, read_json, reason_of
 
 HOWS = ("mean", "cls", "max", "last", "mean_sqrt_len")
 NAMES = tuple(f"{how}{ending}" for how in HOWS for ending in ("", "_l2"))
@@ -112,7 +112,7 @@ def _json(path: Path) -> Any:
     try:
         return read_json(path)
     except (OSError, Unreadable) as e:
-        raise SpecError.of("bad-type", f"'{path.name}' cannot be read as JSON: {e}") from None
+        raise SpecError.of("bad-type", f"'{path.name}' cannot be read as JSON: {reason_of(e)}") from None
 
 
 def with_poolers(family: Family, poolers: Sequence[Pooling], model_type: str) -> Family:

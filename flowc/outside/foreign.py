@@ -38,9 +38,26 @@ def foreign(tell: Callable[[str], FlowError]) -> Generator[None]:
         raise tell(one_line(error)) from None
 
 
+LEAST_MEMORY = 384 << 20
+"""Bytes of address space below which libraries end the process, or print what they like, instead of raising."""
+
+
+def check_memory() -> None:
+    """Raise MissingTool `no-memory` where the address space is limited (`ulimit -v`) to less than libraries survive."""
+    try:
+        import resource
+    except ImportError:  # not on Windows
+        return
+    limit = resource.getrlimit(resource.RLIMIT_AS)[0]
+    if limit != resource.RLIM_INFINITY and limit < LEAST_MEMORY:
+        message = f"this process may take {limit >> 20} MiB of memory (ulimit -v); flowc needs {LEAST_MEMORY >> 20}"
+        raise MissingTool.of("no-memory", message)
+
+
 def lack_of(error: Exception) -> MissingTool | None:
     """The machine's lack that an exception tells of, whatever its kind; None when it tells of none."""
-    if isinstance(error, MemoryError) or _NO_MEMORY.search(str(error)):
+    silent = isinstance(error, SystemError) and "without exception set" in str(error)
+    if isinstance(error, MemoryError) or silent or _NO_MEMORY.search(str(error)):
         return MissingTool.of("no-memory", "there is not enough memory")
     if isinstance(error, RuntimeError | OSError) and _NO_THREADS.search(str(error)):
         return MissingTool.of("no-threads", "this machine starts no more threads")

@@ -32,6 +32,11 @@ class TooLarge(Unreadable):
     """A file has more bytes than its reader takes."""
 
 
+def reason_of(error: OSError | Unreadable) -> str:
+    """Why a reader of this module failed, as the end of a sentence."""
+    return str(error) if isinstance(error, Unreadable) else (error.strerror or str(error)).lower()
+
+
 def open_at_once(path: Path) -> FileIO:
     """A file opened for reading, never waiting for somebody to write to it. Raises OSError, ValueError."""
     return FileIO(path, "rb", opener=lambda name, flags: os.open(name, flags | getattr(os, "O_NONBLOCK", 0)))
@@ -48,7 +53,7 @@ def read_bytes(path: Path, limit: int) -> bytes:
     except FileNotFoundError:
         raise
     except OSError as error:
-        raise Unreadable((error.strerror or str(error)).lower()) from None
+        raise Unreadable(reason_of(error)) from None
     except ValueError as error:  # a path that no file can have
         raise error if isinstance(error, Unreadable) else Unreadable(str(error)) from None
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from flowc import __version__
-from flowc.outside.runtime import onnxruntime
+from flowc.outside.runtime import onnxruntime, open_graph
 from flowc.targets.registry import TARGETS
 
 NEEDED = (
@@ -93,7 +93,6 @@ def _loads(opset: int, ir_version: int, *, contrib: bool) -> str:
     import numpy as np
     import onnx.parser
 
-    ort = onnxruntime()
     matmul = "com.microsoft.FusedMatMul<transB = 1>(x, w)" if contrib else "Gemm<transB = 1>(x, w)"
     text = f"""<ir_version: {ir_version}, opset_import: ["": {opset}, "com.microsoft": 1]>
     g (float[2, 4] x) => (float[2, 4] y) <float[4, 4] w = {{1,0,0,0,0,1,0,0,0,0,1,0,0,0,0,1}}, int64[1] zero = {{0}}> {{
@@ -104,7 +103,7 @@ def _loads(opset: int, ir_version: int, *, contrib: bool) -> str:
     }}"""
     try:
         model = onnx.parser.parse_model(text).SerializeToString()
-        session: Any = ort.InferenceSession(model, providers=["CPUExecutionProvider"])
+        session: Any = open_graph(model)
         (result,) = session.run(None, {"x": np.eye(2, 4, dtype=np.float32)})
     except Exception as e:
         return str(e).splitlines()[0]

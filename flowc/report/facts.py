@@ -13,7 +13,7 @@ from flowc.errors import CheckFailed
 from flowc.ir.cost import Cost, Costs, costs, sizes_of
 from flowc.ir.graph import Graph
 from flowc.outside.foreign import foreign
-from flowc.outside.runtime import onnxruntime
+from flowc.outside.runtime import onnxruntime, open_graph
 from flowc.report.subject import Named
 from flowc.spec.spec import Phase
 from flowc.targets.registry import target
@@ -129,7 +129,7 @@ def placed(file: Path) -> dict[str, dict[str, int]]:
     options.add_session_config_entry("session.disable_prepacking", "1")
     options.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
     with foreign(lambda why: CheckFailed.of("load-failed", f"onnxruntime does not load {file}: {why}")):
-        session: Any = ort.InferenceSession(str(file), options, providers=["CPUExecutionProvider"])
+        session: Any = open_graph(str(file), options)
     found: dict[str, Counter[str]] = {}
     for part in session.get_provider_graph_assignment_info():
         for node in part.get_nodes():

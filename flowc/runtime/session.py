@@ -14,8 +14,8 @@ import numpy.typing as npt
 from flowc.build.manifest import LARGEST
 from flowc.errors import CheckFailed, FlowError, InternalError, MissingTool, SpecError
 from flowc.outside.foreign import foreign, lack_of, one_line
-from flowc.outside.reading import Unreadable, read_bytes
-from flowc.outside.runtime import onnxruntime
+from flowc.outside.reading import Unreadable, read_bytes, reason_of
+from flowc.outside.runtime import onnxruntime, open_graph
 
 if TYPE_CHECKING:
     from onnx import ModelProto
@@ -129,7 +129,7 @@ def open_session(
     if not prepack and b"MatMulNBits" not in path.read_bytes():
         options.add_session_config_entry("session.disable_prepacking", "1")
     try:
-        return ort.InferenceSession(str(path), options, providers=list(providers))
+        return open_graph(str(path), options, providers)
     except Exception as error:
         raise lack_of(error) or _refused(path, error) from None
 
@@ -156,7 +156,7 @@ def graph_file(path: Path) -> ModelProto:
     try:
         content = read_bytes(path, LARGEST)
     except (OSError, Unreadable) as error:
-        raise CheckFailed.of("load-failed", f"cannot read {path}: {error}") from None
+        raise CheckFailed.of("load-failed", f"cannot read {path}: {reason_of(error)}") from None
     # protobuf has no error of its own for a damaged file
     with foreign(lambda why: CheckFailed.of("load-failed", f"{path} is not an ONNX file: {why}")):
         return onnx.load_model_from_string(content)

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, cast
 from flowc.build.manifest import Manifest
 from flowc.errors import SpecError, WeightsError
 from flowc.outside.foreign import foreign
-from flowc.outside.reading import Unreadable, read_bytes, read_json, read_text
+from flowc.outside.reading import Unreadable, read_bytes, read_json, read_text, reason_of
 
 if TYPE_CHECKING:
     import tokenizers
@@ -182,7 +182,7 @@ def _read_json(path: Path | None) -> dict[str, Any]:
     try:
         found: Any = read_json(path)
     except (OSError, Unreadable) as error:
-        raise WeightsError.of("broken-tokenizer", f"cannot read {path}: {error}") from None
+        raise WeightsError.of("broken-tokenizer", f"cannot read {path}: {reason_of(error)}") from None
     return cast("dict[str, Any]", found) if isinstance(found, dict) else {}
 
 

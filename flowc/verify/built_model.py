@@ -18,7 +18,7 @@ from flowc.ir.interpret import interpret
 from flowc.ir.types import SEQUENCE, TOTAL, TensorType
 from flowc.ir.weights.expressions import Generated, Read, Weight
 from flowc.outside.foreign import foreign
-from flowc.outside.runtime import onnxruntime
+from flowc.outside.runtime import onnxruntime, open_graph
 from flowc.runtime import session as sessions
 from flowc.spec.spec import Phase
 from flowc.verify.compare import Deviation, compare, tolerance_of
@@ -179,4 +179,4 @@ def exposed(file: Path, names: Collection[str]) -> InferenceSession:
     options.add_session_config_entry("session.model_external_initializers_file_folder_path", str(file.parent))
     options.add_session_config_entry("session.disable_prepacking", "1")
     with foreign(lambda why: CheckFailed.of("load-failed", f"onnxruntime does not load a copy of {file.name}: {why}")):
-        return ort.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+        return open_graph(model.SerializeToString(), options)

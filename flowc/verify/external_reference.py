@@ -21,7 +21,7 @@ import numpy as np
 
 from flowc.errors import CheckFailed, MissingTool, SpecError, nearest
 from flowc.outside.foreign import foreign
-from flowc.outside.reading import Unreadable
+from flowc.outside.reading import Unreadable, reason_of
 from flowc.spec.spec import Phase
 from flowc.verify.checks import Checks
 from flowc.verify.compare import Deviation
@@ -98,7 +98,7 @@ def _from_arrays(checks: Checks, path: Path) -> Iterator[Case]:
     try:
         arrays = read_npz(path)
     except (OSError, Unreadable) as error:
-        raise SpecError.of("bad-input", f"cannot read {path}: {error}") from None
+        raise SpecError.of("bad-input", f"cannot read {path}: {reason_of(error)}") from None
     cases: dict[str, dict[str, Array]] = {}
     for key, array in arrays.items():
         case, _, name = key.rpartition("/")
