@@ -70,7 +70,7 @@ def of_folder(folder: Path) -> list[Pooling]:
 
 def _modules(folder: Path) -> list[dict[str, str]]:
     path = folder / "modules.json"
-    if not path.is_file():
+    if not path.exists():
         return []
     modules = _json(path)
     if not isinstance(modules, list):

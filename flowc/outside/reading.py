@@ -46,9 +46,8 @@ def read_bytes(path: Path, limit: int) -> bytes:
     """All of a regular file of at most `limit` bytes. Raises FileNotFoundError, Unreadable."""
     try:
         with open_at_once(path) as stream:
-            mode = os.fstat(stream.fileno()).st_mode
-            if not stat.S_ISREG(mode):
-                raise Unreadable("it is a folder" if stat.S_ISDIR(mode) else "it is not a regular file")
+            if not stat.S_ISREG(os.fstat(stream.fileno()).st_mode):
+                raise Unreadable("it is not a regular file")
             return _read(stream, limit)
     except FileNotFoundError:
         raise
@@ -97,10 +96,12 @@ def json_of(data: bytes) -> Any:
 
 def _bounded(value: object, *, check_texts: bool) -> None:
     """Look through a value level by level: a recursion is what a deep one would break."""
-    level = [value]
-    for _ in range(MAX_DEPTH + 1):
+    level, depth = [value], 0
+    while level:
         below: list[object] = []
         for item in level:
+            if depth == MAX_DEPTH and isinstance(item, dict | list):
+                raise Unreadable(f"its lists and maps are nested more than {MAX_DEPTH} deep")
             if isinstance(item, dict):
                 entries = cast("dict[str, object]", item)
                 below += entries.values()
@@ -110,10 +111,7 @@ def _bounded(value: object, *, check_texts: bool) -> None:
                 below += cast("list[object]", item)
             elif check_texts and isinstance(item, str) and not _is_text(item):
                 raise Unreadable("a text in it holds half of a UTF-16 surrogate pair")
-        level = below
-        if not level:
-            return
-    raise Unreadable(f"its lists and maps are nested more than {MAX_DEPTH} deep")
+        level, depth = below, depth + 1
 
 
 def _is_text(value: str) -> bool:

@@ -68,9 +68,6 @@ def test_the_reader(tmp_path: Path, how: str) -> None:
 
 
 def test_the_reader_reads(tmp_path: Path) -> None:
-    deep: Any = "é"
-    for _ in range(MAX_DEPTH):
-        deep = {"a": [deep]} if isinstance(deep, str) else [deep]
     value = {"b": 1, "pair": "\U0001f600"}
     (tmp_path / "x").write_text(json.dumps(value))
     assert read_json(tmp_path / "x") == value
@@ -80,7 +77,7 @@ def test_the_reader_reads(tmp_path: Path) -> None:
         read_bytes(tmp_path / "x", (tmp_path / "x").stat().st_size - 1)
     with pytest.raises(FileNotFoundError):
         read_bytes(tmp_path / "y", 1)
-    with pytest.raises(Unreadable, match="a folder"):
+    with pytest.raises(Unreadable, match="a directory"):
         read_bytes(tmp_path, 1)
     with pytest.raises(Unreadable, match="null"):
         read_bytes(Path("a\0b"), 1)
