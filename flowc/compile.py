@@ -152,8 +152,8 @@ def build(
         built.sizes = {file.name: file.stat().st_size for file in work.iterdir()}
         sources = tokenizer_sources(checkpoint)
         built.files, built.removed = publish(work, outputs, sources)
-    for record in manifest["data"]:
-        remember(folder / record["file"], record["sha256"])
+    for data in layout.files:
+        remember(folder / data.name, sha256[data.name])
     if check is not None and in_place:
         _check_in_place(built, folder / outputs.manifest, compiled, check, reader)
     return built

@@ -106,7 +106,7 @@ def test_a_build_remembers_what_it_wrote(tmp_path: Path, monkeypatch: pytest.Mon
     monkeypatch.setattr(remembered, "known", {})
     monkeypatch.setattr(remembered, "sha256_of", None)  # reading would raise TypeError
     manifest = json.loads((tmp_path / "model.flowc.json").read_text())
-    assert remembered_sha256(tmp_path / "model.onnx.data") == manifest["data"]["sha256"]
+    assert remembered_sha256(tmp_path / "model.onnx.data") == manifest["data"][0]["sha256"]
 
 
 @pytest.mark.parametrize("home", ["/proc/nowhere", "/dev/null"])
