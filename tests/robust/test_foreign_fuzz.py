@@ -34,7 +34,7 @@ from tests.runtime.words import byte_level, files, sentencepiece
 FEW, MANY = 1, 40
 """How much of each fuzz `make test` and `make check-full` run: factors of the counts below."""
 
-COUNTS = {"npy": 2_000, "tokenizers": 75, "onnx": 5, "templates": 75, "manifests": 250, "locks": 250}
+COUNTS = {"npy": 2_000, "tokenizers": 25, "onnx": 5, "templates": 25, "manifests": 250, "locks": 250}
 
 
 @pytest.fixture(scope="module")
