@@ -12,7 +12,6 @@ import numpy as np
 
 from flowc.build.compiled import Compiled
 from flowc.errors import CheckFailed, InternalError
-from flowc.ir.core.recurrent import DeltaScan
 from flowc.ir.graph import Graph, Node
 from flowc.ir.interpret import interpret
 from flowc.ir.types import SEQUENCE, TOTAL, TensorType
@@ -61,7 +60,7 @@ class Subject:
     def tolerance(self, phase: Phase) -> float:
         """Allowed error of a graph's outputs; see `compare`."""
         nodes = self.graphs[phase].nodes
-        return tolerance_of(len(nodes), amplified=any(isinstance(node.op, DeltaScan) for node in nodes))
+        return tolerance_of(len(nodes), amplified=any(node.op.amplifies_rounding for node in nodes))
 
     def session(self, phase: Phase) -> InferenceSession:
         """A session of a graph file; opened once."""

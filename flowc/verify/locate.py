@@ -19,10 +19,8 @@ from typing import Any
 import numpy as np
 
 from flowc.errors import Span
-from flowc.ir.core.attention import AttentionMask
 from flowc.ir.graph import Graph, Node, Value
 from flowc.ir.interpret import interpret
-from flowc.ir.kernel.group_query import MaskBias
 from flowc.ir.types import BATCH, SEQUENCE, TOTAL
 from flowc.outside.foreign import one_line
 from flowc.passes.pipeline import run
@@ -79,7 +77,7 @@ def not_finite(subject: Subject, call: Call) -> Location | None:
     found: list[Node] = []
 
     def watch(node: Node, results: tuple[Array, ...]) -> None:
-        if isinstance(node.op, AttentionMask | MaskBias):  # its infinities are meant
+        if node.op.specified_at_padding:  # a mask, whose infinities are meant
             return
         for value, array in zip(node.outputs, results, strict=True):
             if array.dtype.kind == "f" and not np.isfinite(array).all():
@@ -172,10 +170,9 @@ def _operators(
                 return
             for value, result in zip(node.outputs, results, strict=True):
                 if value in found and node in chosen:
-                    masks = isinstance(node.op, AttentionMask | MaskBias)
                     where = (
                         call.valid(value.type, mask=True)
-                        if masks
+                        if node.op.specified_at_padding
                         else subject.specified(call, names[value], value.type)
                     )
                     yield node, compare(names[value], found[value], result, where, OPERATOR_TOLERANCE, operator=True)

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-import flowc.compile as path_of_a_build
+import flowc.build.publish as publishing
 from flowc.build.publish import staging_folder
 from flowc.cli import main
 from flowc.errors import Diagnostic, SpecError, harmless
@@ -141,14 +141,14 @@ def test_two_builds_at_once_show_no_error(tmp_path: Path) -> None:
 
 
 def test_a_file_that_another_build_replaces_is_no_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    published = path_of_a_build.publish
+    published = publishing.publish
 
     def then_replaced(*arguments: Any) -> Any:
         found = published(*arguments)
         (tmp_path / "model.decode.onnx").unlink()  # the other one is about to rename its own
         return found
 
-    monkeypatch.setattr(path_of_a_build, "publish", then_replaced)
+    monkeypatch.setattr(publishing, "publish", then_replaced)
     assert main(["build", str(TINY), "-o", str(tmp_path / "model.onnx"), "--verify", "off"]) == 0
 
 

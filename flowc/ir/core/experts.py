@@ -10,6 +10,7 @@ import numpy as np
 
 from flowc.ir.core.elementwise import Function, apply
 from flowc.ir.op import Array, Op
+from flowc.ir.traits import Sizes
 from flowc.ir.types import TensorType, known, require
 
 
@@ -30,6 +31,7 @@ class Experts(Op, name="experts", operands=("x", "scores", "gate_up", "down")):
     activation: Function = "silu"
     transposed: bool = False
 
+    category = "matrix"
     tokenwise = ("x", "scores")
 
     def infer(self, x: TensorType, scores: TensorType, gate_up: TensorType, down: TensorType) -> tuple[TensorType, ...]:
@@ -62,7 +64,7 @@ class Experts(Op, name="experts", operands=("x", "scores", "gate_up", "down")):
             y[tokens] += weight[tokens][:, None] * (h @ down[expert].T)
         return (y,)
 
-    def macs(self, inputs: Sequence[tuple[int, ...] | None], outputs: Sequence[tuple[int, ...]]) -> int:
+    def macs(self, inputs: Sizes, outputs: Sequence[tuple[int, ...]]) -> int:
         x, _, _, down = inputs
         if x is None or down is None:
             return 0

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import prod
 
 from flowc.ir.op import Array, Op
+from flowc.ir.traits import Sizes
 from flowc.ir.types import TensorType, require
 
 
@@ -14,7 +15,15 @@ from flowc.ir.types import TensorType, require
 class Linear(Op, name="linear", operands=("x", "weight", "bias")):
     """`x @ weight.T + bias` for x [..., in], weight [out, in], bias [out] (torch nn.Linear)."""
 
+    category = "matrix"
     tokenwise = ("x",)
+    scales_with = ("weight", "bias")
+
+    def caption(self) -> str:
+        return ""
+
+    def neutral(self) -> Mapping[str, float]:
+        return {"bias": 0.0}
 
     def infer(self, x: TensorType, weight: TensorType, bias: TensorType | None = None) -> tuple[TensorType, ...]:
         require(weight.rank == 2, f"the weight must be [out, in], not {weight}")
@@ -28,6 +37,6 @@ class Linear(Op, name="linear", operands=("x", "weight", "bias")):
         y = x @ weight.T
         return (y if bias is None else y + bias,)
 
-    def macs(self, inputs: Sequence[tuple[int, ...] | None], outputs: Sequence[tuple[int, ...]]) -> int:
+    def macs(self, inputs: Sizes, outputs: Sequence[tuple[int, ...]]) -> int:
         x = inputs[0]
         return 0 if x is None else prod(x) * outputs[0][-1]

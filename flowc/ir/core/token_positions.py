@@ -45,6 +45,8 @@ class PositionsFromIds(Op, name="positions_from_ids", operands=("ids",)):
 class AllOnes(Op, name="all_ones", operands=("new",)):
     """A mask without padding over the tokens of new [batch, sequence, ...]: int64 ones [batch, sequence]."""
 
+    uniform = 1.0
+
     def infer(self, new: TensorType) -> tuple[TensorType, ...]:
         require(new.rank >= 2, f"expected [batch, sequence, ...], not {new}")
         return (TensorType("int64", new.shape[:2]),)
