@@ -113,22 +113,28 @@ def build(
     from flowc.build.in_place import locator, records_of
     from flowc.build.lock import check_lock
     from flowc.build.manifest import write_manifest
-    from flowc.build.publish import publish, refuse_overwrite, staging_folder
+    from flowc.build.publish import publish, staging_folder
+    from flowc.build.remembered import remember
     from flowc.build.stream import streaming
-    from flowc.build.tokenizer_files import copy_tokenizer, replaced_tokenizers, tokenizer_sources
+    from flowc.build.tokenizer_files import copy_tokenizer, refuse_foreign, replaced_tokenizers, tokenizer_sources
     from flowc.build.weight_reader import WeightReader
     from flowc.lowering.lower import lower
+    from flowc.outside.writing import refuse_overwrite, spelled
 
     outputs, checkpoint, in_place = Outputs(out), compiled.need_checkpoint(), compiled.request.in_place
     folder, reader = outputs.folder, WeightReader(checkpoint, compiled.usage)
     found = locator(checkpoint, folder) if in_place else None
     layout = plan(compiled.weights, outputs.data, found, shard_bytes=compiled.request.shard_bytes)
     written = [*(data.name for data in layout.files), outputs.manifest, *outputs.graphs(compiled.graphs)]
+    spelled(folder / outputs.manifest)
     refuse_overwrite([compiled.spec.path, *checkpoint.files()], [folder / name for name in written])
     with staging_folder(folder, layout.size) as work:
         manifest = manifest_facts(compiled, verify)
         if lock is not None:
             check_lock(lock, manifest, whole=False)
+        notes: list[str] = []
+        tokenizer = copy_tokenizer(checkpoint, work, notes)
+        refuse_foreign(folder, tokenizer, tokenizer_sources(checkpoint))
         with streaming(reader, layout, work, progress) as digests:
             # While the data streams to its file, the graphs are emitted: neither waits for the other.
             for phase, graph in compiled.graphs.items():
@@ -140,8 +146,7 @@ def build(
         manifest["data"] = [{"file": d.name, "sha256": sha256[d.name], "bytes": d.size} for d in layout.files]
         if in_place:
             manifest["in_place"] = records_of(checkpoint)
-        notes: list[str] = []
-        manifest["tokenizer"] = copy_tokenizer(checkpoint, work, notes)
+        manifest["tokenizer"] = tokenizer
         notes += replaced_tokenizers(folder, outputs.manifest, manifest["tokenizer"])
         if lock is not None:
             check_lock(lock, manifest, whole=True)
@@ -151,8 +156,11 @@ def build(
             built.checks = check(work / outputs.manifest, compiled)
             manifest["checks"] = list(dict.fromkeys(c["name"] for c in built.checks))
             write_manifest(work / outputs.manifest, manifest)
+        built.sizes = {file.name: file.stat().st_size for file in work.iterdir()}
         sources = tokenizer_sources(checkpoint)
         built.files, built.removed = publish(work, outputs, sources)
+    for data in layout.files:
+        remember(folder / data.name, sha256[data.name])
     if check is not None and in_place:
         _check_in_place(built, folder / outputs.manifest, compiled, check, reader)
     return built

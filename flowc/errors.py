@@ -67,15 +67,15 @@ class Diagnostic:
 
     def render(self) -> str:
         """The text a user sees: code, message, place, source line with carets, notes, hint."""
-        parts = [f"{self.severity}[{self.code}]: {_harmless(self.message)}"]
+        parts = [f"{self.severity}[{self.code}]: {harmless(self.message)}"]
         if self.span is not None:
             parts.append(_excerpt(self.span))
         for message, span in self.notes:
-            parts.append(f"note: {_harmless(message)}")
+            parts.append(f"note: {harmless(message)}")
             if span is not None:
                 parts.append(_excerpt(span))
         if self.hint:
-            parts.append(f"help: {_harmless(self.hint)}")
+            parts.append(f"help: {harmless(self.hint)}")
         return "\n".join(parts)
 
     def as_json(self) -> dict[str, object]:
@@ -91,11 +91,14 @@ def _lines(text: str) -> list[str]:
     return LINE_BREAK.split(text)
 
 
-def _harmless(text: str) -> str:
-    """The text without characters that a terminal would obey, or that cannot be printed."""
+def harmless(text: str) -> str:
+    """The text on one line, without characters that a terminal would obey, or that cannot be printed.
+
+    A name from a stranger's file must not look like a line of flowc's own.
+    """
     if text.isprintable():
         return text
-    return "".join(c if c.isprintable() or c == "\n" else c.encode("unicode_escape").decode() for c in text)
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
 def _columns(text: str) -> int:
@@ -114,7 +117,7 @@ def _excerpt(span: Span) -> str:
     bar = " " * len(str(span.line)) + " |"
     return "\n".join(
         [
-            f"{bar[:-2]}--> {_harmless(span.source.name)}:{span.line}:{span.column}",
+            f"{bar[:-2]}--> {harmless(span.source.name)}:{span.line}:{span.column}",
             bar,
             f"{span.line} | {shown}".rstrip(),
             f"{bar} {' ' * _columns(before)}{'^' * max(1, _columns(line[start : min(end, last)]))}",

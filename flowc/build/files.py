@@ -64,6 +64,8 @@ class Built:
     folder: Path
     manifest: dict[str, Any]
     files: list[Path] = field(default_factory=list[Path])
+    sizes: dict[str, int] = field(default_factory=dict[str, int])
+    """Bytes of each file by name, as this build wrote it: another build may have replaced it since."""
     removed: list[Path] = field(default_factory=list[Path])
     """Graphs and data files of earlier builds under this name that do not belong to this one."""
     checks: list[dict[str, Any]] = field(default_factory=list[dict[str, Any]])

@@ -3,23 +3,15 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from flowc.build.data import InPlace, in_place_reader
+from flowc.build.manifest import UsedInPlace
 from flowc.errors import WeightsError
 from flowc.weights import Checkpoint
-
-
-@dataclass(frozen=True, slots=True)
-class UsedInPlace:
-    """A weights file that the graphs refer to where it lies, with what can be told of it without reading it all."""
-
-    file: str
-    header_sha256: str
-    bytes: int
-    modified_ns: int
+from flowc.weights.safetensors import MAX_HEADER
 
 
 def locator(checkpoint: Checkpoint, folder: Path) -> InPlace:
@@ -59,6 +51,6 @@ def record_of(file: Path) -> UsedInPlace:
     """A file's header hash, size and time: no hash of the whole, which would read it all."""
     with file.open("rb") as stream:
         length = int.from_bytes(stream.read(8), "little")
-        header = stream.read(length)
+        header = stream.read(min(length, MAX_HEADER))
     stat = file.stat()
     return UsedInPlace(file.name, hashlib.sha256(header).hexdigest(), stat.st_size, stat.st_mtime_ns)

@@ -13,15 +13,15 @@ the weights files that its graphs refer to. Keys that this page does not list ar
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, cast
 
-from flowc.build.in_place import UsedInPlace
+from flowc.build.remembered import remembered_sha256, sha256_of
 from flowc.errors import CheckFailed, Diagnostics, SpecError, WeightsError
+from flowc.outside.reading import Unreadable, read_json, reason_of
 
 SUFFIX = ".flowc.json"
 GRAPHS = ("unified", "prefill", "decode", "encode")
@@ -41,6 +41,16 @@ class FileRecord:
     file: str
     sha256: str
     bytes: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class UsedInPlace:
+    """A weights file that the graphs refer to where it lies, with what can be told of it without reading it all."""
+
+    file: str
+    header_sha256: str
+    bytes: int
+    modified_ns: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,13 +96,19 @@ class Manifest:
         """Where all files of the model lie."""
         return self.path.parent
 
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """Every file of the model, the manifest and weights used in place among them; not all need be there."""
+        records = [*self.graphs.values(), *self.data, *self.tokenizer, *self.in_place]
+        return (self.path, *(self.folder / record.file for record in records))
+
     def graph_path(self, graph: str) -> Path:
         """Path of a graph's file, checked against its recorded hash.
 
         Raises:
             SpecError: the model was built without this graph.
             CheckFailed: the file is missing or is not the one that the build wrote.
-            WeightsError: the weights file beside it is missing or has another size, or weights used in place changed.
+            WeightsError: the weights file beside it is missing or damaged, or weights used in place changed.
         """
         record = self.graphs.get(graph)
         if record is None:
@@ -148,9 +164,26 @@ class Manifest:
                 raise WeightsError.of(
                     "changed-file", f"the weights file {path} has {size} bytes; the build wrote {data.bytes}"
                 )
+            try:
+                changed = data.sha256 and remembered_sha256(path) != data.sha256
+            except OSError as error:
+                message = f"cannot read the weights file {path}: {error.strerror}"
+                raise WeightsError.of("unreadable-file", message) from None
+            if changed:
+                raise WeightsError.of(
+                    "changed-file", f"the weights file {path} does not hold what the build wrote",
+                    hint="build the model again, or bring back the file that belongs to this manifest",
+                )  # fmt: skip
+
+
+LARGEST = 2 << 30
+"""Bytes of a graph or a tokenizer's file: what a protobuf may have. Weights lie in a data file of their own."""
 
 
 def _check_hash(path: Path, record: FileRecord) -> None:
+    if path.stat().st_size > LARGEST:
+        message = f"{path} is not the file that flowc wrote: it has {path.stat().st_size} bytes"
+        raise CheckFailed.of("changed-file", message)
     found = sha256_of(path)
     if found != record.sha256:
         raise CheckFailed.of(
@@ -158,12 +191,6 @@ def _check_hash(path: Path, record: FileRecord) -> None:
             f"{path} is not the file that flowc wrote: sha256 {found[:12]}…, recorded {record.sha256[:12]}…",
             hint="build the model again, or bring back the file that belongs to this manifest",
         )
-
-
-def sha256_of(path: Path) -> str:
-    """Hex sha256 of a file, read in pieces."""
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def load(path: str | Path) -> Manifest:
@@ -175,9 +202,9 @@ def load(path: str | Path) -> Manifest:
     path = Path(path)
     found = _manifest_of(path)
     try:
-        raw: Any = json.loads(found.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, ValueError) as error:
-        raise SpecError.of("bad-manifest", f"cannot read {found}: {error}") from None
+        raw: Any = read_json(found)
+    except (OSError, Unreadable) as error:
+        raise SpecError.of("bad-manifest", f"cannot read {found}: {reason_of(error)}") from None
     manifest = _Reader(found).manifest(raw)
     if path.suffix == ".onnx":
         given = next((graph for graph, record in manifest.graphs.items() if record.file == path.name), None)
@@ -303,7 +330,7 @@ class _Reader:
 
     def file_name(self, entry: dict[str, Any], where: str) -> str:
         file = entry.get("file")
-        if isinstance(file, str) and file and Path(file).name == file:
+        if isinstance(file, str) and file not in ("", ".", "..") and Path(file).name == file and file.isprintable():
             return file
         self.error(f"{where}: 'file' is not a bare file name")
         return ""

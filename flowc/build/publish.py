@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import contextlib
-import itertools
 import os
 import shutil
 import tempfile
-from collections.abc import Collection, Generator, Iterable
+from collections.abc import Collection, Generator
 from pathlib import Path
 
 from flowc.build.files import Outputs
 from flowc.build.manifest import load
 from flowc.errors import FlowError, MissingTool, SpecError, cannot_write
+from flowc.outside.writing import same
+
+_PIECE = 1 << 22
+_ATTEMPTS = 20
 
 
 @contextlib.contextmanager
@@ -23,13 +26,12 @@ def staging_folder(folder: Path, needed: int) -> Generator[Path]:
     """
     created = [p for p in (folder, *folder.parents) if not os.path.exists(p)]  # unlike Path.exists, it never raises
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        free = shutil.disk_usage(folder).free
-        if free < needed:
-            message = f"the build needs {needed:,} bytes in {folder}, where {free:,} are free"
-            raise MissingTool.of("cannot-write", message)
-        work = Path(tempfile.mkdtemp(prefix=".flowc-", dir=folder))
+        work = _made_inside(folder)
         try:
+            free = shutil.disk_usage(folder).free
+            if free < needed:
+                message = f"the build needs {needed:,} bytes in {folder}, where {free:,} are free"
+                raise MissingTool.of("cannot-write", message)
             yield work
         finally:
             shutil.rmtree(work, ignore_errors=True)
@@ -42,6 +44,18 @@ def staging_folder(folder: Path, needed: int) -> Generator[Path]:
         raise
 
 
+def _made_inside(folder: Path) -> Path:
+    """A new folder inside of one that another build, which fails, may be about to remove again."""
+    for attempt in range(_ATTEMPTS):
+        folder.mkdir(parents=True, exist_ok=True)
+        try:
+            return Path(tempfile.mkdtemp(prefix=".flowc-", dir=folder))
+        except FileNotFoundError:
+            if attempt == _ATTEMPTS - 1:
+                raise
+    raise AssertionError
+
+
 def publish(work: Path, outputs: Outputs, sources: Collection[Path]) -> tuple[list[Path], list[Path]]:
     """Give every file its final name, in an order that leaves no graph beside another build's data, wherever it ends.
 
@@ -50,7 +64,7 @@ def publish(work: Path, outputs: Outputs, sources: Collection[Path]) -> tuple[li
     removed: graphs of earlier builds that read the data files as they were, and data files that nothing reads now.
     """
     folder, graphs = outputs.folder, outputs.graphs()
-    new = [p for p in work.iterdir() if not p.is_symlink() and not any(_same(folder / p.name, s) for s in sources)]
+    new = [p for p in work.iterdir() if not p.is_symlink() and not any(same(folder / p.name, s) for s in sources)]
     names = sorted((p.name for p in new), key=lambda n: (n == outputs.manifest, n in graphs, n))
     for name in names:
         if (folder / name).is_dir():
@@ -84,8 +98,14 @@ def _reads(graph: Path, data: str) -> bool:
     """Whether a file is a graph that flowc made and that has its weights in data files whose names begin so."""
     if not graph.is_file():
         return False
-    content = graph.read_bytes()
-    return b"flowc.graph" in content and data.encode() in content
+    marks = {b"flowc.graph", data.encode()}
+    longest = max(map(len, marks))
+    with graph.open("rb") as stream:  # it may be anybody's, of any size
+        before = b""
+        while marks and (piece := stream.read(_PIECE)):
+            marks = {mark for mark in marks if mark not in before + piece}
+            before = piece[-longest:]
+    return not marks
 
 
 def _data_of(manifest: Path) -> list[str]:
@@ -94,20 +114,6 @@ def _data_of(manifest: Path) -> list[str]:
         return [record.file for record in load(manifest).data]
     except FlowError:
         return []
-
-
-def refuse_overwrite(sources: Iterable[Path], outputs: Iterable[Path]) -> None:
-    """Refuse to write over what the build reads."""
-    for output, source in itertools.product(outputs, sources):
-        if _same(output, source):
-            raise SpecError.of("bad-output", f"cannot write {output}: the build reads it")
-
-
-def _same(output: Path, source: Path) -> bool:
-    try:
-        return output.samefile(source)
-    except OSError:  # one of them is not there
-        return False
 
 
 @contextlib.contextmanager

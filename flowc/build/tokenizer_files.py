@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import shutil
+from collections.abc import Collection
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from flowc.errors import FlowError
+from flowc.build.remembered import sha256_of
+from flowc.errors import FlowError, SpecError
+from flowc.outside.reading import read_json
+from flowc.outside.writing import same
 from flowc.weights import Checkpoint, find_tokenizer_files
 
 if TYPE_CHECKING:
@@ -21,7 +23,7 @@ def copy_tokenizer(checkpoint: Checkpoint, work: Path, notes: list[str]) -> list
     Returns name and sha256 of each file, as the manifest records them.
     """
     files = _copied(checkpoint, work, notes)
-    return [{"file": f.name, "sha256": hashlib.sha256(f.read_bytes()).hexdigest()} for f in files]
+    return [{"file": f.name, "sha256": sha256_of(f)} for f in files]
 
 
 def _copied(checkpoint: Checkpoint, work: Path, notes: list[str]) -> list[Path]:
@@ -41,15 +43,39 @@ def _copied(checkpoint: Checkpoint, work: Path, notes: list[str]) -> list[Path]:
     return [Path(shutil.copyfile(f, work / f.name)) for f in sources]
 
 
+def refuse_foreign(folder: Path, records: list[dict[str, str]], sources: Collection[Path]) -> None:
+    """Refuse to replace a tokenizer's file that lies in the folder and that no build put there.
+
+    A file of the same bytes may have been left by a build that was killed. Raises SpecError `bad-output`.
+    """
+    known = {name for theirs in _recorded(folder).values() for name, _ in theirs}
+    for record in records:
+        path = folder / record["file"]
+        if record["file"] in known or not path.is_file() or any(same(path, source) for source in sources):
+            continue
+        if sha256_of(path) != record["sha256"]:
+            raise SpecError.of(
+                "bad-output", f"cannot write {path}: it belongs to another model, and no build put it there",
+                hint="choose a folder of its own for the build",
+            )  # fmt: skip
+
+
+def _recorded(folder: Path) -> dict[Path, list[tuple[str, str]]]:
+    """Names and hashes of the tokenizer files that the folder's manifests list, by manifest."""
+    found: dict[Path, list[tuple[str, str]]] = {}
+    for path in sorted(folder.glob("*.flowc.json")):
+        try:
+            found[path] = [(record["file"], record["sha256"]) for record in read_json(path)["tokenizer"]]
+        except (OSError, ValueError, LookupError, TypeError):
+            continue
+    return found
+
+
 def replaced_tokenizers(folder: Path, manifest_name: str, records: list[dict[str, str]]) -> list[str]:
     """What becomes of the folder's other models, whose tokenizer files have the same names."""
     ours = {record["file"]: record["sha256"] for record in records}
     notes: list[str] = []
-    for path in sorted(folder.glob("*.flowc.json")) if ours else []:
-        try:
-            theirs = [(record["file"], record["sha256"]) for record in json.loads(path.read_bytes())["tokenizer"]]
-        except (OSError, ValueError, LookupError, TypeError):
-            continue
+    for path, theirs in _recorded(folder).items() if ours else ():
         lost = [name for name, digest in theirs if ours.get(name, digest) != digest]
         if path.name != manifest_name and lost:
             other = path.name.removesuffix(".flowc.json")

@@ -14,6 +14,7 @@ import click
 from flowc.cli.compiling import ByteSize, compile_options, ports, request_of
 from flowc.cli.progress import Progress, progress, size
 from flowc.cli.sparing import numpy_without_threads, onnx_ir_without_sympy
+from flowc.cli.telling import tell
 
 if TYPE_CHECKING:
     from flowc.build.compiled import Compiled
@@ -105,9 +106,9 @@ def _tell(built: Built, compiled: Compiled, output: Path, as_json: bool) -> None
     for file in built.removed:
         of_graph = f"its weights were in the {output.name}.data of an earlier build"
         reason = of_graph if file.suffix == ".onnx" else "no graph of this build reads it"
-        click.echo(f"note: removed {output.parent / file.name}: {reason}", err=True)
+        tell(f"note: removed {output.parent / file.name}: {reason}", err=True)
     for note in built.notes:
-        click.echo(f"note: {note}", err=True)
+        tell(f"note: {note}", err=True)
     files = [output.parent / file.name for file in built.files]
     if as_json:
         graphs = {
@@ -117,6 +118,6 @@ def _tell(built: Built, compiled: Compiled, output: Path, as_json: bool) -> None
         click.echo(json.dumps(report, ensure_ascii=False))
         return
     for file in files:
-        click.echo(f"{file}  {size(file.stat().st_size)}")
+        tell(f"{file}  {size(built.sizes[file.name])}")
     verified = f"{len(built.checks)} checks passed" if built.checks else "not checked"
-    click.echo(f"{verified} (--verify {built.manifest['verify']})", err=True)
+    tell(f"{verified} (--verify {built.manifest['verify']})", err=True)

@@ -12,6 +12,7 @@ import click
 
 from flowc.cli.compiling import compile_options, parameters, ports, request_of
 from flowc.cli.sparing import numpy_without_threads
+from flowc.cli.telling import tell
 
 if TYPE_CHECKING:
     from flowc.build.compiled import Compiled
@@ -39,14 +40,14 @@ def check(spec: Path, as_json: bool, **options: Any) -> None:
         click.echo(json.dumps(facts, ensure_ascii=False))
         return
     if compiled.checkpoint is None:
-        click.echo("note: no weights were found; their names and shapes are taken from the spec", err=True)
-    click.echo(f"{facts['name']}: {facts['kind']}, {facts['parameters']:,} parameters in {facts['tensors']} tensors")
-    click.echo(f"weights: {facts['weights'] or 'not there'}")
+        tell("note: no weights were found; their names and shapes are taken from the spec", err=True)
+    tell(f"{facts['name']}: {facts['kind']}, {facts['parameters']:,} parameters in {facts['tensors']} tensors")
+    tell(f"weights: {facts['weights'] or 'not there'}")
     for phase, graph in facts["graphs"].items():
-        click.echo(f"{phase}: {graph['operators']} operators")
+        tell(f"{phase}: {graph['operators']} operators")
         for direction in ("inputs", "outputs"):
             for line in folded(graph[direction].items()):
-                click.echo(f"  {direction.removesuffix('s')} {line}")
+                tell(f"  {direction.removesuffix('s')} {line}")
 
 
 def describe(compiled: Compiled) -> dict[str, Any]:

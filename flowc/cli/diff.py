@@ -9,6 +9,7 @@ import click
 
 from flowc.cli.progress import progress
 from flowc.cli.sparing import numpy_without_threads
+from flowc.cli.telling import tell
 
 
 @click.command()
@@ -38,10 +39,11 @@ def diff(context: click.Context, a: Path, b: Path, no_numbers: bool, most: int, 
     else:
         for level in LEVELS:
             here = [d for d in found if d.level == level]
-            click.echo(f"{level}: {'the same' if not here else f'{len(here)} differences'}")
+            tell(f"{level}: {'the same' if not here else f'{len(here)} differences'}")
             for one in here[:most]:
-                click.echo(f"  {one.at}\n    - {one.a}\n    + {one.b}")
+                for line in (f"  {one.at}", f"    - {one.a}", f"    + {one.b}"):
+                    tell(line)
             if len(here) > most:
-                click.echo(f"  and {len(here) - most} more")
+                tell(f"  and {len(here) - most} more")
     if found:
         context.exit(1)

@@ -9,6 +9,7 @@ from pathlib import Path
 import click
 
 from flowc.cli.sparing import numpy_without_threads
+from flowc.cli.telling import tell
 from flowc.errors import Diagnostic, MissingTool
 
 
@@ -28,6 +29,6 @@ def doctor(as_json: bool) -> None:
         click.echo(json.dumps({"good": not bad, "findings": [asdict(f) for f in findings]}, ensure_ascii=False))
     else:
         for finding in findings:
-            click.echo(f"{'ok  ' if finding.good else 'MISS'} {finding.name}: {finding.found}")
+            tell(f"{'ok  ' if finding.good else 'MISS'} {finding.name}: {finding.found}")
     if bad:
         raise MissingTool(Diagnostic("missing-tool", f"{f.name}: {f.found}", hint=f.hint) for f in bad)

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 
 import click
 
-from flowc.cli.writing import write_whole
 from flowc.errors import SpecError, nearest
 from flowc.ir.dump import dump
+from flowc.outside.writing import claim, holds, write_whole
 from flowc.passes import pipeline
 
 if TYPE_CHECKING:
@@ -28,6 +28,8 @@ class Dumps:
             hint = nearest(after, steps) or f"passes: {', '.join(steps)}"
             raise SpecError.of("unknown-pass", f"there is no pass '{after}' to show the graphs after", hint=hint)
         self._shown = None if after is None else set(steps[: steps.index(after) + 1] if after else steps)
+        if folder is not None:
+            claim(folder / "00-expand.flow")
         self._folder = folder
         self._latest: dict[str, Graph] = {}
         self._count: dict[str, int] = {}
@@ -39,7 +41,9 @@ class Dumps:
         if self._folder is not None:
             number = self._count.get(phase, 0)
             self._count[phase] = number + 1
-            write_whole(self._folder / f"{number:02d}-{step}.{phase}.flow", dump(graph))
+            path = self._folder / f"{number:02d}-{step}.{phase}.flow"
+            claim(path, ours=holds(b"graph "))
+            write_whole(path, dump(graph))
 
     def show(self) -> None:
         """Print what `--dump-ir` asked for."""

@@ -10,6 +10,7 @@ import click
 
 from flowc.cli.compiling import compile_options, request_of
 from flowc.cli.sparing import numpy_without_threads
+from flowc.cli.telling import tell
 
 _TOLD = ("operators", "macs", "bytes_read")
 
@@ -44,24 +45,24 @@ def explain(spec: Path, as_json: bool, sequence: int, past: int, **options: Any)
         click.echo(json.dumps(shown, ensure_ascii=False))
         return
     for report in reports:
-        click.echo(f"{report.name}: fired at {report.fired} of {report.candidates}")
+        tell(f"{report.name}: fired at {report.fired} of {report.candidates}")
         for line in _places(report.at):
-            click.echo(f"  at {line}")
+            tell(f"  at {line}")
         for phase, change in changes.get(report.name, {}).items():
             told = ", ".join(f"{k} {change[k]:+,}" for k in _TOLD if change[k])
             if told:
-                click.echo(f"  {phase}: {told}")
+                tell(f"  {phase}: {told}")
         reasons: dict[str, list[str]] = {}
         for miss in report.misses:
             reasons.setdefault(f"{miss.reason} ({', '.join(miss.graphs)})", []).append(miss.at)
         for reason, places in reasons.items():
-            click.echo(f"  not at {len(places)}: {reason}")
+            tell(f"  not at {len(places)}: {reason}")
             for line in _places(tuple(places)):
-                click.echo(f"    {line}")
+                tell(f"    {line}")
     for phase, total in totals.items():
         before, after = total["before"], total["after"]
         told = ", ".join(f"{k} {before[k]:,} -> {after[k]:,}" for k in _TOLD)
-        click.echo(f"{phase} (sequence {sequence}, past {past}): {told}")
+        tell(f"{phase} (sequence {sequence}, past {past}): {told}")
 
 
 def _places(places: tuple[str, ...], most: int = 6) -> list[str]:

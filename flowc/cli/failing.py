@@ -3,7 +3,7 @@
 FlowError           its diagnostics, its exit code
 click's errors      the same form, 2
 OSError             4: what nobody nearer could explain better (a full disk behind stdout, say)
-MemoryError         4
+MemoryError         4, and what an import or a library in C++ says in its place
 Ctrl-C, SIGTERM     nothing, 130 and 143
 a closed pipe       nothing, 141: what a program that SIGPIPE ends leaves with
 anything else       70, "a bug in flowc"; the traceback with FLOWC_DEBUG=1
@@ -24,6 +24,7 @@ import click
 
 from flowc.cli.stopping import Terminated, stoppable
 from flowc.errors import Diagnostic, FlowError, MissingTool, SpecError
+from flowc.outside.foreign import check_memory, lack_of
 
 BUG = 70
 INTERRUPTED = 128 + signal.SIGINT
@@ -55,6 +56,7 @@ def guarded(call: Callable[[], None], *, as_json: bool) -> int:
 def _called(call: Callable[[], None], as_json: bool) -> int:
     try:
         try:
+            check_memory()
             call()
         finally:
             _flush()
@@ -82,11 +84,9 @@ def explain(error: Exception) -> FlowError | None:
         case click.ClickException():
             context = error.ctx if isinstance(error, click.UsageError) else None
             hint = f"`{context.command_path} --help` shows what it takes" if context else ""
-            return SpecError.of("usage", _sentence(error.format_message()), hint=hint)
-        case MemoryError():
-            return MissingTool.of("no-memory", "there is not enough memory")
-        case RuntimeError() if "can't start new thread" in str(error):
-            return MissingTool.of("no-threads", "this machine starts no more threads")
+            return SpecError.of("usage", _sentence(" ".join(error.format_message().split())), hint=hint)
+        case _ if lack := lack_of(error):
+            return lack
         case OSError():
             where = error.filename if isinstance(error.filename, str) else "input or output"
             return MissingTool.of("io-failed", f"{where}: {error.strerror or error}")

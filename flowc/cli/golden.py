@@ -14,9 +14,10 @@ import click
 
 from flowc.cli.progress import progress
 from flowc.cli.sparing import onnx_ir_without_sympy
+from flowc.cli.telling import tell
 from flowc.cli.threads import THREADS
-from flowc.cli.writing import write_whole
 from flowc.errors import Diagnostics, FlowError, SpecError, WeightsError
+from flowc.outside.writing import claim, holds, write_whole
 
 if TYPE_CHECKING:
     from flowc.build.compiled import Compiled
@@ -52,6 +53,7 @@ def record(cases: tuple[Path, ...], weights: Path | None, as_json: bool) -> None
     problems = Diagnostics()
     for case in _load(cases, weights):
         try:
+            claim(case.recording, case.reads, holds(b'"golden": 1'))
             with _built(case, weights, None) as (manifest, compiled):
                 _same_weights(case, case.weights_sha256, compiled)
                 write_whole(case.recording, _compact(play(case, manifest, compiled)))
@@ -60,7 +62,7 @@ def record(cases: tuple[Path, ...], weights: Path | None, as_json: bool) -> None
             continue
         written.append(str(case.recording))
         if not as_json:
-            click.echo(case.recording)
+            tell(case.recording)
     problems.raise_if_any()
     if as_json:
         click.echo(json.dumps({"files": written}))
@@ -95,6 +97,10 @@ def check(
     from flowc.golden.junit import junit
 
     loaded = _load(cases, weights)
+    reads = [f for case in loaded for f in (*case.reads, case.recording)] + _files_of(model)
+    for file, mark in ((junit_file, b'<testsuites name="flowc golden"'), (report_file, b'"passed":')):
+        if file is not None:
+            claim(file, reads, holds(mark))
     reports: list[Report] = []
     with progress() as shown:
         for done, case in enumerate(loaded):
@@ -123,18 +129,22 @@ def check(
 @click.option("--json", "as_json", is_flag=True, help="One JSON object on stdout.")
 def export(cases: tuple[Path, ...], output: Path, weights: Path | None, as_json: bool) -> None:
     """Write ONNX test data, which onnx's backend runner and onnx_test_runner replay."""
+    from flowc.golden.export import claim_folders
     from flowc.golden.export import export as write
     from flowc.verify.rebuild import subject_of
 
     written: list[Path] = []
-    for case in _load(cases, weights):
+    loaded = _load(cases, weights)
+    for case in loaded:
+        claim_folders(case, output)
+    for case in loaded:
         with _built(case, weights, None) as (manifest, compiled):
             written += write(case, manifest, subject_of(manifest, compiled), output)
     if as_json:
         click.echo(json.dumps({"folders": [str(folder) for folder in written]}))
         return
     for folder in written:
-        click.echo(folder)
+        tell(folder)
 
 
 def _load(paths: Sequence[Path], weights: Path | None) -> list[Case]:
@@ -153,8 +163,14 @@ def _load(paths: Sequence[Path], weights: Path | None) -> list[Case]:
         if file in paths or weights or case.checkpoint is None or case.checkpoint.exists():
             cases.append(case)
         else:
-            click.echo(f"note: {file} is left out: {case.checkpoint} is not there (give it with --weights)", err=True)
+            tell(f"note: {file} is left out: {case.checkpoint} is not there (give it with --weights)", err=True)
     return cases
+
+
+def _files_of(model: Path | None) -> list[Path]:
+    from flowc.build import manifest as manifests
+
+    return [] if model is None else list(manifests.load(model).files)
 
 
 @contextlib.contextmanager
@@ -186,7 +202,7 @@ def _imported(case: Case, weights: Path | None, work: Path) -> Path:
     checkpoint = weights or case.checkpoint
     assert checkpoint is not None
     spec = work / f"{case.name}.yaml"
-    spec.write_text(import_checkpoint(checkpoint).text(work), encoding="utf-8")
+    write_whole(spec, import_checkpoint(checkpoint).text(work))
     return spec
 
 
@@ -222,7 +238,7 @@ def _compact(recording: dict[str, Any]) -> str:
 def _tell(report: Report) -> None:
     counts = {v: sum(j.verdict == v for j in report.judged) for v in ("MATCH", "TIE", "DRIFT", "DIVERGED")}
     summary = ", ".join(f"{count} {verdict}" for verdict, count in counts.items() if count)
-    click.echo(f"{report.verdict:8} {report.name}: {summary}")
+    tell(f"{report.verdict:8} {report.name}: {summary}")
     for judged in report.judged:
         if judged.verdict != "MATCH":
-            click.echo(f"  {judged.verdict:8} {judged.what}: error {judged.error:.2g} {judged.detail}".rstrip())
+            tell(f"  {judged.verdict:8} {judged.what}: error {judged.error:.2g} {judged.detail}".rstrip())

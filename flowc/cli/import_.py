@@ -8,8 +8,9 @@ from pathlib import Path
 import click
 
 from flowc.cli.sparing import numpy_without_threads
-from flowc.cli.writing import write_whole
+from flowc.cli.telling import tell
 from flowc.errors import FlowError, SpecError
+from flowc.outside.writing import claim, write_whole
 
 
 @click.command(name="import")
@@ -36,8 +37,10 @@ def import_(source: Path, output: Path | None, pool: str, force: bool, as_json: 
 
     if output is None and as_json:
         raise click.UsageError("--json needs -o: without it the spec itself goes to stdout")
-    if output is not None and not force:
-        _refuse_foreign(output)
+    if output is not None:
+        claim(output, _read_by(source))
+        if not force:
+            _refuse_foreign(output)
     imported = import_checkpoint(source, [p.strip() for p in pool.split(",") if p.strip()])
     text = imported.text(Path.cwd() if output is None else output.absolute().parent)
     if output is None:
@@ -48,7 +51,14 @@ def import_(source: Path, output: Path | None, pool: str, force: bool, as_json: 
         facts = {"files": [str(output)], "name": imported.name, "model_type": imported.model_type}
         click.echo(json.dumps(facts, ensure_ascii=False))
     else:
-        click.echo(output)
+        tell(output)
+
+
+def _read_by(source: Path) -> list[Path]:
+    """What an import reads, or might: the folder's files and those one folder below."""
+    if source.is_dir():
+        return [source, *source.glob("*"), *source.glob("*/*")]
+    return [source, source.with_name("config.json")]
 
 
 def _refuse_foreign(path: Path) -> None:

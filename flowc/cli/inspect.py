@@ -11,6 +11,7 @@ from click.core import ParameterSource
 
 from flowc.cli.compiling import form_options, request_of
 from flowc.cli.sparing import numpy_without_threads
+from flowc.cli.telling import tell
 
 _SIZES = {"operators": "{:,}", "parameters": "{:,}", "macs": "{:,}", "bytes_read": "{:,}", "cache_bytes": "{:,}"}
 
@@ -60,22 +61,23 @@ def _tell(found: dict[str, Any]) -> None:
     from flowc.cli.check import folded
 
     versions = ", ".join(f"{k} {v}" for k, v in found["versions"].items())
-    click.echo(f"{found['name']}: {found['kind']} for {found['target']} ({versions})")
-    click.echo(f"weights: {found['weights'] or 'not at hand'}; context: {found['context_length'] or 'not stated'}")
+    tell(f"{found['name']}: {found['kind']} for {found['target']} ({versions})")
+    tell(f"weights: {found['weights'] or 'not at hand'}; context: {found['context_length'] or 'not stated'}")
     for record in found.get("files", ()):
-        click.echo(f"file {record['file']}  {record['bytes']:,} bytes")
+        tell(f"file {record['file']}  {record['bytes']:,} bytes")
     for phase, graph in found["graphs"].items():
         sizes = ", ".join(f"{k} {v}" for k, v in found["sizes"].items())
-        click.echo(f"\n{phase} ({sizes})")
+        tell("")
+        tell(f"{phase} ({sizes})")
         for direction in ("inputs", "outputs"):
             for line in folded(graph[direction].items()):
-                click.echo(f"  {direction.removesuffix('s'):6} {line}")
+                tell(f"  {direction.removesuffix('s'):6} {line}")
         for provider, operators in graph.get("placement", {}).items():
-            click.echo(
+            tell(
                 f"  {provider}: {sum(operators.values())} nodes ({', '.join(f'{k} {v}' for k, v in operators.items())})"
             )
         for line in table([{"stage": "total", **graph["after"], "before": graph["before"]}, *graph["stages"]]):
-            click.echo(f"  {line}")
+            tell(f"  {line}")
 
 
 def table(rows: list[dict[str, Any]]) -> list[str]:

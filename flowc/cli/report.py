@@ -7,6 +7,9 @@ from typing import Any
 
 import click
 
+from flowc.cli.telling import tell
+from flowc.outside.writing import claim, holds, write_whole
+
 
 @click.command()
 @click.argument("model", type=click.Path(path_type=Path))
@@ -25,14 +28,15 @@ def report(model: Path, output: Path | None, verify: str, sequence: int, past: i
     """
     from flowc.report.facts import facts
     from flowc.report.page import render
-    from flowc.report.subject import named
+    from flowc.report.subject import files_behind, named
 
+    path = output or model.with_name(f"{model.name.split('.')[0]}.report.html")
+    claim(path, [model, *(files_behind(model) if model.exists() else ())], holds(b"flowc report</title>"))
     subject = named(model)
     sizes = {"batch": 1, "sequence": sequence, "past": past}
     page = render(subject, facts(subject, sizes, placement=False), _checks(subject) if verify == "quick" else [])
-    path = output or model.with_name(f"{model.name.split('.')[0]}.report.html")
-    path.write_text(page, encoding="utf-8")
-    click.echo(path)
+    write_whole(path, page)
+    tell(path)
 
 
 def _checks(subject: Any) -> list[dict[str, Any]]:

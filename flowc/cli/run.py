@@ -16,14 +16,18 @@ import click
 
 from flowc.cli.threads import THREADS
 from flowc.errors import SpecError
+from flowc.outside.writing import claim
 
 if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
     from flowc.build.manifest import Manifest
+    from flowc.runtime.bounded_tokenizer import BoundedTokenizer
     from flowc.runtime.generate import Statistics
-    from flowc.runtime.tokenizer import Tokenizer
+
+
+_LONGEST_PROMPT = 16 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,12 +150,20 @@ def _run(model: Path, request: Request) -> None:
 
 
 def _generate(manifest: Manifest, request: Request) -> None:
+    from flowc.runtime.bounded_tokenizer import BoundedTokenizer
+
+    if request.ids is not None:
+        _answer(manifest, request, None)
+        return
+    with BoundedTokenizer(manifest) as tokenizer:  # it starts while what comes next is imported
+        _answer(manifest, request, tokenizer)
+
+
+def _answer(manifest: Manifest, request: Request, tokenizer: BoundedTokenizer | None) -> None:
     from flowc.runtime.decoder import Decoder
     from flowc.runtime.generate import Statistics, check_prompt, generate
     from flowc.runtime.sampling import Sampler
-    from flowc.runtime.tokenizer import Tokenizer
 
-    tokenizer = None if request.ids is not None else Tokenizer.load(manifest)
     prompt = _prompt_ids(request, tokenizer)
     check_prompt(prompt, manifest.model)
     sampler = Sampler(request.temperature or 0.0, request.top_k, request.top_p, request.seed)
@@ -189,7 +201,7 @@ def _generate(manifest: Manifest, request: Request) -> None:
     click.echo(_summary(statistics, decoder.way, opened, seed), err=True)
 
 
-def _prompt_ids(request: Request, tokenizer: Tokenizer | None) -> list[int]:
+def _prompt_ids(request: Request, tokenizer: BoundedTokenizer | None) -> list[int]:
     if tokenizer is None:
         assert request.ids is not None
         return request.ids
@@ -201,9 +213,12 @@ def _prompt_text(request: Request) -> str:
     if request.prompt != "-":
         return request.prompt
     try:
-        return sys.stdin.read().removesuffix("\n")  # the newline that echo adds is no part of a prompt
+        text = sys.stdin.read(_LONGEST_PROMPT + 1)
     except UnicodeDecodeError as error:
         raise SpecError.of("bad-prompt", f"standard input is not text in {error.encoding}") from None
+    if len(text) > _LONGEST_PROMPT:
+        raise SpecError.of("bad-prompt", f"standard input has more than {_LONGEST_PROMPT} characters")
+    return text.removesuffix("\n")  # the newline that echo adds is no part of a prompt
 
 
 class _Answer:
@@ -212,7 +227,9 @@ class _Answer:
     As a context manager it ends the line: always after a whole answer, and after part of one when something stopped it.
     """
 
-    def __init__(self, tokenizer: Tokenizer | None, prompt: Sequence[int], eos: Sequence[int], *, silent: bool) -> None:
+    def __init__(
+        self, tokenizer: BoundedTokenizer | None, prompt: Sequence[int], eos: Sequence[int], *, silent: bool
+    ) -> None:
         self.ids: list[int] = []
         self.text = ""
         self._stream = tokenizer.stream(prompt) if tokenizer else None
@@ -259,8 +276,10 @@ def _summary(statistics: Statistics, way: str, opened: float, seed: int | None) 
 
 
 def _apply(manifest: Manifest, request: Request) -> None:
-    from flowc.cli.run_arrays import read_array, run_arrays
+    from flowc.cli.run_arrays import ours, read_array, run_arrays
 
+    if request.output is not None:
+        claim(request.output, [*manifest.files, *request.inputs.values()], ours)
     feeds = {name: read_array(name, file) for name, file in request.inputs.items()}
     if request.prompt is not None or request.ids is not None:
         if manifest.kind == "decoder":
@@ -273,10 +292,13 @@ def _apply(manifest: Manifest, request: Request) -> None:
 def _encoder_ids(manifest: Manifest, request: Request) -> npt.NDArray[np.int64]:
     import numpy as np
 
+    from flowc.runtime.bounded_tokenizer import BoundedTokenizer
     from flowc.runtime.generate import check_prompt
-    from flowc.runtime.tokenizer import Tokenizer
 
-    ids = request.ids if request.ids is not None else Tokenizer.load(manifest).encode(_prompt_text(request))
+    ids = request.ids
+    if ids is None:
+        with BoundedTokenizer(manifest) as tokenizer:
+            ids = tokenizer.encode(_prompt_text(request))
     check_prompt(ids, manifest.model)
     return np.array([ids], np.int64)
 

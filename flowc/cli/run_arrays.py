@@ -3,19 +3,27 @@
 from __future__ import annotations
 
 import json
+import zipfile
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import click
 import numpy as np
 import numpy.typing as npt
 
 from flowc.build.manifest import Manifest
-from flowc.errors import SpecError, cannot_write
+from flowc.cli.telling import tell
+from flowc.errors import SpecError
+from flowc.outside.reading import Unreadable, reason_of
+from flowc.outside.writing import write_whole
 from flowc.runtime import session as sessions
+from flowc.weights.npy import read_npy
 
 _SHOWN = 8
+
+MARK = b"written by flowc run"
+"""Comment of the archives: those may be written over."""
 
 
 def run_arrays(
@@ -37,7 +45,7 @@ def run_arrays(
     outputs = sessions.run_once(session, feeds)
     if output is not None:
         write_npz(output, outputs)
-        click.echo(f"wrote {output}", err=True)
+        tell(f"wrote {output}", err=True)
     if as_json:
         shown = {name: _facts(array) for name, array in outputs.items()}
         click.echo(json.dumps({"model": manifest.name, "graph": graph, "outputs": shown}))
@@ -45,7 +53,7 @@ def run_arrays(
     for name, array in outputs.items():
         facts = _facts(array)
         values = " ".join(f"{value:.6g}" for value in facts["first"])
-        click.echo(f"{name} {facts['dtype']}{facts['shape']}: {values}{' …' if array.size > _SHOWN else ''}")
+        tell(f"{name} {facts['dtype']}{facts['shape']}: {values}{' …' if array.size > _SHOWN else ''}")
 
 
 def _check_mask(assumed: str | None, mask: npt.NDArray[Any] | None) -> None:
@@ -68,10 +76,18 @@ def read_array(name: str, file: Path) -> npt.NDArray[Any]:
         SpecError: the file cannot be read, or is not .npy (pickled objects are never loaded).
     """
     try:
-        with file.open("rb") as stream:
-            return np.lib.format.read_array(stream, allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
-        raise SpecError.of("bad-input", f"cannot read input {name} from {file}: {error}") from None
+        return read_npy(file)
+    except (OSError, Unreadable) as error:
+        raise SpecError.of("bad-input", f"cannot read input {name} from {file}: {reason_of(error)}") from None
+
+
+def ours(stream: BinaryIO) -> bool:
+    """Whether a file is an archive that `write_npz` wrote."""
+    try:
+        with zipfile.ZipFile(stream) as archive:
+            return archive.comment == MARK
+    except (zipfile.BadZipFile, ValueError, NotImplementedError):
+        return False
 
 
 def write_npz(path: Path, arrays: Mapping[str, npt.NDArray[Any]]) -> None:
@@ -80,11 +96,12 @@ def write_npz(path: Path, arrays: Mapping[str, npt.NDArray[Any]]) -> None:
     Raises:
         FlowError: what `cannot_write` gives.
     """
-    partial = path.with_name(path.name + ".partial")
-    try:
-        with partial.open("wb") as stream:
-            np.savez(stream, allow_pickle=False, **arrays)
-        partial.replace(path)
-    except OSError as error:
-        partial.unlink(missing_ok=True)
-        raise cannot_write(path, error) from None
+
+    def put(stream: BinaryIO) -> None:
+        with zipfile.ZipFile(stream, "w") as archive:
+            archive.comment = MARK
+            for name, array in arrays.items():
+                with archive.open(f"{name}.npy", "w", force_zip64=True) as member:
+                    np.lib.format.write_array(member, array, allow_pickle=False)
+
+    write_whole(path, put)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from flowc.cli.progress import progress
+from flowc.cli.telling import tell
 
 if TYPE_CHECKING:
     from flowc.verify.checks import Check, Checks
@@ -95,10 +96,10 @@ def _reference(checkpoint: Any) -> str:
 
 def _tell(checks: Checks, found: str | None, reference: str) -> None:
     for alike in _grouped(checks.done):
-        click.echo(_line(alike))
-    click.echo(f"weights: {reference}")
+        tell(_line(alike))
+    tell(f"weights: {reference}")
     if found is not None:
-        click.echo(f"pass: {found}")
+        tell(f"pass: {found}")
     if checks.failures:
         click.echo(checks.render(), err=True)
 

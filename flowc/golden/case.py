@@ -16,6 +16,7 @@ Its recording lies beside it, with `.json` for `.yaml`.
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -28,6 +29,7 @@ KEYS = (
 )  # fmt: skip
 ABSOLUTE, TIE = 1e-4, 1e-3
 MOST_STEPS = 4096
+NAME = re.compile(r"\w[\w .+-]{0,99}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +69,13 @@ class Case:
     def recording(self) -> Path:
         """Where the recorded numbers lie."""
         return self.path.with_suffix(".json")
+
+    @property
+    def reads(self) -> list[Path]:
+        """What the case is made of: its own file, and the spec or the checkpoint that it names."""
+        named = self.spec or self.checkpoint
+        inside = named.iterdir() if named is not None and named.is_dir() else ()
+        return [self.path, *([named] if named is not None else []), *inside]
 
 
 def load(path: Path) -> Case:
@@ -120,9 +129,9 @@ class _Reader:
             self.check_keys(limits, ("absolute", "tie"), "'tolerance'")
         return Case(
             path=self.path,
-            name=self.text("name") or self.path.stem,
-            checkpoint=self.beside(checkpoint),
-            spec=self.beside(spec),
+            name=self.name(),
+            checkpoint=self.beside("checkpoint", checkpoint),
+            spec=self.beside("spec", spec),
             weights_sha256=self.text("weights_sha256"),
             target=self.text("target") or "ort-cpu",
             prompts=prompts,
@@ -131,8 +140,24 @@ class _Reader:
             tie=self.number(limits, "tie", TIE),
         )
 
-    def beside(self, name: str | None) -> Path | None:
-        return None if name is None else self.path.parent / Path(name).expanduser()
+    def name(self) -> str:
+        """The case's name, which names folders and reports."""
+        node, name = self.root.get("name"), self.text("name") or self.path.stem
+        if not NAME.fullmatch(name):
+            message = f"{name!r} cannot be the name of a golden case"
+            hint = "letters, digits, spaces and '_.+-', a letter or digit first"
+            self.problems.error("bad-value", message, (node or self.root).span, hint)
+        return name
+
+    def beside(self, key: str, name: str | None) -> Path | None:
+        node = self.root.get(key)
+        if name is None or node is None:
+            return None
+        try:
+            return self.path.parent / Path(name).expanduser()
+        except RuntimeError:  # a user that this machine does not know, or no home at all
+            self.problems.error("bad-value", f"there is no home folder for '{name}'", node.span)
+            return None
 
     def text(self, key: str, default: str | None = None) -> str | None:
         node = self.root.get(key)

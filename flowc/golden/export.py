@@ -11,14 +11,16 @@ from __future__ import annotations
 
 import json
 import shutil
+import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
 
-from flowc.build.manifest import Manifest
+from flowc.build.manifest import GRAPHS, Manifest
 from flowc.errors import SpecError, cannot_write
 from flowc.golden.case import Case
+from flowc.outside.writing import claim
 from flowc.verify.built_model import Subject
 from flowc.verify.inputs import Array, Call
 
@@ -30,20 +32,33 @@ def export(case: Case, manifest: Manifest, subject: Subject, folder: Path) -> li
     """Write a test for each graph of a build; returns their folders.
 
     Raises:
-        SpecError: a folder is in the way.
+        FlowError: what `cannot_write` gives. Whoever calls has asked `claim_folders` before.
     """
     written: list[Path] = []
     for call in _calls(case, subject):
-        target = folder / f"test_{case.name}_{call.phase}"
-        if target.exists():
-            raise SpecError.of("bad-output", f"{target} is already there", hint="remove it, or choose another folder")
+        target = _target(case, call.phase, folder)
         try:
-            _write(case, manifest, subject, call, target)
+            folder.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryDirectory(prefix=".flowc-", dir=folder) as work:
+                _write(case, manifest, subject, call, Path(work) / target.name)
+                (Path(work) / target.name).rename(target)
         except OSError as error:
-            shutil.rmtree(target, ignore_errors=True)
             raise cannot_write(target, error) from None
         written.append(target)
     return written
+
+
+def claim_folders(case: Case, folder: Path) -> None:
+    """Refuse, before a model is built, what `export` could not write. Raises SpecError, MissingTool."""
+    for phase in GRAPHS:
+        target = _target(case, phase, folder)
+        if target.exists():
+            raise SpecError.of("bad-output", f"{target} is already there", hint="remove it, or choose another folder")
+        claim(target)
+
+
+def _target(case: Case, phase: str, folder: Path) -> Path:
+    return folder / f"test_{case.name}_{phase}"
 
 
 def _calls(case: Case, subject: Subject) -> list[Call]:

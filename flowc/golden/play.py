@@ -13,9 +13,9 @@ from typing import Any
 import numpy as np
 
 from flowc import __version__
-from flowc.build import manifest as manifests
 from flowc.build.compiled import Compiled
 from flowc.build.manifest import Manifest
+from flowc.build.remembered import sha256_of
 from flowc.errors import CheckFailed, SpecError
 from flowc.golden.case import Case, Prompt
 from flowc.runtime.decoder import Decoder, last_logits
@@ -79,7 +79,7 @@ def weights_hashes(compiled: Compiled) -> list[str]:
     files = compiled.checkpoint.files()
     if not files:
         return [hashlib.sha256(compiled.checkpoint.describe().encode()).hexdigest()]
-    return [manifests.sha256_of(file) for file in files]
+    return [sha256_of(file) for file in files]
 
 
 # Decoders
@@ -91,9 +91,10 @@ def _prompt(
     if taught is not None:
         ids = [int(i) for i in taught["ids"]]
     elif prompt.text is not None:
-        from flowc.runtime.tokenizer import Tokenizer
+        from flowc.runtime.bounded_tokenizer import BoundedTokenizer
 
-        ids = Tokenizer.load(manifest).encode_prompt(prompt.text)
+        with BoundedTokenizer(manifest) as tokenizer:
+            ids = tokenizer.encode_prompt(prompt.text)
     else:
         ids = list(prompt.ids)
     vocab = manifest.model.vocab

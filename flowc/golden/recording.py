@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from typing import Any, cast
 
 from flowc.errors import SpecError
 from flowc.golden.case import Case
 from flowc.golden.play import Recording
+from flowc.outside.reading import Unreadable, read_json
 
 Holds = Callable[[object], bool]
 
@@ -21,10 +21,10 @@ def load(case: Case) -> Recording:
     """
     hint = f"flowc golden record {case.path}"
     try:
-        value: Any = json.loads(case.recording.read_text(encoding="utf-8"))
+        value: Any = read_json(case.recording)
     except FileNotFoundError:
         raise SpecError.of("missing-file", f"case '{case.name}' has no recording {case.recording}", hint=hint) from None
-    except (OSError, ValueError, RecursionError) as error:
+    except Unreadable as error:
         raise SpecError.of("bad-recording", f"cannot read {case.recording}: {error}", hint=hint) from None
     if not (_decoder if case.prompts else _encoder)(value):
         raise SpecError.of("bad-recording", f"{case.recording} is not a recording of such a case", hint=hint)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import Any, cast
 
 from flowc.errors import SpecError, nearest
 from flowc.importers.family import Family
+from flowc.outside.reading import Unreadable, read_json, reason_of
 
 HOWS = ("mean", "cls", "max", "last", "mean_sqrt_len")
 NAMES = tuple(f"{how}{ending}" for how in HOWS for ending in ("", "_l2"))
@@ -70,7 +70,7 @@ def of_folder(folder: Path) -> list[Pooling]:
 
 def _modules(folder: Path) -> list[dict[str, str]]:
     path = folder / "modules.json"
-    if not path.is_file():
+    if not path.exists():
         return []
     modules = _json(path)
     if not isinstance(modules, list):
@@ -110,9 +110,9 @@ def _several(value: Any) -> list[Any]:
 
 def _json(path: Path) -> Any:
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as e:
-        raise SpecError.of("bad-type", f"'{path.name}' cannot be read as JSON: {e}") from None
+        return read_json(path)
+    except (OSError, Unreadable) as e:
+        raise SpecError.of("bad-type", f"'{path.name}' cannot be read as JSON: {reason_of(e)}") from None
 
 
 def with_poolers(family: Family, poolers: Sequence[Pooling], model_type: str) -> Family:

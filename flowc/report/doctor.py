@@ -9,9 +9,10 @@ import shutil
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 from flowc import __version__
+from flowc.outside.runtime import onnxruntime, open_graph
 from flowc.targets.registry import TARGETS
 
 NEEDED = (
@@ -74,10 +75,10 @@ def _library(name: str, *, needed: bool) -> Finding:
 def _runtime() -> list[Finding]:
     """What onnxruntime offers, and for each target whether a tiny graph of its versions loads."""
     try:
-        import onnxruntime as ort
+        ort = onnxruntime()
     except ImportError as e:
         return [Finding("onnxruntime loads", str(e), False, "pip install onnxruntime")]
-    providers: list[str] = cast("Any", ort).get_available_providers()
+    providers: list[str] = ort.get_available_providers()
     findings = [Finding("execution providers", ", ".join(providers))]
     for aim in TARGETS.values():
         problem = _loads(aim.opset, aim.ir_version, contrib=aim.contrib)
@@ -91,7 +92,6 @@ def _loads(opset: int, ir_version: int, *, contrib: bool) -> str:
     """Run one attention of the target's versions, or its softmax; what went wrong, or an empty text."""
     import numpy as np
     import onnx.parser
-    import onnxruntime as ort
 
     attention = "Attention<q_num_heads = 1, kv_num_heads = 1, is_causal = 1>(q, q, q)" if opset >= 23 else "Softmax(q)"
     matmul = "com.microsoft.FusedMatMul<transB = 1>(x, w)" if contrib else "Gemm<transB = 1>(x, w)"
@@ -104,7 +104,7 @@ def _loads(opset: int, ir_version: int, *, contrib: bool) -> str:
     }}"""
     try:
         model = onnx.parser.parse_model(text).SerializeToString()
-        session: Any = ort.InferenceSession(model, providers=["CPUExecutionProvider"])
+        session: Any = open_graph(model)
         (result,) = session.run(None, {"x": np.eye(2, 4, dtype=np.float32)})
     except Exception as e:
         return str(e).splitlines()[0]

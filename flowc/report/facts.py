@@ -7,10 +7,13 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
+from flowc.errors import CheckFailed
 from flowc.ir.cost import Cost, Costs, costs, sizes_of
 from flowc.ir.graph import Graph
+from flowc.outside.foreign import foreign
+from flowc.outside.runtime import onnxruntime, open_graph
 from flowc.report.subject import Named
 from flowc.spec.spec import Phase
 from flowc.targets.registry import target
@@ -53,9 +56,9 @@ def facts(subject: Named, sizes: Mapping[str, int], *, placement: bool = True) -
         found["flowc"] = subject.manifest.raw.get("flowc")
         found["verify"] = subject.manifest.raw.get("verify")
         found["files"] = _files(subject)
-        for phase, record in subject.manifest.graphs.items():
+        for phase in subject.manifest.graphs:
             if placement:
-                found["graphs"][phase]["placement"] = placed(subject.manifest.folder / record.file)
+                found["graphs"][phase]["placement"] = placed(subject.manifest.graph_path(phase))
     return found
 
 
@@ -119,13 +122,14 @@ def _files(subject: Named) -> list[dict[str, Any]]:
 
 def placed(file: Path) -> dict[str, dict[str, int]]:
     """Operators of a graph file as onnxruntime placed them: execution provider, operator, how many."""
-    import onnxruntime as ort
+    ort = onnxruntime()
 
-    options = cast("Any", ort.SessionOptions())
+    options = ort.SessionOptions()
     options.log_severity_level = 4  # errors are raised, and told by who catches them
     options.add_session_config_entry("session.disable_prepacking", "1")
     options.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
-    session: Any = cast("Any", ort.InferenceSession)(str(file), options, providers=["CPUExecutionProvider"])
+    with foreign(lambda why: CheckFailed.of("load-failed", f"onnxruntime does not load {file}: {why}")):
+        session: Any = open_graph(str(file), options)
     found: dict[str, Counter[str]] = {}
     for part in session.get_provider_graph_assignment_info():
         for node in part.get_nodes():

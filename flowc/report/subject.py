@@ -10,6 +10,7 @@ from flowc.build.compiled import Compiled, Request
 from flowc.build.manifest import Manifest
 from flowc.compile import compile_file
 from flowc.errors import WeightsError
+from flowc.spec.load import load
 
 SPECS = (".yaml", ".yml", ".json")
 
@@ -41,6 +42,15 @@ def named(path: Path, weights: Path | None = None, request: Request | None = Non
 
     manifest = manifests.load(path)
     return Named(path, recompile(manifest, weights), manifest)
+
+
+def files_behind(path: Path) -> list[Path]:
+    """The files of a spec (its weights among them) or of a build. Raises FlowError as reading them does."""
+    if not is_spec(path):
+        return list(manifests.load(path).files)
+    weights = load(path).weights_path()
+    inside = weights.iterdir() if weights is not None and weights.is_dir() else ()
+    return [path, *([weights] if weights is not None else []), *inside]
 
 
 def is_spec(path: Path) -> bool:

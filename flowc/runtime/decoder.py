@@ -22,6 +22,8 @@ import numpy.typing as npt
 
 from flowc.build.manifest import Manifest
 from flowc.errors import CheckFailed, SpecError
+from flowc.outside.foreign import foreign
+from flowc.outside.runtime import onnxruntime
 from flowc.runtime import session as sessions
 
 if TYPE_CHECKING:
@@ -60,7 +62,7 @@ class Graph:
             cache: past values by input name; empty before the first token.
             capacity: columns that a shared buffer must hold.
         """
-        import onnxruntime as ort
+        ort = onnxruntime()
 
         binding: Any = self.session.io_binding()
         feeds = {"input_ids": ids, "attention_mask": mask} if self.takes_mask else {"input_ids": ids}
@@ -82,10 +84,8 @@ class Graph:
                 binding.bind_ortvalue_output(name, buffers[past])
             else:
                 binding.bind_output(name, "cpu")
-        try:
+        with foreign(lambda why: CheckFailed.of("run-failed", f"onnxruntime stopped: {why}")):
             self.session.run_with_iobinding(binding)
-        except Exception as error:
-            raise CheckFailed.of("run-failed", f"onnxruntime stopped: {sessions.one_line(error)}") from None
         logits, *presents = binding.get_outputs()
         # A buffer stays the OrtValue that owns its memory; the one that the binding returns only points there.
         return logits.numpy(), {**dict(zip(self.presents.values(), presents, strict=True)), **buffers}
@@ -98,7 +98,7 @@ def _is_columns(name: str) -> bool:
 
 def _widened(port: sessions.Port, held: OrtValue | None, used: int, batch: int, capacity: int) -> OrtValue:
     """A buffer [batch, kv_heads, >= capacity, head_dim] that begins with the `used` columns already held."""
-    import onnxruntime as ort
+    ort = onnxruntime()
 
     if held is not None and held.shape()[2] >= capacity:
         return held

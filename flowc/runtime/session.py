@@ -6,14 +6,19 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import numpy.typing as npt
 
-from flowc.errors import CheckFailed, InternalError, MissingTool, SpecError
+from flowc.build.manifest import LARGEST
+from flowc.errors import CheckFailed, FlowError, InternalError, MissingTool, SpecError
+from flowc.outside.foreign import foreign, lack_of, one_line
+from flowc.outside.reading import Unreadable, read_bytes, reason_of
+from flowc.outside.runtime import onnxruntime, open_graph
 
 if TYPE_CHECKING:
+    from onnx import ModelProto
     from onnxruntime import InferenceSession
 
 Array = npt.NDArray[Any]
@@ -110,13 +115,13 @@ def open_session(
         CheckFailed: onnxruntime does not load the graph.
         MissingTool: it would need a newer onnxruntime, or a provider that this one lacks.
     """
-    import onnxruntime as ort
+    ort = onnxruntime()
 
     path = Path(path)
     lacking = [provider for provider in providers if provider not in ort.get_available_providers()]
     if lacking:
         raise MissingTool.of("missing-provider", f"this onnxruntime has no {', '.join(lacking)}")
-    options = cast(Any, ort.SessionOptions())
+    options = ort.SessionOptions()
     options.log_severity_level = 4  # errors are raised, and told by who catches them
     options.intra_op_num_threads = threads or physical_cores()
     if not spin:
@@ -124,34 +129,41 @@ def open_session(
     if not prepack and b"MatMulNBits" not in path.read_bytes():
         options.add_session_config_entry("session.disable_prepacking", "1")
     try:
-        return ort.InferenceSession(str(path), options, providers=list(providers))
+        return open_graph(str(path), options, providers)
     except Exception as error:
-        _refuse_load(path, error)
+        raise lack_of(error) or _refused(path, error) from None
 
 
-def _refuse_load(path: Path, error: Exception) -> NoReturn:
-    import onnx
-    import onnxruntime as ort
+def _refused(path: Path, error: Exception) -> FlowError:
+    ort = onnxruntime()
 
     here = ort.__version__
     try:
-        properties = {p.key: p.value for p in onnx.load(str(path), load_external_data=False).metadata_props}
-    except Exception:  # not even a protobuf: onnxruntime's own message says so
+        properties = {p.key: p.value for p in graph_file(path).metadata_props}
+    except CheckFailed:  # not even a protobuf: onnxruntime's own message says so
         properties = {}
     needed = properties.get("flowc.min_onnxruntime", "")
     if needed and _version(needed) > _version(here):
         message = f"{path.name} needs onnxruntime {needed} or newer; this is {here}"
-        raise MissingTool.of("old-onnxruntime", message) from None
-    raise CheckFailed.of("load-failed", f"onnxruntime {here} does not load {path}: {one_line(error)}") from None
+        return MissingTool.of("old-onnxruntime", message)
+    return CheckFailed.of("load-failed", f"onnxruntime {here} does not load {path}: {one_line(error)}")
+
+
+def graph_file(path: Path) -> ModelProto:
+    """A graph file as a protobuf, without its weights. Raises CheckFailed `load-failed`."""
+    import onnx
+
+    try:
+        content = read_bytes(path, LARGEST)
+    except (OSError, Unreadable) as error:
+        raise CheckFailed.of("load-failed", f"cannot read {path}: {reason_of(error)}") from None
+    # protobuf has no error of its own for a damaged file
+    with foreign(lambda why: CheckFailed.of("load-failed", f"{path} is not an ONNX file: {why}")):
+        return onnx.load_model_from_string(content)
 
 
 def _version(text: str) -> tuple[int, ...]:
     return tuple(int(part) for part in text.split(".")[:3] if part.isdigit())
-
-
-def one_line(error: Exception) -> str:
-    """An onnxruntime message without its line breaks."""
-    return " ".join(str(error).split())
 
 
 def metadata(session: InferenceSession) -> dict[str, str]:
@@ -178,10 +190,8 @@ def run_once(session: InferenceSession, feeds: Mapping[str, Array]) -> dict[str,
         array = given.setdefault(name, _implied(port, given))
         if array.dtype != port.dtype or array.ndim != len(port.shape):
             raise SpecError.of("bad-input", f"input {name} is {array.dtype}{list(array.shape)}; the graph takes {port}")
-    try:
+    with foreign(lambda why: SpecError.of("bad-input", f"onnxruntime refuses these inputs: {why}")):
         results = cast(Any, session).run(None, given)
-    except Exception as error:
-        raise SpecError.of("bad-input", f"onnxruntime refuses these inputs: {one_line(error)}") from None
     return dict(zip(outputs(session), results, strict=True))
 
 

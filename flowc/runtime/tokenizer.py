@@ -11,16 +11,20 @@ functions `raise_exception` and `strftime_now`, the filter `tojson`, the special
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from flowc.build.manifest import Manifest
 from flowc.errors import SpecError, WeightsError
+from flowc.outside.foreign import foreign
+from flowc.outside.reading import Unreadable, read_bytes, read_json, read_text, reason_of
 
 if TYPE_CHECKING:
     import tokenizers
+
+_LARGEST = 256 << 20
+"""Bytes of a `tokenizer.json`; those of the largest vocabularies have 35 MB."""
 
 _SPECIAL = ("bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token")
 
@@ -88,16 +92,23 @@ class Tokenizer:
         Raises:
             SpecError: a system message without a template to put it in, or the template refuses the messages.
         """
+        whole, special_tokens = self.prompt_text(text, raw=raw, system=system)
+        return self.encode(whole, special_tokens=special_tokens)
+
+    def prompt_text(self, text: str, *, raw: bool = False, system: str | None = None) -> tuple[str, bool]:
+        """The text that `encode_prompt` encodes, and whether the tokenizer's own special tokens go around it.
+
+        Raises SpecError as `encode_prompt` does.
+        """
         if raw or self.template is None:
             if system is not None:
                 why = "--raw leaves it out" if raw else "this model has none"
                 raise SpecError.of("chat-template", f"a system message needs the chat template, and {why}")
-            return self.encode(text)
+            return text, True
         messages = [{"role": "user", "content": text}]
         if system is not None:
             messages.insert(0, {"role": "system", "content": system})
-        # The template writes the special tokens itself.
-        return self.encode(self.render(messages), special_tokens=False)
+        return self.render(messages), False  # the template writes the special tokens itself
 
     def render(self, messages: Sequence[dict[str, str]]) -> str:
         """The chat template's text for messages, up to where the assistant begins to speak."""
@@ -157,10 +168,8 @@ class TextStream:
 def _read_tokenizer(path: Path) -> tokenizers.Tokenizer:
     import tokenizers
 
-    try:
-        found = tokenizers.Tokenizer.from_file(str(path))
-    except Exception as error:  # the library raises bare Exception
-        raise WeightsError.of("broken-tokenizer", f"cannot read {path}: {error}") from None
+    with foreign(lambda why: WeightsError.of("broken-tokenizer", f"cannot read {path}: {why}")):
+        found = tokenizers.Tokenizer.from_buffer(read_bytes(path, _LARGEST))
     # Files of sentence encoders often pad or cut every text to 128 tokens; HuggingFace drops that too unless asked.
     found.no_padding()
     found.no_truncation()
@@ -171,9 +180,9 @@ def _read_json(path: Path | None) -> dict[str, Any]:
     if path is None:
         return {}
     try:
-        found: Any = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise WeightsError.of("broken-tokenizer", f"cannot read {path}: {error}") from None
+        found: Any = read_json(path)
+    except (OSError, Unreadable) as error:
+        raise WeightsError.of("broken-tokenizer", f"cannot read {path}: {reason_of(error)}") from None
     return cast("dict[str, Any]", found) if isinstance(found, dict) else {}
 
 
@@ -191,8 +200,8 @@ def _specials(config: dict[str, Any]) -> dict[str, str]:
 def _template(config: dict[str, Any], file: Path | None) -> str | None:
     if file is not None:
         try:
-            return file.read_text(encoding="utf-8")
-        except (OSError, UnicodeDecodeError) as error:
+            return read_text(file)
+        except (OSError, Unreadable) as error:
             raise WeightsError.of("broken-tokenizer", f"cannot read {file}: {error}") from None
     template: Any = config.get("chat_template")
     if isinstance(template, list):  # several, by name

@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import cast
 
+from flowc.outside.reading import TooLarge, Unreadable, read_text
+
 
 def read_beside(folder: Path, name: str, limit: int) -> str:
     """The text of a file in a folder or below it, of at most `limit` bytes; raises ValueError with the reason."""
@@ -13,19 +15,14 @@ def read_beside(folder: Path, name: str, limit: int) -> str:
     path = (folder / name).resolve()
     if Path(name).is_absolute() or not path.is_relative_to(folder):
         raise ValueError(f"'{name}' lies outside the spec's folder")
-    if not path.is_file():
-        raise ValueError(f"there is no file '{name}' beside the spec")
     try:
-        with path.open("rb") as file:
-            data = file.read(limit + 1)
-    except OSError as error:
-        raise ValueError(f"cannot read '{name}': {error.strerror}") from None
-    if len(data) > limit:
-        raise ValueError(f"'{name}' is larger than {limit} bytes")
-    try:
-        return data.decode("utf-8")
-    except UnicodeDecodeError:
-        raise ValueError(f"'{name}' is not UTF-8") from None
+        return read_text(path, limit)
+    except FileNotFoundError:
+        raise ValueError(f"there is no file '{name}' beside the spec") from None
+    except TooLarge:
+        raise ValueError(f"'{name}' is larger than {limit} bytes") from None
+    except Unreadable as error:
+        raise ValueError(f"cannot read '{name}': {error}") from None
 
 
 def inlined(value: object, included: Mapping[str, str]) -> object:

@@ -15,6 +15,7 @@ import re
 from pathlib import Path
 
 from flowc.errors import Source, SpecError
+from flowc.outside.reading import TooLarge, Unreadable, read_bytes
 from flowc.text.limits import CONTROL, MAX_BYTES, Reading
 from flowc.text.nodes import Entry, ListNode, MapNode, Node, Scalar, plain
 from flowc.text.read_json import read_json
@@ -34,15 +35,13 @@ def read_spec(path: Path) -> Node:
     Raises SpecError with everything that is wrong with the file.
     """
     try:
-        with path.open("rb") as file:
-            data = file.read(MAX_BYTES + 1)
+        data = read_bytes(path, MAX_BYTES)
     except FileNotFoundError:
         raise SpecError.of("missing-file", f"there is no file {path}") from None
-    except (OSError, ValueError) as error:  # ValueError: a path that no file can have
-        reason = error.strerror if isinstance(error, OSError) else error
-        raise SpecError.of("unreadable-file", f"cannot read {path}: {reason}") from None
-    if len(data) > MAX_BYTES:
-        raise SpecError.of("too-large", f"{path} is larger than {MAX_BYTES} bytes")
+    except TooLarge:
+        raise SpecError.of("too-large", f"{path} is larger than {MAX_BYTES} bytes") from None
+    except Unreadable as error:
+        raise SpecError.of("unreadable-file", f"cannot read {path}: {error}") from None
     try:
         text = data.decode("utf-8")
     except UnicodeDecodeError as error:

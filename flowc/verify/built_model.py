@@ -16,6 +16,8 @@ from flowc.ir.graph import Graph, Node
 from flowc.ir.interpret import interpret
 from flowc.ir.types import SEQUENCE, TOTAL, TensorType
 from flowc.ir.weights.expressions import Generated, Read, Weight
+from flowc.outside.foreign import foreign
+from flowc.outside.runtime import onnxruntime, open_graph
 from flowc.runtime import session as sessions
 from flowc.spec.spec import Phase
 from flowc.verify.compare import Deviation, compare, tolerance_of
@@ -115,9 +117,7 @@ class Subject:
     def made(self, phase: Phase) -> frozenset[str]:
         """Names of all values that a graph file computes."""
         if phase not in self._made:
-            import onnx
-
-            graph = onnx.load(str(self.files[phase]), load_external_data=False).graph
+            graph = sessions.graph_file(self.files[phase]).graph
             self._made[phase] = frozenset(name for node in graph.node for name in node.output)
         return self._made[phase]
 
@@ -155,33 +155,27 @@ class KeptWeights:
 def run(session: InferenceSession, call: Call) -> dict[str, Array]:
     """All outputs of a session, by name."""
     names = list(sessions.outputs(session))
-    try:
+    with foreign(lambda why: CheckFailed.of("run-failed", f"the {call.phase} graph stopped ({call.label}): {why}")):
         results: list[Array] = cast("Any", session).run(names, dict(call.feeds))
-    except Exception as error:
-        message = f"the {call.phase} graph stopped ({call.label}): {sessions.one_line(error)}"
-        raise CheckFailed.of("run-failed", message) from None
     return dict(zip(names, results, strict=True))
 
 
 def exposed(file: Path, names: Collection[str]) -> InferenceSession:
     """A session of a copy of a graph, made in memory, that also gives out values by name."""
     import onnx
-    import onnxruntime as ort
 
-    model = onnx.load(str(file), load_external_data=False)
+    ort = onnxruntime()
+
+    model = sessions.graph_file(file)
     made = {name for node in model.graph.node for name in node.output}
     there = {output.name for output in model.graph.output}
     for name in names:
         if name in made and name not in there:
             model.graph.output.append(onnx.ValueInfoProto(name=name))
-    options = cast("Any", ort.SessionOptions())
+    options = ort.SessionOptions()
     options.log_severity_level = 4  # errors are raised, and told by who catches them
     options.intra_op_num_threads = sessions.physical_cores()
     options.add_session_config_entry("session.model_external_initializers_file_folder_path", str(file.parent))
     options.add_session_config_entry("session.disable_prepacking", "1")
-    try:
-        return ort.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
-    except Exception as error:
-        raise CheckFailed.of(
-            "load-failed", f"onnxruntime does not load a copy of {file.name}: {sessions.one_line(error)}"
-        ) from None
+    with foreign(lambda why: CheckFailed.of("load-failed", f"onnxruntime does not load a copy of {file.name}: {why}")):
+        return open_graph(model.SerializeToString(), options)

@@ -12,7 +12,7 @@ from flowc.errors import CheckFailed
 from flowc.ir.graph import Graph, Origin
 from flowc.ir.weights.expressions import Read, Weight
 from flowc.ir.weights.place import lies_in_graph, weight_name
-from flowc.runtime.session import one_line
+from flowc.runtime.session import graph_file
 from flowc.verify.checks import Checks
 from flowc.verify.rebuild import Stored
 
@@ -86,9 +86,9 @@ def check_places(checks: Checks, layout: Layout) -> None:
         wanted = {weight_name(w): w for w in graph.weights()}
         count = 0
         try:
-            initializers = onnx.load(str(file), load_external_data=False).graph.initializer
-        except Exception as error:  # protobuf has no error of its own for a damaged file
-            checks.fail("load-failed", "places", phase, f"{file.name} is not an ONNX file: {one_line(error)}")
+            initializers = graph_file(file).graph.initializer
+        except CheckFailed as error:
+            checks.fail("load-failed", "places", phase, error.diagnostics[0].message)
             continue
         for tensor in initializers:
             if tensor.data_location != onnx.TensorProto.EXTERNAL:

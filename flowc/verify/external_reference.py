@@ -20,10 +20,13 @@ from typing import Any
 import numpy as np
 
 from flowc.errors import CheckFailed, MissingTool, SpecError, nearest
+from flowc.outside.foreign import foreign
+from flowc.outside.reading import Unreadable, reason_of
 from flowc.spec.spec import Phase
 from flowc.verify.checks import Checks
 from flowc.verify.compare import Deviation
 from flowc.verify.inputs import Array, Call
+from flowc.weights.npy import read_npz
 
 ABSOLUTE, RELATIVE = 1e-4, 1e-5
 """Allowed error against another implementation: six times the noise between two of HuggingFace's own."""
@@ -93,10 +96,9 @@ def _tokens(case: Case) -> tuple[int, Array]:
 
 def _from_arrays(checks: Checks, path: Path) -> Iterator[Case]:
     try:
-        with np.load(path, allow_pickle=False) as file:
-            arrays = {name: file[name] for name in file.files}
-    except (OSError, ValueError) as error:
-        raise SpecError.of("bad-input", f"cannot read {path}: {error}") from None
+        arrays = read_npz(path)
+    except (OSError, Unreadable) as error:
+        raise SpecError.of("bad-input", f"cannot read {path}: {reason_of(error)}") from None
     cases: dict[str, dict[str, Array]] = {}
     for key, array in arrays.items():
         case, _, name = key.rpartition("/")
@@ -165,12 +167,10 @@ def _from_huggingface(checks: Checks, folder: Path) -> Iterator[Case]:
         raise SpecError.of("missing-graph", "the model has no graph that starts from nothing")
     phase = starts[0]
     auto = transformers.AutoModelForCausalLM if phase != "encode" else transformers.AutoModel
-    try:
+    with foreign(lambda why: CheckFailed.of("bad-input", f"HuggingFace cannot load {folder}: {why}")):
         model = auto.from_pretrained(
             str(folder), attn_implementation="eager", dtype=torch.float32, local_files_only=True
         ).eval()
-    except Exception as error:
-        raise CheckFailed.of("bad-input", f"HuggingFace cannot load {folder}: {error}") from None
     drawn = subject.feeder.draw(2, 9, 11)
     mask = np.ones((2, 9), np.int64)
     mask[1, 6:] = 0

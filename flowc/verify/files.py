@@ -9,10 +9,12 @@ from typing import TYPE_CHECKING, Any
 from flowc import __version__
 from flowc.build import manifest as manifests
 from flowc.build.facts import metadata, model_facts
-from flowc.build.in_place import UsedInPlace, record_of
+from flowc.build.in_place import record_of
 from flowc.build.lock import leaves
-from flowc.build.manifest import Manifest
+from flowc.build.manifest import Manifest, UsedInPlace
+from flowc.build.remembered import sha256_of
 from flowc.ir.onnx_text.parse import element_name
+from flowc.runtime.session import graph_file
 from flowc.targets.registry import target
 from flowc.verify.built_model import Subject
 
@@ -36,7 +38,7 @@ def check_files(path: Path, checks: Checks, *, whole: bool) -> None:
         elif record.bytes is not None and file.stat().st_size != record.bytes:
             size = file.stat().st_size
             checks.fail("changed-file", "files", "", f"{file} has {size} bytes; the build wrote {record.bytes}")
-        elif (whole or file.stat().st_size <= HASHED_BYTES) and manifests.sha256_of(file) != record.sha256:
+        elif (whole or file.stat().st_size <= HASHED_BYTES) and sha256_of(file) != record.sha256:
             checks.fail("changed-file", "files", "", f"{file} ({what}) is not the file that the build wrote")
     for seen in manifest.in_place:
         check_used_in_place(manifest.folder / seen.file, seen, checks)
@@ -63,11 +65,9 @@ def check_used_in_place(file: Path, seen: UsedInPlace, checks: Checks) -> None:
 
 def check_ports(subject: Subject, checks: Checks) -> None:
     """Every graph loads, and declares the inputs and outputs of the IR, in their order."""
-    import onnx
-
     for phase, graph in subject.compiled.graphs.items():
         subject.session(phase)
-        file = onnx.load(str(subject.files[phase]), load_external_data=False).graph
+        file = graph_file(subject.files[phase]).graph
         declared = {
             "input": [(v.name, v) for v in graph.inputs],
             "output": [(o.name, o.value) for o in graph.outputs],
@@ -90,8 +90,6 @@ def check_ports(subject: Subject, checks: Checks) -> None:
 
 def check_facts(manifest: Manifest, checks: Checks) -> None:
     """The manifest and each graph say of the model what its spec and its options say."""
-    import onnx
-
     compiled = checks.subject.compiled
     raw, wanted = manifest.raw, leaves(model_facts(compiled))
     found = leaves({key: raw.get(key) for key in model_facts(compiled)})
@@ -102,7 +100,7 @@ def check_facts(manifest: Manifest, checks: Checks) -> None:
     same_version = raw.get("flowc") == __version__
     made_for = target(manifest.target)
     for phase in compiled.graphs:
-        model = onnx.load(str(checks.subject.files[phase]), load_external_data=False)
+        model = graph_file(checks.subject.files[phase])
         says = {p.key: p.value for p in model.metadata_props}
         means = metadata(compiled, phase)
         if same_version:  # what a target asks for may change with flowc

@@ -22,8 +22,9 @@ from flowc.errors import Span
 from flowc.ir.graph import Graph, Node, Value
 from flowc.ir.interpret import interpret
 from flowc.ir.types import BATCH, SEQUENCE, TOTAL
+from flowc.outside.foreign import one_line
 from flowc.passes.pipeline import run
-from flowc.runtime.session import one_line
+from flowc.runtime.session import graph_file
 from flowc.verify.built_model import Subject
 from flowc.verify.compare import OPERATOR_TOLERANCE, Deviation, compare
 from flowc.verify.inputs import Call
@@ -68,7 +69,27 @@ class Location:
 
 def locate(subject: Subject, call: Call) -> Location | None:
     """The first place where a failing call goes wrong; None when no single place does."""
-    return wrong_pass(subject, call) or wrong_lowering(subject, call)
+    return not_finite(subject, call) or wrong_pass(subject, call) or wrong_lowering(subject, call)
+
+
+def not_finite(subject: Subject, call: Call) -> Location | None:
+    """The first operator that makes NaN or infinity, where the spec itself means a result that is not finite."""
+    found: list[Node] = []
+
+    def watch(node: Node, results: tuple[Array, ...]) -> None:
+        if node.op.specified_at_padding:  # a mask, whose infinities are meant
+            return
+        for value, array in zip(node.outputs, results, strict=True):
+            if array.dtype.kind == "f" and not np.isfinite(array).all():
+                specified = array[np.broadcast_to(call.valid(value.type), array.shape)]
+                if not np.isfinite(specified).all():
+                    found.append(node)
+
+    outputs = subject.reference(call, watch)
+    if not found or all(np.isfinite(array).all() for array in outputs.values() if array.dtype.kind == "f"):
+        return None
+    nowhere = Deviation(found[0].outputs[0].name, float("inf"), 0.0)
+    return place(subject, call, found[0], nowhere, 0.0, "the spec itself gives no finite number here")
 
 
 def names_in_file(graph: Graph) -> dict[Value, str]:
@@ -189,9 +210,7 @@ def place(subject: Subject, call: Call, node: Node, deviation: Deviation, before
 
 def source_in_file(file: Path, stage: str) -> str:
     """Where a stage stands in the spec, as the graph file says it; empty when it does not."""
-    import onnx
-
-    for node in onnx.load(str(file), load_external_data=False).graph.node:
+    for node in graph_file(file).graph.node:
         properties = {p.key: p.value for p in node.metadata_props}
         if properties.get("flowc.stage") == stage and "flowc.source" in properties:
             return properties["flowc.source"]

@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 import stat
 from dataclasses import dataclass
-from io import FileIO
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from flowc.errors import FlowError, WeightsError
+from flowc.outside.reading import open_at_once
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +31,7 @@ class SourceFile:
     def open(cls, path: Path) -> SourceFile:
         """Look at a file. WeightsError `missing-file`, `unreadable-file`."""
         try:
-            with _open(path) as stream:
+            with open_at_once(path) as stream:
                 status = os.fstat(stream.fileno())
         except (OSError, ValueError) as error:
             raise _unreadable(path, error) from None
@@ -57,7 +57,7 @@ class SourceFile:
             return
         view = out.reshape(-1).view(np.uint8).data
         try:
-            with _open(self.path) as stream:
+            with open_at_once(self.path) as stream:
                 if _identity(os.fstat(stream.fileno())) != self.identity:
                     raise self._changed()
                 stream.seek(offset)
@@ -90,11 +90,6 @@ class SourceFile:
 
 def _identity(status: os.stat_result) -> tuple[int, int, int]:
     return (status.st_ino, status.st_size, status.st_mtime_ns)
-
-
-def _open(path: Path) -> FileIO:
-    # without O_NONBLOCK, a FIFO in the place of a weights file would block until somebody writes to it
-    return FileIO(path, "rb", opener=lambda name, flags: os.open(name, flags | getattr(os, "O_NONBLOCK", 0)))
 
 
 def _unreadable(path: Path, error: OSError | ValueError) -> FlowError:

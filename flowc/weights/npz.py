@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import ast
 import math
-import struct
 import zipfile
-import zlib
 from collections.abc import Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
-from typing import IO, TYPE_CHECKING, Any, cast
+from typing import IO, TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -20,28 +17,15 @@ import numpy.typing as npt
 from flowc.errors import Diagnostics, FlowError, WeightsError
 from flowc.weights.checkpoint import Array, TensorInfo, find, row_range
 from flowc.weights.files import SourceFile
+from flowc.weights.npy import MAX_INFLATION, ZIP_ERRORS, read_header
 
 if TYPE_CHECKING:
     from collections.abc import Generator
 
-_MAX_HEADER = 10_000  # bytes; it goes through Python's literal parser
-_MAX_INFLATION = 1032  # deflate cannot do better: a member that claims more lies about its size
 _PIECE = 1 << 20
 _FLOATS = {"f8": "f64", "f4": "f32", "f2": "f16"}
 _INTEGERS = {"i8": "i64", "i4": "i32", "i2": "i16", "i1": "i8", "u4": "u32", "u2": "u16", "u1": "u8", "b1": "bool"}
 _STORAGE = {**_FLOATS, **_INTEGERS}
-
-# what zipfile and zlib raise for a file that is not what it should be
-_ZIP_ERRORS = (
-    zipfile.BadZipFile,
-    zlib.error,
-    struct.error,
-    EOFError,
-    OSError,
-    ValueError,
-    NotImplementedError,
-    RuntimeError,
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,7 +99,7 @@ class NpzCheckpoint:
                 yield archive
         except FlowError:
             raise
-        except _ZIP_ERRORS as error:
+        except ZIP_ERRORS as error:
             raise self._broken(f"cannot be read: {error}") from None
 
     def _look(self, archive: zipfile.ZipFile, entry: zipfile.ZipInfo) -> tuple[str, _Member, tuple[int, ...]]:
@@ -124,10 +108,10 @@ class NpzCheckpoint:
             raise self._broken(f"holds '{name}', which is not an .npy array")
         if entry.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED) or entry.flag_bits & 1:
             raise self._broken(f"holds '{name}' encrypted or compressed in a way numpy does not write")
-        if entry.compress_size > self._file.size or entry.file_size > entry.compress_size * _MAX_INFLATION + 1024:
+        if entry.compress_size > self._file.size or entry.file_size > entry.compress_size * MAX_INFLATION + 1024:
             raise self._broken(f"says that '{name}' has {entry.file_size} bytes, which its file cannot hold")
         with archive.open(entry) as stream:
-            shape, fortran, dtype = _read_array_header(stream)
+            shape, fortran, dtype = read_header(stream)
             header = stream.tell()
         if dtype.hasobject or dtype.str[1:] not in _STORAGE:
             raise WeightsError.of("unsupported-dtype", f"tensor '{name}' is a numpy array of {dtype}, not of numbers")
@@ -138,35 +122,6 @@ class NpzCheckpoint:
 
     def _broken(self, fault: str) -> FlowError:
         return WeightsError.of("broken-npz", f"'{self._file.path}' {fault}")
-
-
-def _read_array_header(stream: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
-    """Shape, whether columns come first, and element type. ValueError says what is wrong.
-
-    Format 1.0 only: numpy writes the later ones for structured types alone. numpy's own reader of headers is less
-    strict (tests/weights/test_npz.py): it takes negative sizes and booleans, and other errors of Python's parser pass.
-    """
-    start = stream.read(10)
-    if start[:8] != b"\x93NUMPY\x01\x00" or len(start) != 10:
-        raise ValueError("a member is not an array in npy format 1.0")
-    length = int.from_bytes(start[8:], "little")
-    if length > _MAX_HEADER:
-        raise ValueError(f"an array header of {length} bytes")
-    try:
-        header: object = ast.literal_eval(stream.read(length).decode("latin-1").strip())
-    except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
-        raise ValueError("an array header is not a literal") from None
-    fields = cast("dict[object, object]", header) if isinstance(header, dict) else {}
-    shape, fortran, descr = fields.get("shape"), fields.get("fortran_order"), fields.get("descr")
-    if not isinstance(shape, tuple) or not isinstance(fortran, bool) or not isinstance(descr, str):
-        raise ValueError("an array header does not give shape, order and a simple type")
-    dims = cast("tuple[object, ...]", shape)
-    if len(dims) > 64 or not all(type(dim) is int and 0 <= dim < 1 << 63 for dim in dims):
-        raise ValueError("an array header gives a shape that is not a tuple of whole numbers")
-    try:
-        return cast("tuple[int, ...]", dims), fortran, np.dtype(descr)
-    except TypeError:
-        raise ValueError(f"an array header gives the unknown type {descr[:80]!r}") from None
 
 
 def _read(stream: IO[bytes], member: _Member, begin: int, count: int, result: np.dtype[Any]) -> npt.NDArray[Any]:

@@ -20,7 +20,7 @@ from flowc.weights.checkpoint import Array, TensorInfo, find, row_range
 from flowc.weights.files import SourceFile
 from flowc.weights.storage import STORAGES, read_plain
 
-_MAX_HEADER = 100_000_000  # bytes, the limit of the format
+MAX_HEADER = 100_000_000  # bytes, the limit of the format
 _MAX_REPORTED = 20
 _MAX_DIMS = 64  # numpy's limit
 
@@ -101,8 +101,8 @@ def read_header(file: SourceFile) -> dict[str, TensorInfo]:
     if file.size < 8:
         raise _broken(file, f"has {file.size} bytes, too few for a header")
     length = int.from_bytes(file.read(0, 8).tobytes(), "little")
-    if length > _MAX_HEADER:
-        raise _broken(file, f"announces a header of {length} bytes; the format allows {_MAX_HEADER}")
+    if length > MAX_HEADER:
+        raise _broken(file, f"announces a header of {length} bytes; the format allows {MAX_HEADER}")
     start = 8 + length
     if start > file.size:
         raise _broken(file, f"announces a header of {length} bytes, but ends after {file.size}")
@@ -192,7 +192,7 @@ def _shards(path: Path) -> dict[str, list[str]]:
         return WeightsError.of("broken-index", f"'{path}' {fault}", hint=hint)
 
     file = SourceFile.open(path)
-    if file.size > _MAX_HEADER:
+    if file.size > MAX_HEADER:
         raise broken(f"has {file.size} bytes, too many for an index")
     try:
         weight_map = json_object(file.read(0, file.size).tobytes()).get("weight_map")

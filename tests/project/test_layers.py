@@ -17,6 +17,7 @@ from tests.oracle_io import ROOT
 # Rooms in the order in which data passes through them. A module belongs to the room that holds it.
 ROOMS = (
     ("flowc.codes", "flowc.errors"),
+    ("flowc.outside",),
     ("flowc.text",),
     ("flowc.ir",),
     ("flowc.weights",),
@@ -38,7 +39,15 @@ LOOSE = {"flowc", "flowc.__main__", "flowc.compile", "flowc.errors", "flowc.code
 """Modules that lie in no folder: entry points, the path of a build, and diagnostics."""
 # Importers write specs: they see checkpoints' headers and the spec, nothing that compiles or runs it.
 IMPORTERS = "flowc.importers"
-IMPORTERS_SEE = ("flowc.codes", "flowc.errors", "flowc.text", "flowc.ir", "flowc.weights", "flowc.spec")
+IMPORTERS_SEE = (
+    "flowc.codes",
+    "flowc.errors",
+    "flowc.outside",
+    "flowc.text",
+    "flowc.ir",
+    "flowc.weights",
+    "flowc.spec",
+)
 IMPORTERS_SEEN_BY = ("flowc.cli",)
 
 # `flowc` itself holds the version; `flowc.__main__` is the command line under another name.

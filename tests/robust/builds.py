@@ -10,6 +10,10 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
+import safetensors.numpy
+
+from flowc.build.compiled import Request
+from flowc.compile import compile_file
 from tests.oracle_io import ROOT
 
 TINY = ROOT / "examples" / "tiny-llama.yaml"
@@ -52,6 +56,13 @@ def agrees(folder: Path) -> bool:
     found: Mapping[str, str] = digests(folder)
     records = [*manifest["graphs"].values(), *manifest["data"], *manifest["tokenizer"]]
     return all(found.get(r["file"]) == r["sha256"] for r in records)
+
+
+def weights_of(spec: Path, path: Path) -> None:
+    """Save the random weights of a spec as safetensors."""
+    checkpoint = compile_file(spec, Request()).checkpoint
+    assert checkpoint is not None
+    safetensors.numpy.save_file({name: checkpoint.read(name) for name in checkpoint.tensors()}, path)
 
 
 def larger(folder: Path, seed: int, vocab: int = 40_000) -> Path:

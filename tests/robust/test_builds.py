@@ -104,7 +104,7 @@ def test_what_a_build_reads_is_never_written_over(tmp_path: Path, capsys: pytest
         spec = tmp_path / name
         spec.write_text(text if spec.suffix != ".json" else json.dumps(plain(read_spec(TINY))))
         assert main(["build", str(spec), "-o", str(tmp_path / out), "--verify", "off"]) == 2
-        assert f"error[bad-output]: cannot write {spec}: the build reads it" in capsys.readouterr().err
+        assert f"error[bad-output]: cannot write {spec}: the command reads it" in capsys.readouterr().err
         assert [p.name for p in tmp_path.iterdir()] == [name]
         spec.unlink()
 

@@ -241,7 +241,7 @@ def test_arrays_that_cannot_be_read_or_written(encoder: Path, tmp_path: Path) ->
         result = invoke(encoder, "--input", f"input_ids={tmp_path / name}")
         assert isinstance(result.exception, SpecError)
         assert "cannot read input input_ids" in str(result.exception)
-    result = invoke(encoder, "--ids", "1", "--output", tmp_path / "no" / "out.npz")
+    result = invoke(encoder, "--ids", "1", "--output", tmp_path / "two.npz" / "out.npz")
     assert isinstance(result.exception, SpecError)
     assert "cannot write" in str(result.exception)
 

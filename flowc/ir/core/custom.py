@@ -13,6 +13,7 @@ from flowc.ir.onnx_text import parse as onnx_text
 from flowc.ir.onnx_text.result_types import result_types
 from flowc.ir.op import Array, Op
 from flowc.ir.types import ShapeError, TensorType
+from flowc.outside.runtime import open_graph
 
 
 @dataclass(frozen=True)
@@ -57,10 +58,7 @@ def _evaluator(text: str) -> Any:
     """A function from named inputs to the list of outputs."""
     model: Any = onnx_text.model(text)
     if onnx_text.uses_contrib(text):
-        import onnxruntime
-
-        runtime: Any = onnxruntime
-        session = runtime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+        session: Any = open_graph(model.SerializeToString())
         return functools.partial(session.run, None)
     from onnx.reference import ReferenceEvaluator
 

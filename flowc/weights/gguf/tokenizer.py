@@ -20,6 +20,7 @@ from typing import cast
 from tokenizers import Tokenizer
 
 from flowc.errors import FlowError, WeightsError
+from flowc.outside.foreign import foreign
 from flowc.weights.gguf.checkpoint import GgufCheckpoint
 from flowc.weights.gguf.pretokenizers import PRE_TOKENIZERS, PreTokenizer
 
@@ -263,10 +264,8 @@ def _pre_tokenizer(metadata: Mapping[str, object]) -> PreTokenizer:
 
 
 def _check_loads(text: str) -> None:
-    try:
+    with foreign(lambda why: _broken(f"cannot be loaded: {why}")):
         Tokenizer.from_str(text)
-    except Exception as error:  # the only kind that the library raises
-        raise _broken(f"cannot be loaded: {error}") from None
 
 
 def _broken(fault: str) -> FlowError:

@@ -1,0 +1,1 @@
+"""What lies outside of flowc: files that others wrote, files that it writes, other people's code."""
