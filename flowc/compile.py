@@ -115,7 +115,7 @@ def build(
     from flowc.build.manifest import write_manifest
     from flowc.build.publish import publish, refuse_overwrite, staging_folder
     from flowc.build.stream import streaming
-    from flowc.build.tokenizer_files import copy_tokenizer, replaced_tokenizers, tokenizer_sources
+    from flowc.build.tokenizer_files import replaced_tokenizers
     from flowc.build.weight_reader import WeightReader
     from flowc.lowering.lower import lower
 
@@ -140,8 +140,8 @@ def build(
         manifest["data"] = [{"file": d.name, "sha256": sha256[d.name], "bytes": d.size} for d in layout.files]
         if in_place:
             manifest["in_place"] = records_of(checkpoint)
-        notes: list[str] = []
-        manifest["tokenizer"] = copy_tokenizer(checkpoint, work, notes)
+        manifest["tokenizer"] = compiled.tokenizer.write(work, folder, outputs.stem)
+        notes = list(compiled.tokenizer.notes)
         notes += replaced_tokenizers(folder, outputs.manifest, manifest["tokenizer"])
         if lock is not None:
             check_lock(lock, manifest, whole=True)
@@ -151,8 +151,7 @@ def build(
             built.checks = check(work / outputs.manifest, compiled)
             manifest["checks"] = list(dict.fromkeys(c["name"] for c in built.checks))
             write_manifest(work / outputs.manifest, manifest)
-        sources = tokenizer_sources(checkpoint)
-        built.files, built.removed = publish(work, outputs, sources)
+        built.files, built.removed = publish(work, outputs, compiled.tokenizer.sources)
     if check is not None and in_place:
         _check_in_place(built, folder / outputs.manifest, compiled, check, reader)
     return built

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, cast
+from typing import Any
 
 from flowc import __version__
 from flowc.build.compiled import Compiled
@@ -24,11 +24,10 @@ def metadata(compiled: Compiled, phase: Phase) -> dict[str, str]:
     if "cache" in graph.facts:
         facts["flowc.cache"] = graph.facts["cache"]
     vocab = graph.facts.get("vocab_size") or spec.symbol("vocab")
-    eos = spec.symbol("eos")
     for key, value in (
         ("vocab_size", vocab),
         ("context_length", compiled.context_length),
-        ("eos_token_id", ",".join(map(str, cast("list[int]", eos))) if isinstance(eos, list) else eos),
+        ("eos_token_id", ",".join(map(str, compiled.ends)) or None),
     ):
         if value is not None:
             facts[key] = str(value)
@@ -44,14 +43,13 @@ def _assumed(graph: Graph, asked: str) -> str:
 def model_facts(compiled: Compiled) -> dict[str, Any]:
     """What those who run a model must know: name, kind, vocabulary, context length, end tokens."""
     spec = compiled.spec
-    eos = spec.symbol("eos")
     return {
         "name": spec.name,
         "kind": "encoder" if "encode" in compiled.graphs else "decoder",
         "model": {
             "vocab": spec.integer("vocab"),
             "context_length": compiled.context_length,
-            "eos": cast("list[int]", eos) if isinstance(eos, list) else ([] if eos is None else [eos]),
+            "eos": compiled.ends,
             "bos": spec.symbol("bos"),
         },
     }
@@ -80,5 +78,6 @@ def manifest_facts(compiled: Compiled, verify: str) -> dict[str, Any]:
         "min_onnxruntime": compiled.target.min_onnxruntime,
         "tensors": {name: "x".join(map(str, used.shape)) for name, used in compiled.usage.tensors.items()},
         "model": facts["model"],
+        **({"text": text.record()} if (text := compiled.tokenizer.text) is not None else {}),
         "graphs": {},
     }

@@ -8,7 +8,8 @@
      "context": null, "skip_passes": [], "tensors": {"lm_head.weight": "32x16", …}}
 
 Files are named by their bare name: everything of a model lies in one folder. A build with --in-place adds `in_place`,
-the weights files that its graphs refer to. Keys that this page does not list are left alone.
+the weights files that its graphs refer to; one of a sentence-transformers folder `text`, what is done to a text first:
+{"prompt": "query: ", "lower_case": false, "max_tokens": 256, "prompts": {"query": "query: "}}. Keys that this page does not list are left alone.
 """
 
 from __future__ import annotations
@@ -22,11 +23,12 @@ from typing import Any, cast
 
 from flowc.build.in_place import UsedInPlace
 from flowc.errors import CheckFailed, Diagnostics, SpecError, WeightsError
+from flowc.tokenizer.sentences import TextFacts
 
 SUFFIX = ".flowc.json"
 GRAPHS = ("unified", "prefill", "decode", "encode")
 ASSUMPTIONS = (None, "right-padding", "no-padding")
-SIZES = ("vocab", "context_length", "context")
+SIZES = ("vocab", "context_length", "context", "max_tokens")
 
 
 def write_manifest(path: Path, manifest: Mapping[str, Any]) -> None:
@@ -78,6 +80,8 @@ class Manifest:
     in_place: tuple[UsedInPlace, ...] = ()
     given: str | None = None
     """The graph whose file the user named, or None for the manifest itself."""
+    text: TextFacts | None = None
+    """What a sentence encoder does to a text before the tokenizer."""
     raw: Mapping[str, Any] = field(default_factory=dict[str, Any], repr=False)
     """The whole JSON object."""
 
@@ -256,6 +260,7 @@ class _Reader:
             skip_passes=tuple(self.text(name, where) for where, name in self.items(top, "skip_passes")),
             tensors=self.shapes(top, "tensors"),
             in_place=tuple(self.used_in_place(seen, where) for where, seen in self.items(top, "in_place")),
+            text=None if top.get("text") is None else self.text_facts(self.mapping(top, "text")),
             raw=top,
         )
         self.wrong.raise_if_any()
@@ -265,6 +270,18 @@ class _Reader:
         if isinstance(top.get("data"), dict):  # one file, as manifests had it before there could be several
             return (self.record(top["data"], "data"),)
         return tuple(self.record(record, where) for where, record in self.items(top, "data"))
+
+    def text_facts(self, found: dict[str, Any]) -> TextFacts:
+        prompts = found.get("prompts") or {}
+        if not isinstance(prompts, dict):
+            self.error("text.prompts: is not an object")
+            prompts = {}
+        named = {str(k): self.text(v, f"text.prompts.{k}") for k, v in cast("dict[str, Any]", prompts).items()}
+        lower = found.get("lower_case", False)
+        if not isinstance(lower, bool):
+            self.error("text.lower_case: is not true or false")
+        prompt = self.text(found.get("prompt", ""), "text.prompt")
+        return TextFacts(prompt, lower is True, self.integer(found, "max_tokens", "text."), named)
 
     def error(self, message: str) -> None:
         self.wrong.error("bad-manifest", f"{self.path}: {message}")

@@ -20,6 +20,7 @@ ROOMS = (
     ("flowc.text",),
     ("flowc.ir",),
     ("flowc.weights",),
+    ("flowc.tokenizer",),
     ("flowc.spec",),
     ("flowc.frontend",),
     ("flowc.stages",),

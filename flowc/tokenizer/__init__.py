@@ -1,0 +1,1 @@
+"""Tokenizers: all files of a folder that decide how text becomes ids, read as HuggingFace's AutoTokenizer reads them."""

@@ -1,0 +1,44 @@
+"""Small files beside weights: JSON objects and texts, with errors that name the file."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any, cast
+
+from flowc.errors import WeightsError
+
+Json = dict[str, Any]
+
+_LARGEST = 1 << 28
+"""Bytes; the largest tokenizer.json in use has 34 MB."""
+
+
+def read_text(path: Path) -> str:
+    """A text file. WeightsError `broken-tokenizer`."""
+    try:
+        if not path.is_file():
+            raise WeightsError.of("broken-tokenizer", f"cannot read {path}: it is no regular file")
+        if path.stat().st_size > _LARGEST:
+            raise WeightsError.of("broken-tokenizer", f"cannot read {path}: it has more than {_LARGEST:,} bytes")
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise WeightsError.of("broken-tokenizer", f"cannot read {path}: {error}") from None
+
+
+def read_json(path: Path | None) -> Json:
+    """A JSON object; empty where there is no such file. WeightsError `broken-tokenizer`."""
+    if path is None or not path.exists():
+        return {}
+    try:
+        found: Any = json.loads(read_text(path))
+    except (ValueError, RecursionError) as error:
+        raise WeightsError.of("broken-tokenizer", f"cannot read {path}: {error or 'nested too deeply'}") from None
+    if not isinstance(found, dict):
+        raise WeightsError.of("broken-tokenizer", f"cannot read {path}: it is no JSON object")
+    return cast("Json", found)
+
+
+def write_json(value: object) -> bytes:
+    """The bytes of a JSON file that flowc writes."""
+    return (json.dumps(value, ensure_ascii=False, indent=2) + "\n").encode()
