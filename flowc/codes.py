@@ -92,6 +92,7 @@ CODES: dict[str, str] = {
     "unlike-caches": "A graph takes a cache that nothing hands on, or hands one on that nothing takes.",
     "unreadable-file": "A file cannot be opened or read.",
     "unsupported-architecture": "A GGUF file holds an architecture that flowc does not read.",
+    "unsupported-cache": "A form of the cache is asked for (--cache) that the target or the assumption does not have.",
     "unsupported-config": "A field of a configuration asks for what flowc does not reproduce.",
     "unsupported-dtype": "A tensor is stored in a number format that flowc does not read.",
     "unsupported-gguf": "A GGUF file uses a feature that flowc does not read.",

@@ -7,6 +7,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from flowc.build.cache import cache_form, cache_notes, check_cache
 from flowc.build.compiled import Compiled, Request
 from flowc.errors import CheckFailed, Diagnostics, FlowError
 from flowc.frontend.phases import expand, phases_asked
@@ -59,7 +60,7 @@ def compile_spec(
     load_all()
     problems = problems if problems is not None else Diagnostics()
     phases = phases_asked(spec, request.graphs)
-    target(request.target)  # an unknown one is told before all else
+    check_cache(target(request.target), request.options)  # an unknown one is told before all else
     checkpoint, usage = None, Usage(shapes)
     try:
         checkpoint = open_weights(spec, request.weights, need=need_weights)
@@ -135,13 +136,14 @@ def build(
                 content = lower(graph, compiled.target, metadata(compiled, phase)).serialize(layout.places)
                 (work / outputs.graph(phase)).write_bytes(content)
                 record = {"file": outputs.graph(phase), "sha256": hashlib.sha256(content).hexdigest()}
-                manifest["graphs"][phase] = record
+                form = cache_form(graph)
+                manifest["graphs"][phase] = record if form is None else {**record, "cache": form}
         sha256 = digests.result()
         manifest["data"] = [{"file": d.name, "sha256": sha256[d.name], "bytes": d.size} for d in layout.files]
         if in_place:
             manifest["in_place"] = records_of(checkpoint)
         manifest["tokenizer"] = compiled.tokenizer.write(work, folder, outputs.stem)
-        notes = list(compiled.tokenizer.notes)
+        notes = [*cache_notes(compiled), *compiled.tokenizer.notes]
         notes += replaced_tokenizers(folder, outputs.manifest, manifest["tokenizer"])
         if lock is not None:
             check_lock(lock, manifest, whole=True)

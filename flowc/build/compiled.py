@@ -68,7 +68,8 @@ class Compiled:
     def pass_context(self) -> Context:
         """What the passes may know beside the graph."""
         request = self.request
-        return Context(self.target, request.options.assume, self.context_length, request.in_place)
+        options = request.options
+        return Context(self.target, options.assume, self.context_length, request.in_place, options.cache)
 
     @cached_property
     def resolved_spec(self) -> dict[str, object]:

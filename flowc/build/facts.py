@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from flowc import __version__
+from flowc.build.cache import cache_form
 from flowc.build.compiled import Compiled
 from flowc.ir.graph import Graph
 from flowc.spec.spec import Phase
@@ -21,8 +22,9 @@ def metadata(compiled: Compiled, phase: Phase) -> dict[str, str]:
         "flowc.assume": _assumed(graph, request.options.assume),
         "flowc.min_onnxruntime": compiled.target.min_onnxruntime,
     }
-    if "cache" in graph.facts:
-        facts["flowc.cache"] = graph.facts["cache"]
+    cache = cache_form(graph)
+    if cache is not None:
+        facts["flowc.cache"] = cache
     vocab = graph.facts.get("vocab_size") or spec.symbol("vocab")
     for key, value in (
         ("vocab_size", vocab),
@@ -68,6 +70,7 @@ def manifest_facts(compiled: Compiled, verify: str) -> dict[str, Any]:
         "assume": None if request.options.assume == "none" else request.options.assume,
         "logits": request.options.logits,
         "context": request.options.context,
+        "cache": request.options.cache,
         "skip_passes": list(request.skip_passes),
         "shard_bytes": request.shard_bytes,
         "passes": sorted({name for audits in compiled.audits.values() for name in audits}),

@@ -1,11 +1,11 @@
 """The manifest `NAME.flowc.json` that a build writes beside its graphs, read back and checked.
 
     {"flowc": "0.1.0", "name": "tiny", "target": "ort-cpu", "assume": null, "kind": "decoder", "logits": "last",
-     "graphs": {"unified": {"file": "model.onnx", "sha256": "…"}, …},
+     "graphs": {"unified": {"file": "model.onnx", "sha256": "…", "cache": "aligned"}, …},
      "data": [{"file": "model.onnx.data", "sha256": "…", "bytes": 123}],
      "tokenizer": [{"file": "tokenizer.json", "sha256": "…"}],
      "model": {"vocab": 32, "context_length": 64, "eos": [2], "bos": 1},
-     "context": null, "skip_passes": [], "tensors": {"lm_head.weight": "32x16", …}}
+     "context": null, "cache": null, "skip_passes": [], "tensors": {"lm_head.weight": "32x16", …}}
 
 Files are named by their bare name: everything of a model lies in one folder. A build with --in-place adds `in_place`,
 the weights files that its graphs refer to; one of a sentence-transformers folder `text`, what is done to a text first:
@@ -28,6 +28,7 @@ from flowc.tokenizer.sentences import TextFacts
 SUFFIX = ".flowc.json"
 GRAPHS = ("unified", "prefill", "decode", "encode")
 ASSUMPTIONS = (None, "right-padding", "no-padding")
+CACHES = (None, "aligned", "static", "compact")
 SIZES = ("vocab", "context_length", "context", "max_tokens")
 
 
@@ -75,6 +76,8 @@ class Manifest:
     shard_bytes: int | None = None
     """Size above which the build put weights into another data file."""
     skip_passes: tuple[str, ...] = ()
+    cache: str | None = None
+    """The form of cache that the build asked for (--cache), or None."""
     tensors: Mapping[str, tuple[int, ...]] | None = None
     """Shapes of the original weights, by name."""
     in_place: tuple[UsedInPlace, ...] = ()
@@ -257,6 +260,7 @@ class _Reader:
             ),
             context=self.integer(top, "context"),
             shard_bytes=self.integer(top, "shard_bytes"),
+            cache=self.choice(top, "cache", CACHES),
             skip_passes=tuple(self.text(name, where) for where, name in self.items(top, "skip_passes")),
             tensors=self.shapes(top, "tensors"),
             in_place=tuple(self.used_in_place(seen, where) for where, seen in self.items(top, "in_place")),

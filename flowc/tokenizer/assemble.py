@@ -59,14 +59,17 @@ def assemble(folder: Path) -> Assembled:
         made.notes.append(f"tokenizer.json is taken as it is: transformers' {name} takes no such vocabulary")
         cls = None
     tokens = _tokens(folder, config, content, cls)
-    tokenizer = _build(content, config, cls, tokens, file)
-    if not file.exists():
-        made.files["tokenizer.json"] = _text(tokenizer)
-    else:
-        _compare(content, tokenizer, name, made)
-    _write_config(folder, config, tokens, made)
     eos = tokens.named.get("eos_token")
-    made.eos = tokenizer.token_to_id(eos.text) if eos is not None else None
+    if cls is None and _has_all(content, tokens):
+        made.eos = _number_of(content, eos.text) if eos is not None else None
+    else:
+        tokenizer = _build(content, config, cls, tokens, file)
+        if file.exists():
+            _compare(content, tokenizer, name, made)
+        else:
+            made.files["tokenizer.json"] = _text(tokenizer)
+        made.eos = tokenizer.token_to_id(eos.text) if eos is not None else None
+    _write_config(folder, config, tokens, made)
     return made
 
 
@@ -91,6 +94,18 @@ def _tokens(folder: Path, config: Json, content: Json, cls: TokenizerClass | Non
         beside["tokenizer.json"] = content
     defaults = {n: Token(t, cls.marks.get(n, {})) for n, t in cls.specials.items()} if cls else {}
     return special_tokens(config, beside, defaults)
+
+
+def _has_all(content: Json, tokens: SpecialTokens) -> bool:
+    """Whether a tokenizer.json has all tokens already, as they should be: then nothing of it need be built."""
+    listed = cast("list[Any]", content.get("added_tokens") or [])
+    there: dict[str, Json] = {e["content"]: e for e in listed if isinstance(e, dict) and "content" in e}
+    names = {token.text for token in tokens.named.values()}
+    for token in tokens.numbered:
+        flags = {**token.flags, **({"special": True} if token.text in names else {})}
+        if token.text not in there or any(there[token.text].get(k) != v for k, v in flags.items()):
+            return False
+    return all(token.text in there for token in (*tokens.named.values(), *tokens.extra))
 
 
 def _build(
@@ -209,12 +224,16 @@ def _name_what_is_there(folder: Path, made: Assembled) -> None:
 def eos_of(folder: Path) -> int | None:
     """Number of the token that a folder's tokenizer_config.json calls eos_token; None where there is none."""
     named = _text_of(read_json(folder / "tokenizer_config.json").get("eos_token"))
-    content = read_json(folder / "tokenizer.json") if isinstance(named, str) else {}
+    return _number_of(read_json(folder / "tokenizer.json"), named) if isinstance(named, str) else None
+
+
+def _number_of(content: Json, token: str) -> int | None:
+    """A token's number in a tokenizer.json."""
     for entry in cast("list[Any]", content.get("added_tokens") or []):
-        if isinstance(entry, dict) and cast("Json", entry).get("content") == named:
+        if isinstance(entry, dict) and cast("Json", entry).get("content") == token:
             number = cast("Json", entry).get("id")
             return number if type(number) is int else None
     model: Any = content.get("model")
     words: Any = cast("Json", model).get("vocab") if isinstance(model, dict) else None
-    number = cast("Json", words).get(str(named)) if isinstance(words, dict) else None
+    number = cast("Json", words).get(token) if isinstance(words, dict) else None
     return number if type(number) is int else None

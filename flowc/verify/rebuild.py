@@ -121,7 +121,7 @@ def recompile(manifest: Manifest, weights: Path | None = None) -> Compiled:
     if not isinstance(raw.get("spec"), dict):
         raise CheckFailed.of("bad-manifest", f"{manifest.path} holds no spec, so its model cannot be verified")
     in_place = bool(manifest.in_place)
-    options = Options(cast("Any", manifest.assume or "none"), cast("Any", manifest.logits), manifest.context)
+    options = Options(cast("Any", manifest.assume or "none"), cast("Any", manifest.logits), manifest.context, cast("Any", manifest.cache))
     if weights is None and in_place:
         weights = _in_place(manifest)
     request = Request(
