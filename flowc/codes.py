@@ -41,6 +41,7 @@ CODES: dict[str, str] = {
     "internal": "There is a bug in flowc.",
     "io-failed": "The machine refused to read or write, outside of what flowc can explain better.",
     "json": "A file is not valid JSON (RFC 8259).",
+    "lfs-pointer": "A weights file is a pointer of Git LFS, and what it stands for was not fetched.",
     "load-failed": "The onnxruntime on this machine does not load a graph.",
     "locked": "A build differs from the manifest that it was to repeat.",
     "merge-key": "A map uses the merge key '<<', which YAML 1.2 does not have.",

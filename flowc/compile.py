@@ -78,6 +78,8 @@ def compile_spec(
             compiled.expanded[phase] = graph
             if watch is not None:
                 watch(phase, "expand", graph)
+    if request.options.assume == "no-padding":
+        usage.ports.add("attention_mask")  # declared for the other forms; this one has none
     if not problems and (not request.graphs or "*" in spec.flows):  # else a graph that was not asked for may use more
         account(spec, usage, problems)
     problems.raise_if_any()

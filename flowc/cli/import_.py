@@ -9,7 +9,7 @@ import click
 
 from flowc.cli.sparing import numpy_without_threads
 from flowc.cli.writing import write_whole
-from flowc.errors import FlowError, SpecError
+from flowc.errors import Diagnostic, FlowError, SpecError
 
 
 @click.command(name="import")
@@ -39,7 +39,11 @@ def import_(source: Path, output: Path | None, pool: str, force: bool, as_json: 
     if output is not None and not force:
         _refuse_foreign(output)
     imported = import_checkpoint(source, [p.strip() for p in pool.split(",") if p.strip()])
-    text = imported.text(Path.cwd() if output is None else output.absolute().parent)
+    folder = Path.cwd() if output is None else output.absolute().parent
+    text = imported.text(folder)
+    _check(text, folder / "imported.yaml" if output is None else output.absolute(), source)
+    for note in imported.notes:
+        click.echo(f"note: {note}", err=True)
     if output is None:
         click.echo(text, nl=False)
         return
@@ -49,6 +53,28 @@ def import_(source: Path, output: Path | None, pool: str, force: bool, as_json: 
         click.echo(json.dumps(facts, ensure_ascii=False))
     else:
         click.echo(output)
+
+
+def _check(text: str, path: Path, source: Path) -> None:
+    """Raise what `flowc check` would say of a spec before it is written: nobody wrote it who could mend it."""
+    from flowc.build.compiled import Request
+    from flowc.compile import compile_spec
+    from flowc.spec.load import build
+    from flowc.text.source import parse
+
+    try:
+        compile_spec(build(parse(text, str(path)), path), Request())
+    except FlowError as error:
+        if all(d.code in _MENDED_BY_OPTIONS for d in error.diagnostics):
+            return
+        message = f"'{source}' does not fit the model that its configuration says"
+        whys = [Diagnostic(d.code, f"{message}: {d.message}", None, d.hint) for d in error.diagnostics[:_SHOWN]]
+        raise type(error)(whys) from None
+
+
+_SHOWN = 5
+_MENDED_BY_OPTIONS = ("dynamic-rope",)
+"""What a build with options (--context) makes of the same spec."""
 
 
 def _refuse_foreign(path: Path) -> None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
-from flowc.errors import Diagnostics, SpecError, nearest
+from flowc.errors import Diagnostics, SpecError, WeightsError, nearest
 from flowc.importers.config import Config
 from flowc.importers.decoders import ROPE_TENSORS
 
@@ -62,6 +62,10 @@ def config_of(checkpoint: GgufCheckpoint) -> Config:
             "unknown-model-type", f"flowc has no importer for the GGUF architecture '{architecture}'",
             hint=nearest(architecture, MODEL_TYPES) or f"it imports {', '.join(MODEL_TYPES)}",
         )  # fmt: skip
+    if "model.embed_tokens.weight" not in checkpoint.tensors():
+        what = "no tensors at all: it is a vocabulary without a model" if not checkpoint.tensors() else (
+            "no token_embd.weight, so it is no whole model")
+        raise WeightsError.of("missing-tensor", f"'{checkpoint.files()[0]}' holds {what}")
     prefix = f"{architecture}."
     reader = _Reader(
         checkpoint, prefix, {k.removeprefix(prefix): v for k, v in metadata.items() if k.startswith(prefix)}
@@ -84,7 +88,13 @@ class _Reader:
         self.own = own
         self.shapes = {n: t.shape for n, t in checkpoint.tensors().items()}
         self.problems = Diagnostics()
+        experts = own.get("expert_count")
+        if experts and prefix != "qwen3moe.":
+            kind = " (Mixtral)" if prefix == "llama." else ""
+            self.refuse("expert_count", f"is {experts}: a mixture of experts{kind}, which flowc does not make")
         for key, value in own.items():
+            if prefix != "qwen3moe." and key.startswith("expert_"):
+                continue
             if key in _ONLY:
                 if value != _ONLY[key]:
                     self.refuse(key, f"is {value!r}, which flowc does not reproduce", "unsupported-config")
@@ -97,7 +107,11 @@ class _Reader:
 
     def sizes(self) -> dict[str, Any]:
         """What the fields and the tensors' names and shapes say."""
-        data = {field: _shortest(self.own[key]) for key, field in _FIELDS.items() if key in self.own}
+        dense = self.prefix != "qwen3moe."
+        data = {
+            field: _shortest(self.own[key]) for key, field in _FIELDS.items()
+            if key in self.own and not (dense and key.startswith("expert_"))
+        }  # fmt: skip
         data.setdefault("vocab_size", self.shapes["model.embed_tokens.weight"][0])
         data["tie_word_embeddings"] = "lm_head.weight" not in self.shapes
         data.setdefault("rope_theta", 10000.0)
