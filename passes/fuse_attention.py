@@ -156,9 +156,7 @@ def _refusal(node: Node, target: Target) -> str:
 
 
 class _Choice:
-    def __init__(
-        self, graph: Graph, chosen: set[Value], kernel: AttentionKernel, target: Target, static: bool
-    ) -> None:
+    def __init__(self, graph: Graph, chosen: set[Value], kernel: AttentionKernel, target: Target, static: bool) -> None:
         self.graph = graph
         self.static = static
         self.chosen = chosen

@@ -1,8 +1,8 @@
 """Forms of a decoder's cache: what may be asked for (`--cache`), what a graph has, and where the two differ.
 
-    aligned   column t of the cache is column t of the mask, which has one for each cached and new token
-    compact   a row's keys lie one after the other; the mask has as many columns, a row's ones first
-    shared    the cache is a buffer of any length; the mask [batch, capacity] says what of it is in use
+aligned   column t of the cache is column t of the mask, which has one for each cached and new token
+compact   a row's keys lie one after the other; the mask has as many columns, a row's ones first
+shared    the cache is a buffer of any length; the mask [batch, capacity] says what of it is in use
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ def check_cache(target: Target, options: Options) -> None:
     if asked == "static" and assume == "no-padding":
         message = "a static cache needs a mask to say how much of it is in use, and --assume no-padding leaves it out"
         raise SpecError.of("unsupported-cache", message, hint="--cache static without --assume no-padding")
-    if asked == "static" and kernel == "attention" or asked == "compact" and kernel != "fused":
+    if (asked == "static" and kernel == "attention") or (asked == "compact" and kernel != "fused"):
         raise SpecError.of(
             "unsupported-cache", f"the target '{target.name}' has no {asked} cache",
             hint="--cache aligned, which every target has, or --target ort-cpu",

@@ -9,7 +9,10 @@
 
 Files are named by their bare name: everything of a model lies in one folder. A build with --in-place adds `in_place`,
 the weights files that its graphs refer to; one of a sentence-transformers folder `text`, what is done to a text first:
-{"prompt": "query: ", "lower_case": false, "max_tokens": 256, "prompts": {"query": "query: "}}. Keys that this page does not list are left alone.
+
+     "text": {"prompt": "query: ", "lower_case": false, "max_tokens": 256, "prompts": {"query": "query: "}}
+
+Keys that this page does not list are left alone.
 """
 
 from __future__ import annotations
@@ -276,7 +279,7 @@ class _Reader:
         return tuple(self.record(record, where) for where, record in self.items(top, "data"))
 
     def text_facts(self, found: dict[str, Any]) -> TextFacts:
-        prompts = found.get("prompts") or {}
+        prompts: Any = found.get("prompts") or {}
         if not isinstance(prompts, dict):
             self.error("text.prompts: is not an object")
             prompts = {}

@@ -5,12 +5,13 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from flowc.errors import FlowError
-from flowc.tokenizer.assemble import Assembled, assemble, eos_of
+from flowc.tokenizer.assemble import assemble, eos_of
 from flowc.tokenizer.ends import generation_ends, gguf_ends, together
 from flowc.tokenizer.reading import Json, read_json, write_json
 from flowc.tokenizer.sentences import TextFacts, files_of, text_facts
@@ -66,20 +67,30 @@ def tokenizer_files(checkpoint: Checkpoint | None) -> TokenizerFiles:
     return _of_folder(folder, [*found, *files_of(folder)])
 
 
-def published_files(folder: Path) -> TokenizerFiles:
-    """The same of a folder into which a build wrote its files."""
-    return TokenizerFiles(ends=_ends(folder, None))
+def published_files(folder: Path, names: Iterable[str]) -> TokenizerFiles:
+    """What the files of a build say, as far as its graphs depend on it; `names` as the manifest records them."""
+
+    def find(name: str) -> Path | None:
+        return next((folder / found for found in names if found == name or found.endswith(f".{name}")), None)
+
+    named = eos_of(find("tokenizer.json"), find("tokenizer_config.json"))
+    return TokenizerFiles(ends=_ends(find(_GENERATION), named))
 
 
-def _ends(folder: Path, made: Assembled | None) -> list[int]:
-    """The ends that a folder's files name, in the form in which a build writes them."""
-    named = eos_of(folder) if made is None else made.eos
-    return together(generation_ends(read_json(folder / _GENERATION)), [] if named is None else [named])
+def _ends(generation: Path | None, named: int | None) -> list[int]:
+    """The end tokens of a generation_config.json, and the one that the tokenizer names."""
+    return together(generation_ends(read_json(generation)), [] if named is None else [named])
 
 
 def _of_folder(folder: Path, found: list[Path]) -> TokenizerFiles:
     made = assemble(folder)
-    return TokenizerFiles(found, made.files, _ends(folder, made), text_facts(folder), [note for note in made.notes if note])
+    return TokenizerFiles(
+        found,
+        made.files,
+        _ends(folder / _GENERATION, made.eos),
+        text_facts(folder),
+        [note for note in made.notes if note],
+    )
 
 
 def _of_gguf(gguf: GgufCheckpoint, found: list[Path]) -> TokenizerFiles:

@@ -84,8 +84,8 @@ def _notes(config: Config, path: Path) -> tuple[str, ...]:
     if not own:
         return ()
     return (
-        f"auto_map of {config.name} names code of the checkpoint's own, which '{path.name}' may be meant to run by; what "
-        f"is imported is transformers' own {config.data.get('model_type')}, as without trust_remote_code",
+        f"auto_map of {config.name} names code of the checkpoint's own, which '{path.name}' may be meant to run by; "
+        f"what is imported is transformers' own {config.data.get('model_type')}, as without trust_remote_code",
     )
 
 
@@ -142,7 +142,9 @@ def _head_of_its_own(checkpoint: Checkpoint, shapes: Mapping[str, tuple[int, ...
     if head is None or embedding is None:
         return False
     if shapes[head] != shapes[embedding]:
-        message = f"the head '{head}' is {list(shapes[head])}, and the embedding '{embedding}' {list(shapes[embedding])}"
+        message = (
+            f"the head '{head}' is {list(shapes[head])}, and the embedding '{embedding}' {list(shapes[embedding])}"
+        )
         hint = "a vocabulary that was resized on one side: HuggingFace does not load it either"
         raise WeightsError.of("misshapen-weight", message, hint=hint)
     for first in range(0, shapes[head][0], _ROWS):

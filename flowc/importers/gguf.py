@@ -63,8 +63,11 @@ def config_of(checkpoint: GgufCheckpoint) -> Config:
             hint=nearest(architecture, MODEL_TYPES) or f"it imports {', '.join(MODEL_TYPES)}",
         )  # fmt: skip
     if "model.embed_tokens.weight" not in checkpoint.tensors():
-        what = "no tensors at all: it is a vocabulary without a model" if not checkpoint.tensors() else (
-            "no token_embd.weight, so it is no whole model")
+        what = (
+            "no tensors at all: it is a vocabulary without a model"
+            if not checkpoint.tensors()
+            else ("no token_embd.weight, so it is no whole model")
+        )
         raise WeightsError.of("missing-tensor", f"'{checkpoint.files()[0]}' holds {what}")
     prefix = f"{architecture}."
     reader = _Reader(

@@ -21,7 +21,12 @@ def renamed(shapes: Shapes, *, tied: Any) -> dict[str, str]:
     if _EMBEDDING in shapes and "norm.weight" in shapes:
         names = {name: _ROOT + name for name in shapes if name != _HEAD and not name.startswith("lm_head.")}
     embedded = any(name.endswith(_EMBEDDING) for name in shapes)
-    if not embedded and tied is not False and _HEAD in shapes and any(n.endswith("layers.0.input_layernorm.weight") for n in shapes):
+    if (
+        not embedded
+        and tied is not False
+        and _HEAD in shapes
+        and any(n.endswith("layers.0.input_layernorm.weight") for n in shapes)
+    ):
         names[_HEAD] = _ROOT + _EMBEDDING
     return names
 

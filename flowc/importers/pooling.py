@@ -89,7 +89,7 @@ def _modules(folder: Path) -> list[dict[str, str]]:
 def _has_prompts(folder: Path) -> bool:
     """Whether texts get a prompt before them, always or when a caller names one."""
     path = folder / "config_sentence_transformers.json"
-    whole = _json(path) if path.is_file() else {}
+    whole: Any = _json(path) if path.is_file() else {}
     prompts: Any = cast("dict[str, Any]", whole).get("prompts") if isinstance(whole, dict) else None
     return isinstance(prompts, dict) and any(cast("dict[str, Any]", prompts).values())
 
@@ -109,8 +109,8 @@ def _mode(path: Path, *, prompts: bool) -> str:
             if value is False and prompts:
                 raise SpecError.of(
                     "unsupported-config",
-                    f"field 'include_prompt' of {where} is False: tokens of a prompt are read and not pooled, which one "
-                    "mask cannot say",
+                    f"field 'include_prompt' of {where} is False: tokens of a prompt are read and not pooled, "
+                    "which one mask cannot say",
                     hint="without modules.json the model itself is imported; --pool adds poolers",
                 )
         elif key not in _NEUTRAL and value not in (False, None):

@@ -100,7 +100,8 @@ class Tokenizer:
         """Ids of a prompt: a user's message in the chat template where there is one, else (or `raw`) the text itself.
 
         Raises:
-            SpecError: several templates and none of them the default, a system message without a template to put it in, or the template refuses the messages.
+            SpecError: several templates and none of them the default, a system message without a template to put it in,
+                or the template refuses the messages.
         """
         if self.templates and self.template is None and not raw:
             message = f"the model has the chat templates {', '.join(sorted(self.templates))}, and none is the default"
@@ -184,4 +185,3 @@ def _read_tokenizer(path: Path, text: TextFacts | None) -> tokenizers.Tokenizer:
     if text is not None and text.max_tokens is not None:
         found.enable_truncation(text.max_tokens)
     return found
-

@@ -1,1 +1,1 @@
-"""Tokenizers: all files of a folder that decide how text becomes ids, read as HuggingFace's AutoTokenizer reads them."""
+"""Tokenizers: all files of a folder that decide how text becomes ids, read as AutoTokenizer of HuggingFace reads them."""

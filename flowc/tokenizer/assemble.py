@@ -221,10 +221,10 @@ def _name_what_is_there(folder: Path, made: Assembled) -> None:
         made.notes.append(f"no tokenizer comes along: flowc needs tokenizer.json, not {', '.join(there)} ({SAVE})")
 
 
-def eos_of(folder: Path) -> int | None:
-    """Number of the token that a folder's tokenizer_config.json calls eos_token; None where there is none."""
-    named = _text_of(read_json(folder / "tokenizer_config.json").get("eos_token"))
-    return _number_of(read_json(folder / "tokenizer.json"), named) if isinstance(named, str) else None
+def eos_of(tokenizer: Path | None, config: Path | None) -> int | None:
+    """Number in a tokenizer.json of what a tokenizer_config.json calls eos_token; None where there is none."""
+    named = _text_of(read_json(config).get("eos_token"))
+    return _number_of(read_json(tokenizer), named) if isinstance(named, str) else None
 
 
 def _number_of(content: Json, token: str) -> int | None:

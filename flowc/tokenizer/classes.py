@@ -103,7 +103,7 @@ def _bert(o: Options) -> Json:
         "type": "TemplateProcessing",
         "single": [_special(cls), _sequence("A"), _special(sep)],
         "pair": [_special(cls), _sequence("A"), _special(sep), _sequence("B", 1), _special(sep, 1)],
-        "special_tokens": {token: None for token in (cls, sep)},
+        "special_tokens": dict.fromkeys((cls, sep)),
     }
     return {**_word_piece(o), "post_processor": post}
 
@@ -183,7 +183,7 @@ def _unigram(unknown: Callable[[Options], int]) -> Parts:
             "type": "TemplateProcessing",
             "single": [_special(bos), _sequence("A"), _special(eos)],
             "pair": [_special(bos), _sequence("A"), *ends, _sequence("B"), _special(eos)],
-            "special_tokens": {token: None for token in (bos, eos)},
+            "special_tokens": dict.fromkeys((bos, eos)),
         }
         return {
             "model": {"type": "Unigram", "unk_id": unknown(o), "byte_fallback": False},
@@ -199,7 +199,8 @@ def _charsmap(normalizer: Any) -> Json | None:
     """The compiled character map that a file's normalizer has: the only part of it that these classes keep."""
     found = cast("Json", normalizer) if isinstance(normalizer, dict) else {}
     steps: list[Any] = found.get("normalizers", [found]) if found.get("type") == "Sequence" else [found]
-    return next((s for s in steps if isinstance(s, dict) and cast("Json", s).get("type") == "Precompiled"), None)
+    mappings = [cast("Json", step) for step in steps if isinstance(step, dict)]
+    return next((step for step in mappings if step.get("type") == "Precompiled"), None)
 
 
 def _camembert_unknown(o: Options) -> int:
@@ -223,7 +224,7 @@ CLASSES: Mapping[str, TokenizerClass] = {
     ),
     "RobertaTokenizer": TokenizerClass("BPE", _roberta, _ROBERTA, vocabulary=_MERGES),
     "GPT2Tokenizer": TokenizerClass(
-        "BPE", _gpt2, {k: _END_OF_TEXT for k in ("bos_token", "eos_token", "unk_token")}, vocabulary=_MERGES
+        "BPE", _gpt2, dict.fromkeys(("bos_token", "eos_token", "unk_token"), _END_OF_TEXT), vocabulary=_MERGES
     ),
     "Qwen2Tokenizer": TokenizerClass("BPE", _qwen(_QWEN2), _QWEN, vocabulary=_MERGES, again=True),
     "Qwen3_5Tokenizer": TokenizerClass("BPE", _qwen(_QWEN3_5), _QWEN, vocabulary=_MERGES),

@@ -1,7 +1,7 @@
 """What sentence-transformers does to a text before the tokenizer: a prompt before it, lower case, a length.
 
-    sentence_bert_config.json              do_lower_case, max_seq_length (beside the transformer's config.json)
-    config_sentence_transformers.json      prompts by name, default_prompt_name (in the folder of modules.json)
+sentence_bert_config.json              do_lower_case, max_seq_length (beside the transformer's config.json)
+config_sentence_transformers.json      prompts by name, default_prompt_name (in the folder of modules.json)
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ class TextFacts:
 
 
 def files_of(folder: Path) -> list[Path]:
-    """The files of a sentence-transformers model that decide its texts, from its transformer's folder; none elsewhere."""
+    """The files that decide the texts of a sentence-transformers model, by its transformer's folder; none elsewhere."""
     root = folder if (folder / "modules.json").is_file() else folder.parent
     modules = root / "modules.json"
     if not modules.is_file() or (root != folder and f'"{folder.name}"' not in modules.read_text("utf-8", "replace")):

@@ -1,9 +1,9 @@
 """Special and added tokens of a folder: which there are, and how transformers adds them to a tokenizer.
 
-    tokenizer_config.json     the names (bos_token ...), added_tokens_decoder, extra_special_tokens
-    special_tokens_map.json   names, where there is no added_tokens_decoder (files of transformers before 4.34)
-    added_tokens.json         tokens by number, on the same condition
-    tokenizer.json            its added_tokens, on the same condition where a class builds the tokenizer anew
+tokenizer_config.json     the names (bos_token ...), added_tokens_decoder, extra_special_tokens
+special_tokens_map.json   names, where there is no added_tokens_decoder (files of transformers before 4.34)
+added_tokens.json         tokens by number, on the same condition
+tokenizer.json            its added_tokens, on the same condition where a class builds the tokenizer anew
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ def token_of(value: Any, where: str) -> Token | None:
     """A token as a text or as an object with `content`; None for null. WeightsError `broken-tokenizer`."""
     if value is None:
         return None
-    entry = cast("Json", value) if isinstance(value, dict) else {"content": value}
+    entry: Json = cast("Json", value) if isinstance(value, dict) else {"content": value}
     if not isinstance(entry.get("content"), str):
         raise WeightsError.of("broken-tokenizer", f"{where} is no token: {str(value)[:60]}")
     return Token(entry["content"], {k: entry[k] for k in _FLAGS if isinstance(entry.get(k), bool)})
@@ -85,11 +85,10 @@ def special_tokens(config: Json, beside: Mapping[str, Json], defaults: Mapping[s
     known = {token.text: token for token in by_number.values()}
     named = {name: defaults[name] for name in NAMES if name in defaults}
     for name, value in said.items():
-        own = name.endswith("_token") and (name in NAMES or isinstance(value, (str, dict))) and not isinstance(value, bool)
-        if own and (token := token_of(value, name)) is not None:
-            named[name] = token
-        elif own and name in NAMES and name in said:
+        if name in NAMES and value is None:
             named.pop(name, None)
+        elif name in NAMES or (name.endswith("_token") and isinstance(value, (str, dict))):
+            named[name] = _token(value)
     extra = said.get("extra_special_tokens")
     if isinstance(extra, dict):
         named |= {name: _token(value) for name, value in cast("Json", extra).items()}

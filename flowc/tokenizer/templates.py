@@ -1,9 +1,9 @@
 """Chat templates, in every place where transformers looks for them.
 
-    chat_template.jinja                        the template called default
-    additional_chat_templates/NAME.jinja       more, by name (chat_templates/ in some folders)
-    tokenizer_config.json, chat_template       one text, a list of {name, template}, or a mapping; files count before it
-    chat_template.json                         a processor's; it counts where there is none else
+chat_template.jinja                        the template called default
+additional_chat_templates/NAME.jinja       more, by name (chat_templates/ in some folders)
+tokenizer_config.json, chat_template       one text, a list of {name, template}, or a mapping; files count before it
+chat_template.json                         a processor's; it counts where there is none else
 """
 
 from __future__ import annotations

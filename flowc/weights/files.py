@@ -18,7 +18,6 @@ import numpy.typing as npt
 
 from flowc.errors import FlowError, WeightsError
 
-
 _POINTER, _LARGEST_POINTER = b"version https://git-lfs.github.com/spec/v1", 1024
 
 

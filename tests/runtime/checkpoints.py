@@ -51,4 +51,6 @@ def built(folder: Path, out: Path, *, target: str = "ort-cpu", **options: Any) -
     """Import a folder and build it as `out`/model.onnx."""
     spec = folder.parent / f"{folder.name}.yaml"
     spec.write_text(import_checkpoint(folder).text(folder.parent), encoding="utf-8")
-    return build(compile_file(spec, Request(target=target, options=Options(**options))), out / "model.onnx", verify="off")
+    return build(
+        compile_file(spec, Request(target=target, options=Options(**options))), out / "model.onnx", verify="off"
+    )

@@ -1,10 +1,10 @@
-"""How a cache lies is said everywhere, a mask of another form is refused, and the loops of docs/decoders.md are right."""
+"""How a cache lies is said everywhere, a mask of another form is refused, the loops of docs/decoders.md are right."""
 
 from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import onnx
@@ -45,14 +45,17 @@ def test_the_form_is_said_in_the_manifest_and_in_every_graph(tmp_path: Path, for
 
 
 def session(file: Path) -> Any:
-    options: Any = ort.SessionOptions()
+    options = cast("Any", ort.SessionOptions())
     options.log_severity_level = 4
     return ort.InferenceSession(str(file), options)
 
 
 def takes(graph: Any, batch: int, past: int, new: int, rows: int, columns: int, ids: int = 3) -> bool:
     """Whether a graph computes from a mask [rows, columns]."""
-    feeds: dict[str, Any] = {"input_ids": np.full((batch, new), ids), "attention_mask": np.ones((rows, columns), np.int64)}
+    feeds: dict[str, Any] = {
+        "input_ids": np.full((batch, new), ids),
+        "attention_mask": np.ones((rows, columns), np.int64),
+    }
     for name, port in inputs(graph).items():
         if name.startswith("past"):
             shape = [batch, *(past if isinstance(size, str) else size for size in port.shape[1:])]
@@ -91,7 +94,13 @@ def test_negative_ids_are_refused(tmp_path: Path, target: str) -> None:
     found = built(hub_folder(tmp_path / "in", MODEL), tmp_path / "out", target=target)
     for phase, record in found.manifest["graphs"].items():
         graph = session(tmp_path / "out" / record["file"])
-        for ids, taken in ((0, True), (MODEL.vocab - 1, True), (-1, False), (-MODEL.vocab, False), (MODEL.vocab, False)):
+        for ids, taken in (
+            (0, True),
+            (MODEL.vocab - 1, True),
+            (-1, False),
+            (-MODEL.vocab, False),
+            (MODEL.vocab, False),
+        ):
             assert takes(graph, 1, 0, 1, 1, 1, ids) == taken, (phase, ids)
 
 
@@ -179,4 +188,6 @@ def test_a_prompt_as_long_as_the_context_has_its_one_token(tmp_path: Path) -> No
     small = TinyLlama(context=16)
     built(hub_folder(tmp_path / "in", small), tmp_path / "out")
     decoder, prompt = Decoder.open(manifest.load(tmp_path / "out")), list(range(3, 19))
-    assert list(generate(decoder, prompt, max_tokens=9, sampler=Sampler(), context_length=16)) == small.greedy(prompt, 1)
+    assert list(generate(decoder, prompt, max_tokens=9, sampler=Sampler(), context_length=16)) == small.greedy(
+        prompt, 1
+    )

@@ -15,8 +15,8 @@ Files = Mapping[str, Any]
 """Contents by name: a text, or what becomes JSON."""
 
 TEXTS = (
-    "Hello world", " leading space", "hello the user", "café Élan naïve", "你好 world", "a <|im_start|>user<|im_end|> b",
-    "a</s>b <s>", "  two  spaces", "line\nbreak\n\n", "<image> x <tool> y", "0123 it's", "[MASK] Hello [NEW] there",
+    "Hello world", " leading space", "hello the user", "café Élan naïve", "你好 world",
+    "a <|im_start|>user<|im_end|> b", "a</s>b <s>", "  two  spaces", "line\nbreak\n\n", "<image> x <tool> y", "0123 it's", "[MASK] Hello [NEW] there",
     "", "▁under", "x<mask>y <mask> z",
 )  # fmt: skip
 MESSAGES = [{"role": "user", "content": "hello the user"}]
@@ -45,7 +45,15 @@ def _token(number: int, text: str, **flags: bool) -> Json:
 
 def _json(model: Json, added: list[Json], **parts: Any) -> Json:
     usual = {"normalizer": None, "pre_tokenizer": None, "post_processor": None, "decoder": None}
-    return {"version": "1.0", "truncation": None, "padding": None, "added_tokens": added, **usual, **parts, "model": model}
+    return {
+        "version": "1.0",
+        "truncation": None,
+        "padding": None,
+        "added_tokens": added,
+        **usual,
+        **parts,
+        "model": model,
+    }
 
 
 BYTES: Json = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": True}
@@ -56,8 +64,9 @@ def byte_level(specials: tuple[str, ...] = ("<s>", "</s>"), **parts: Any) -> Jso
     merges = ["h e", "l l", "he ll", "hell o", "Ġ t", "Ġt he", "u s", "us er", "e r", "Ġ w", "o r", "Ġw or"]
     vocab = {text: i for i, text in enumerate([*specials, *_bytes(), *(m.replace(" ", "") for m in merges)])}
     model: Json = {
-        "type": "BPE", "dropout": None, "unk_token": None, "continuing_subword_prefix": None, "end_of_word_suffix": None,
-        "fuse_unk": False, "byte_fallback": False, "ignore_merges": False, "vocab": vocab, "merges": merges,
+        "type": "BPE", "dropout": None, "unk_token": None, "continuing_subword_prefix": None,
+        "end_of_word_suffix": None, "fuse_unk": False, "byte_fallback": False, "ignore_merges": False, "vocab": vocab,
+        "merges": merges,
     }  # fmt: skip
     added = [_token(vocab[s], s) for s in specials]
     return _json(model, added, **{"pre_tokenizer": BYTES, "decoder": {**BYTES, "add_prefix_space": True}, **parts})
@@ -85,8 +94,9 @@ def pieces(**parts: Any) -> Json:
     return _json(model, [_token(i, words[i]) for i in range(3)], **{**usual, **parts})
 
 
-WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *"abcdefghijklmnopqrstuvwxyzHE", *(f"##{c}" for c in "aelorstdn"),
-         "hello", "Hello", "world", "the", "user", "cafe", "café", "你", "好", "你好", "elan", "naive"]  # fmt: skip
+WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *"abcdefghijklmnopqrstuvwxyzHE",
+         *(f"##{c}" for c in "aelorstdn"), "hello", "Hello", "world", "the", "user", "cafe", "café", "你", "好", "你好",
+         "elan", "naive"]  # fmt: skip
 
 
 def bert(lowercase: bool, specials: Mapping[str, str] | None = None, **parts: Any) -> Json:
@@ -163,13 +173,26 @@ def _byte_cases() -> Iterator[tuple[str, Files]]:
     for space in (True, False):
         options = {"tokenizer_class": "RobertaTokenizer", "add_prefix_space": space}
         yield f"roberta prefix {space}", _folder("roberta", byte_level(first), options)
-    yield "roberta vocab and merges", _folder(
-        "roberta", None, {"tokenizer_class": "RobertaTokenizer"}, vocab__json=_gpt2_vocab(ROBERTA), merges__txt=MERGES
+    yield (
+        "roberta vocab and merges",
+        _folder(
+            "roberta",
+            None,
+            {"tokenizer_class": "RobertaTokenizer"},
+            vocab__json=_gpt2_vocab(ROBERTA),
+            merges__txt=MERGES,
+        ),
     )
     qwen, ends = {"tokenizer_class": "Qwen2Tokenizer", "eos_token": "<|im_end|>"}, ("<|endoftext|>", "<|im_end|>")
     yield "qwen2", _folder("qwen2", byte_level(ends), qwen)
-    yield "qwen2 another class", _folder("qwen2", byte_level(ends), {**qwen, "tokenizer_class": "PreTrainedTokenizerFast"})
-    yield "qwen3 another class", _folder("qwen3", byte_level(ends), {**qwen, "tokenizer_class": "PreTrainedTokenizerFast"})
+    yield (
+        "qwen2 another class",
+        _folder("qwen2", byte_level(ends), {**qwen, "tokenizer_class": "PreTrainedTokenizerFast"}),
+    )
+    yield (
+        "qwen3 another class",
+        _folder("qwen3", byte_level(ends), {**qwen, "tokenizer_class": "PreTrainedTokenizerFast"}),
+    )
     listed = {str(i): {k: v for k, v in _token(i, t).items() if k != "id"} for i, t in ((0, ends[0]), (1, ends[1]))}
     listed["270"] = {"content": "<tool>", "special": False, "normalized": False}
     extra = {"additional_special_tokens": ["<|im_start|>"], "added_tokens_decoder": listed}

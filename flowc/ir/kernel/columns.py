@@ -18,10 +18,14 @@ class CheckColumns(Op, name="check_columns", operands=("mask", "past", "new")):
     """
 
     def infer(self, mask: TensorType, past: TensorType, new: TensorType) -> tuple[TensorType, ...]:
-        require(mask.rank == 2 and past.rank == 4 and new.rank >= 2, f"mask {mask}, past {past} and new {new} do not fit")
+        require(
+            mask.rank == 2 and past.rank == 4 and new.rank >= 2, f"mask {mask}, past {past} and new {new} do not fit"
+        )
         return (mask,)
 
     def reference(self, mask: Array, past: Array, new: Array) -> tuple[Array, ...]:
         if mask.shape[1] != past.shape[2] + new.shape[1]:
-            raise ValueError(f"a mask of {mask.shape[1]} columns for {past.shape[2]} cached and {new.shape[1]} new tokens")
+            raise ValueError(
+                f"a mask of {mask.shape[1]} columns for {past.shape[2]} cached and {new.shape[1]} new tokens"
+            )
         return (mask,)

@@ -126,7 +126,8 @@ class GroupQueryAttention(
         lengths, room = np.full(batch, past + new), past + new
         if self.static and mask is not None:
             room = max(past, mask.shape[1])
-            lengths = np.full(batch, int(np.max(mask * np.arange(mask.shape[1]))) + 1)
+            numbers: Array = np.arange(int(mask.shape[1]))
+            lengths = np.full(batch, int(np.max(mask * numbers)) + 1)
         if self.compact and mask is not None:
             lengths = mask.sum(axis=1)
         starts = np.maximum(lengths - new, 0)
