@@ -1,1 +1,1 @@
-"""Tokenizers: all files of a folder that decide how text becomes ids, read as AutoTokenizer of HuggingFace reads them."""
+"""Tokenizers: all the files of a folder that decide how text becomes ids, read as `AutoTokenizer` reads them."""

@@ -63,8 +63,8 @@ def token_of(value: Any, where: str) -> Token | None:
         return None
     entry: Json = cast("Json", value) if isinstance(value, dict) else {"content": value}
     if not isinstance(entry.get("content"), str):
-        raise WeightsError.of("broken-tokenizer", f"{where} is no token: {str(value)[:60]}")
-    return Token(entry["content"], {k: entry[k] for k in _FLAGS if isinstance(entry.get(k), bool)})
+        raise WeightsError.of("broken-tokenizer", f"{where} is no token: {repr(entry)[:60]}")
+    return Token(str(entry["content"]), {k: bool(entry[k]) for k in _FLAGS if isinstance(entry.get(k), bool)})
 
 
 def special_tokens(config: Json, beside: Mapping[str, Json], defaults: Mapping[str, Token]) -> SpecialTokens:

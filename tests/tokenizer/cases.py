@@ -16,8 +16,8 @@ Files = Mapping[str, Any]
 
 TEXTS = (
     "Hello world", " leading space", "hello the user", "café Élan naïve", "你好 world",
-    "a <|im_start|>user<|im_end|> b", "a</s>b <s>", "  two  spaces", "line\nbreak\n\n", "<image> x <tool> y", "0123 it's", "[MASK] Hello [NEW] there",
-    "", "▁under", "x<mask>y <mask> z",
+    "a <|im_start|>user<|im_end|> b", "a</s>b <s>", "  two  spaces", "line\nbreak\n\n", "<image> x <tool> y",
+    "0123 it's", "[MASK] Hello [NEW] there", "", "▁under", "x<mask>y <mask> z",
 )  # fmt: skip
 MESSAGES = [{"role": "user", "content": "hello the user"}]
 
