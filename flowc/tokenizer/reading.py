@@ -15,15 +15,19 @@ _LARGEST = 1 << 28
 
 
 def read_text(path: Path) -> str:
-    """A text file. WeightsError `broken-tokenizer`."""
+    """A text file. WeightsError `broken-tokenizer`, `lfs-pointer`."""
     try:
         if not path.is_file():
             raise WeightsError.of("broken-tokenizer", f"cannot read {path}: it is no regular file")
         if path.stat().st_size > _LARGEST:
             raise WeightsError.of("broken-tokenizer", f"cannot read {path}: it has more than {_LARGEST:,} bytes")
-        return path.read_text(encoding="utf-8")
+        text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise WeightsError.of("broken-tokenizer", f"cannot read {path}: {error}") from None
+    if text.startswith("version https://git-lfs.github.com/spec/v1"):
+        hint = "git lfs pull fetches what it stands for"
+        raise WeightsError.of("lfs-pointer", f"{path} is a pointer of Git LFS, not the file itself", hint=hint)
+    return text
 
 
 def read_json(path: Path | None) -> Json:
