@@ -41,7 +41,7 @@ def import_(source: Path, output: Path | None, pool: str, force: bool, as_json: 
     imported = import_checkpoint(source, [p.strip() for p in pool.split(",") if p.strip()])
     folder = Path.cwd() if output is None else output.absolute().parent
     text = imported.text(folder)
-    _check(text, folder / "imported.yaml" if output is None else output.absolute(), source)
+    _check(text, folder / "imported.yaml" if output is None else output.absolute(), imported.weights)
     for note in imported.notes:
         click.echo(f"note: {note}", err=True)
     if output is None:
@@ -55,7 +55,7 @@ def import_(source: Path, output: Path | None, pool: str, force: bool, as_json: 
         click.echo(output)
 
 
-def _check(text: str, path: Path, source: Path) -> None:
+def _check(text: str, path: Path, weights: Path) -> None:
     """Raise what `flowc check` would say of a spec before it is written: nobody wrote it who could mend it."""
     from flowc.build.compiled import Request
     from flowc.compile import compile_spec
@@ -63,11 +63,11 @@ def _check(text: str, path: Path, source: Path) -> None:
     from flowc.text.source import parse
 
     try:
-        compile_spec(build(parse(text, str(path)), path), Request())
+        compile_spec(build(parse(text, str(path)), path), Request(weights))
     except FlowError as error:
         if all(d.code in _MENDED_BY_OPTIONS for d in error.diagnostics):
             return
-        message = f"'{source}' does not fit the model that its configuration says"
+        message = f"'{weights}' does not fit the model that its configuration says"
         whys = [Diagnostic(d.code, f"{message}: {d.message}", None, d.hint) for d in error.diagnostics[:_SHOWN]]
         raise type(error)(whys) from None
 
