@@ -22,7 +22,7 @@ from dataclasses import replace
 
 from flowc.ir.core.attention import Attention, AttentionMask
 from flowc.ir.core.positions import Positions
-from flowc.ir.core.rope import Rope, RopeAngles, SwitchRows
+from flowc.ir.core.rope import Rope
 from flowc.ir.graph import Graph, Node, Rewriter, Value, infer, rewrite
 from flowc.ir.kernel.columns import CheckColumns
 from flowc.ir.kernel.group_query import GroupQueryAttention, MaskBias
@@ -81,7 +81,7 @@ def why_not_static(graph: Graph, context: Context) -> str:
             return f"{place(node)} has no mask that says what of a buffer is in use"
     masks = _masks(graph)
     for node in graph.nodes:
-        if isinstance(node.op, SwitchRows) or (isinstance(node.op, RopeAngles) and node.op.facts.switches):
+        if node.op.switches():
             return f"{place(node)} picks a rope's tables, for which rows without a new token would count"
         if not isinstance(node.op, Attention) and node.op.compacted() is None and masks.intersection(node.inputs):
             return f"{place(node)} reads the mask's last columns"

@@ -17,6 +17,8 @@ class CheckColumns(Op, name="check_columns", operands=("mask", "past", "new")):
     computes from it without a word.
     """
 
+    measured = ("past", "new")
+
     def infer(self, mask: TensorType, past: TensorType, new: TensorType) -> tuple[TensorType, ...]:
         require(
             mask.rank == 2 and past.rank == 4 and new.rank >= 2, f"mask {mask}, past {past} and new {new} do not fit"
