@@ -17,6 +17,7 @@ class CheckColumns(Op, name="check_columns", operands=("mask", "past", "new")):
     computes from it without a word.
     """
 
+    category = "mask"
     measured = ("past", "new")
 
     def infer(self, mask: TensorType, past: TensorType, new: TensorType) -> tuple[TensorType, ...]:
