@@ -35,6 +35,9 @@ _FIELDS = {
 }
 """Metadata keys, without the architecture in front, and the configuration fields that they are."""
 
+_MIXTURE = ("expert_count", "expert_used_count", "expert_feed_forward_length", "expert_weights_norm")
+"""Keys that say nothing in a model without experts; converters write some of them as 0."""
+
 _WINDOWS = ("attention.sliding_window", "attention.sliding_window_pattern")
 _ROPE = (
     "rope.dimension_count", "rope.scaling.type", "rope.scaling.factor", "rope.scaling.original_context_length",
@@ -96,7 +99,7 @@ class _Reader:
             kind = " (Mixtral)" if prefix == "llama." else ""
             self.refuse("expert_count", f"is {experts}: a mixture of experts{kind}, which flowc does not make")
         for key, value in own.items():
-            if prefix != "qwen3moe." and key.startswith("expert_"):
+            if prefix != "qwen3moe." and key in _MIXTURE:
                 continue
             if key in _ONLY:
                 if value != _ONLY[key]:
@@ -113,7 +116,7 @@ class _Reader:
         dense = self.prefix != "qwen3moe."
         data = {
             field: _shortest(self.own[key]) for key, field in _FIELDS.items()
-            if key in self.own and not (dense and key.startswith("expert_"))
+            if key in self.own and not (dense and key in _MIXTURE)
         }  # fmt: skip
         data.setdefault("vocab_size", self.shapes["model.embed_tokens.weight"][0])
         data["tie_word_embeddings"] = "lm_head.weight" not in self.shapes
