@@ -7,6 +7,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from flowc.build.cache import cache_form, cache_notes, check_cache
 from flowc.build.compiled import Compiled, Request
 from flowc.errors import CheckFailed, Diagnostics, FlowError
 from flowc.frontend.phases import expand, phases_asked
@@ -59,7 +60,7 @@ def compile_spec(
     load_all()
     problems = problems if problems is not None else Diagnostics()
     phases = phases_asked(spec, request.graphs)
-    target(request.target)  # an unknown one is told before all else
+    check_cache(target(request.target), request.options)  # an unknown one is told before all else
     checkpoint, usage = None, Usage(shapes)
     try:
         checkpoint = open_weights(spec, request.weights, need=need_weights)
@@ -77,6 +78,8 @@ def compile_spec(
             compiled.expanded[phase] = graph
             if watch is not None:
                 watch(phase, "expand", graph)
+    if request.options.assume == "no-padding":
+        usage.ports.add("attention_mask")  # declared for the other forms; this one has none
     if not problems and (not request.graphs or "*" in spec.flows):  # else a graph that was not asked for may use more
         account(spec, usage, problems)
     problems.raise_if_any()
@@ -116,7 +119,7 @@ def build(
     from flowc.build.publish import publish, staging_folder
     from flowc.build.remembered import remember
     from flowc.build.stream import streaming
-    from flowc.build.tokenizer_files import copy_tokenizer, refuse_foreign, replaced_tokenizers, tokenizer_sources
+    from flowc.build.tokenizer_files import refuse_foreign, replaced_tokenizers
     from flowc.build.weight_reader import WeightReader
     from flowc.lowering.lower import lower
     from flowc.outside.writing import refuse_overwrite, spelled
@@ -132,21 +135,22 @@ def build(
         manifest = manifest_facts(compiled, verify)
         if lock is not None:
             check_lock(lock, manifest, whole=False)
-        notes: list[str] = []
-        tokenizer = copy_tokenizer(checkpoint, work, notes)
-        refuse_foreign(folder, tokenizer, tokenizer_sources(checkpoint))
+        tokenizer = compiled.tokenizer.write(work, folder, outputs.stem)
+        refuse_foreign(folder, tokenizer, compiled.tokenizer.sources)
         with streaming(reader, layout, work, progress) as digests:
             # While the data streams to its file, the graphs are emitted: neither waits for the other.
             for phase, graph in compiled.graphs.items():
                 content = lower(graph, compiled.target, metadata(compiled, phase)).serialize(layout.places)
                 (work / outputs.graph(phase)).write_bytes(content)
                 record = {"file": outputs.graph(phase), "sha256": hashlib.sha256(content).hexdigest()}
-                manifest["graphs"][phase] = record
+                form = cache_form(graph)
+                manifest["graphs"][phase] = record if form is None else {**record, "cache": form}
         sha256 = digests.result()
         manifest["data"] = [{"file": d.name, "sha256": sha256[d.name], "bytes": d.size} for d in layout.files]
         if in_place:
             manifest["in_place"] = records_of(checkpoint)
         manifest["tokenizer"] = tokenizer
+        notes = [*cache_notes(compiled), *compiled.tokenizer.notes]
         notes += replaced_tokenizers(folder, outputs.manifest, manifest["tokenizer"])
         if lock is not None:
             check_lock(lock, manifest, whole=True)
@@ -157,8 +161,7 @@ def build(
             manifest["checks"] = list(dict.fromkeys(c["name"] for c in built.checks))
             write_manifest(work / outputs.manifest, manifest)
         built.sizes = {file.name: file.stat().st_size for file in work.iterdir()}
-        sources = tokenizer_sources(checkpoint)
-        built.files, built.removed = publish(work, outputs, sources)
+        built.files, built.removed = publish(work, outputs, compiled.tokenizer.sources)
     for data in layout.files:
         remember(folder / data.name, sha256[data.name])
     if check is not None and in_place:

@@ -16,7 +16,16 @@ from flowc.lowering.emitter import CONTRIB, Emitter, emits
 
 @emits(Gather)
 def gather(e: Emitter, op: Gather, node: Node) -> None:
-    e.bind(e.op("Gather", e.need("table"), e.need("ids"), axis=0))
+    table, ids = node.input("table"), node.input("ids")
+    assert table is not None and ids is not None
+    found = e.get(ids)
+    if ids in e.graph.inputs:
+        # ONNX counts negative ids from the end of the table; one that the table does not have stops the run.
+        size = table.shape[0]
+        rows = e.array(size if isinstance(size, int) else np.iinfo(ids.dtype).max, ids.dtype)
+        negative = e.shared(("negative", id(found)), lambda: e.op("Less", found, e.array(0, ids.dtype)))
+        found = e.op("Where", negative, rows, found, label="NoNegative")
+    e.bind(e.op("Gather", e.need("table"), found, axis=0))
 
 
 @emits(Linear)

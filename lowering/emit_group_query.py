@@ -6,6 +6,7 @@ import numpy as np
 import onnx_ir as onnx
 
 from flowc.ir.graph import Node, Value
+from flowc.ir.kernel.columns import CheckColumns
 from flowc.ir.kernel.group_query import GroupQueryAttention, MaskBias
 from flowc.lowering.emitter import CONTRIB, Emitter, emits
 
@@ -19,13 +20,20 @@ def mask_bias(e: Emitter, op: MaskBias, node: Node) -> None:
     e.bind(e.op("Where", e.need("mask"), kept, e.array(op.HIDDEN)))
 
 
+@emits(CheckColumns)
+def check_columns(e: Emitter, op: CheckColumns, node: Node) -> None:
+    """A Split into one part of all the columns that there should be: no other mask has a part of that size."""
+    columns = e.op("Add", e.size(node.need("past"), 2), e.size(node.need("new"), 1), label="Columns")
+    e.bind(e.op("Split", e.need("mask"), columns, axis=1, label="OfAllColumns"))
+
+
 @emits(GroupQueryAttention)
 def group_query_attention(e: Emitter, op: GroupQueryAttention, node: Node) -> None:
     """com.microsoft GroupQueryAttention; `seqlens_k` is each row's number of columns minus one."""
     q, past, mask, cos = node.need("q"), node.input("past_key"), node.input("mask"), e.operand("cos")
     key = (id(e.get(mask)) if mask is not None else None, past is not None)
     total = e.shared(("total", *key), lambda: _total(e, node))
-    last = e.shared(("last columns", op.compact, *key), lambda: _last_columns(e, op, node))
+    last = e.shared(("last columns", op.compact, op.static, *key), lambda: _last_columns(e, op, node))
     ragged = None
     if op.compact and past is not None and q.shape[1] != 1:
         # Several new tokens over a past: each row says how many of them are its own.
@@ -55,6 +63,11 @@ def _total(e: Emitter, node: Node) -> onnx.Value:
 def _last_columns(e: Emitter, op: GroupQueryAttention, node: Node) -> onnx.Value:
     """Columns of each row minus one: int32 [batch]."""
     q, mask = node.need("q"), node.input("mask")
+    if op.static and mask is not None and not op.compact:
+        # The new token's column is the last one that counts in any row; behind it the buffer is free.
+        columns = e.op("Range", e.array(0, "int64"), e.op("Squeeze", e.size(mask, 1)), e.array(1, "int64"))
+        last = e.op("ReduceMax", e.op("Mul", e.get(mask), columns), keepdims=0, label="LastColumn")
+        return e.op("Expand", e.op("Cast", last, to=_INT32), e.sizes(mask, (0,)))
     if op.compact and mask is not None:
         ones = e.op("ReduceSum", e.get(mask), e.ints(1), keepdims=0, label="RowLengths")
         rows = e.op("Cast", ones, to=_INT32)

@@ -31,6 +31,8 @@ class Context:
     context_length: int | None
     in_place: bool = False
     """Whether the checkpoint's bytes are to be used where they lie."""
+    cache: str | None = None
+    """The form of the cache that was asked for: aligned, static, compact, or None for what goes with `assume`."""
 
 
 Pass = Callable[[Graph, Context, Audit], Graph]

@@ -1,25 +1,30 @@
 """Attention becomes the operator that pays on the target, for the graph's phase and for what the build assumes.
 
-    (decode, no assumption: the past may be written in place, the mask is added)
-    %a = attention(%q, %k, …, %mask) {window 4}    =>  %b = mask_bias(attention_mask(%ids, %mask) {window 4})
-                                                       %a = group_query_attention(%q, %k, …, %mask, bias = %b)
+    (decode, no assumption: the mask is added)
+    %a = attention(%q, %k, …, %mask) {window 4}    =>  %m = check_columns(%mask, %past_key, %ids)
+                                                       %b = mask_bias(attention_mask(%ids, %m) {window 4})
+                                                       %a = group_query_attention(%q, %k, …, %m, bias = %b)
     (--assume right-padding: rope and mask inside)
     %q = rope(%q0, cos, sin, %ids); %k = …         =>  %a = group_query_attention(%q0, %k0, …, %mask, cos, sin)
     %a = attention(%q, %k, …, %mask)                       {compact}
 
 What each target wants is a table in `flowc/targets/`. Where the operator's limits forbid it, ONNX Attention stays.
 A compact cache is one for all layers: unless every reader of the mask can go along, the graph keeps aligned columns
-and the kernel that suits them.
+and the kernel that suits them. The same holds for a static one (--cache static), where past is a buffer that new keys
+are written into, and the mask says how much of it is in use. The kernel takes such a mask in every graph: where the
+cache is not static, `check_columns` stops a run whose mask has another number of columns than there are tokens.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 from flowc.ir.core.attention import Attention, AttentionMask
 from flowc.ir.core.positions import Positions
 from flowc.ir.core.rope import Rope
-from flowc.ir.graph import Graph, Node, Rewriter, Value, rewrite
+from flowc.ir.graph import Graph, Node, Rewriter, Value, infer, rewrite
+from flowc.ir.kernel.columns import CheckColumns
 from flowc.ir.kernel.group_query import GroupQueryAttention, MaskBias
 from flowc.ir.types import PAST
 from flowc.ir.visibility import Visibility
@@ -28,8 +33,8 @@ from flowc.targets.target import AttentionKernel, Target
 
 
 def fuse_attention(graph: Graph, context: Context, audit: Audit) -> Graph:
-    """Replace cached attention by the target's kernel; say in the graph's facts how its cache may be held."""
-    kernel = context.target.kernel(graph.phase, context.assume)
+    """Replace cached attention by the target's kernel; say in the graph's facts how its cache is held."""
+    kernel = context.target.kernel(graph.phase, _assumed(context))
     layers = [n for n in graph.nodes if isinstance(n.op, Attention) and n.op.cache]
     if kernel == "attention" or not layers:
         return graph
@@ -44,17 +49,66 @@ def fuse_attention(graph: Graph, context: Context, audit: Audit) -> Graph:
         audit.missed += [(place(n), why) for n, why in reasons.items() if why]
         audit.fired += [place(n) for n, why in reasons.items() if not why]
     chosen = {n.outputs[0] for n, why in reasons.items() if not why}
-    choice = _Choice(graph, chosen, kernel, context.target)
-    facts = dict(graph.facts)
-    whole = all(n.input("key_mask") and n.input("past_key") for n in layers)
-    if whole and not any(reasons.values()) and not _beside_attention(graph):
-        facts["cache"] = "shared"
+    static = context.cache == "static"
+    why = why_not_static(graph, context) if static else ""
+    if why:
+        audit.missed.append((layers_place(layers), f"the cache is not static: {why}"))
+        static = False
+    if not static:
+        graph = _with_checked_mask(graph, layers)
+    choice = _Choice(graph, chosen, kernel, context.target, static)
+    facts = {**graph.facts, "cache": "shared" if static else "compact" if kernel == "fused" else "aligned"}
     return replace(rewrite(graph, choice.rule), facts=facts)
+
+
+def layers_place(layers: Sequence[Node]) -> str:
+    """How audits name all layers together."""
+    return place(layers[0]) if len(layers) == 1 else f"{place(layers[0])} and {len(layers) - 1} more"
+
+
+def _assumed(context: Context) -> str:
+    """What the kernels may assume of padding: a cache that is to stay aligned assumes nothing of its columns."""
+    return "none" if context.cache == "aligned" and context.assume == "right-padding" else context.assume
+
+
+def why_not_static(graph: Graph, context: Context) -> str:
+    """Why a graph's cache cannot lie in a buffer of fixed length; empty when it can."""
+    layers = [n for n in graph.nodes if isinstance(n.op, Attention) and n.op.cache]
+    for node in layers:
+        if why := _refusal(node, context.target):
+            return f"{place(node)}: {why}"
+        if node.input("key_mask") is None or node.input("past_key") is None:
+            return f"{place(node)} has no mask that says what of a buffer is in use"
+    masks = _masks(graph)
+    for node in graph.nodes:
+        if node.op.switches():
+            return f"{place(node)} picks a rope's tables, for which rows without a new token would count"
+        if not isinstance(node.op, Attention) and node.op.compacted() is None and masks.intersection(node.inputs):
+            return f"{place(node)} reads the mask's last columns"
+    return _beside_attention(graph)
+
+
+def _with_checked_mask(graph: Graph, layers: Sequence[Node]) -> Graph:
+    """The graph with a `check_columns` between its mask and all that reads it, where there is a cache to count."""
+    first = next((n for n in layers if n.input("key_mask") is not None and n.input("past_key") is not None), None)
+    if first is None:
+        return graph
+    mask, past = first.input("key_mask"), first.input("past_key")
+    assert mask is not None and past is not None
+    if mask not in graph.inputs or past not in graph.inputs:
+        return graph
+    operands = (mask, past, graph.inputs[0])
+    checked = Value("checked_mask", infer(CheckColumns(), operands)[0])
+    nodes = [Node(CheckColumns(), operands, (checked,), first.origin)]
+    for node in graph.nodes:
+        inputs = tuple(checked if v is mask else v for v in node.inputs)
+        nodes.append(node if inputs == node.inputs else replace(node, inputs=inputs))
+    return replace(graph, nodes=tuple(nodes))
 
 
 def why_not_compact(graph: Graph, context: Context) -> str:
     """Why a graph cannot keep a compact cache; empty when it will."""
-    if context.target.kernel(graph.phase, context.assume) != "fused":
+    if context.target.kernel(graph.phase, _assumed(context)) != "fused":
         return "the target has no such kernel"
     masks = _masks(graph)
     for node in graph.nodes:
@@ -102,8 +156,9 @@ def _refusal(node: Node, target: Target) -> str:
 
 
 class _Choice:
-    def __init__(self, graph: Graph, chosen: set[Value], kernel: AttentionKernel, target: Target) -> None:
+    def __init__(self, graph: Graph, chosen: set[Value], kernel: AttentionKernel, target: Target, static: bool) -> None:
         self.graph = graph
+        self.static = static
         self.chosen = chosen
         self.fused = kernel == "fused"
         self.limits = target.group_query
@@ -112,7 +167,8 @@ class _Choice:
 
     def rule(self, node: Node, rewriter: Rewriter) -> tuple[Value, ...] | None:
         op = node.op
-        compact = op.compacted() if self.fused else None
+        # In a static cache too, a token's position is its row's number of tokens: its column is not the mask's last.
+        compact = op.compacted() if self.fused or self.static else None
         if compact is not None and self.masks.intersection(node.inputs):
             return rewriter.remake(node, compact)
         if not isinstance(op, Attention) or node.outputs[0] not in self.chosen:
@@ -121,6 +177,7 @@ class _Choice:
         kernel = GroupQueryAttention(op.heads, op.kv_heads, op.scale, softcap=op.softcap)
         operands = kernel.arrange(**{n: node.input(n) for n in ("q", "k", "v", "past_key", "past_value")}, mask=mask)
         if not self.fused:
+            kernel = replace(kernel, static=self.static)
             return rewriter.remake(node, kernel, operands, bias=self._bias(node, op, mask, rewriter))
         kernel = replace(kernel, window=op.visibility.window, compact=mask is not None)
         turned = self._ropes(node.need("q"), node.need("k"), rewriter)

@@ -6,7 +6,9 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
+from typing import cast
 
+from flowc.build.tokenizer_files import TokenizerFiles, tokenizer_files
 from flowc.errors import InternalError
 from flowc.frontend.state import Options
 from flowc.frontend.usage import Usage
@@ -16,6 +18,7 @@ from flowc.passes.audit import Audit, Context
 from flowc.spec.spec import Phase, Spec, sha256
 from flowc.targets.registry import target
 from flowc.targets.target import Target
+from flowc.tokenizer.ends import together
 from flowc.weights import Checkpoint
 
 
@@ -48,6 +51,8 @@ class Compiled:
     """Graphs before any pass: the meaning of the spec."""
     graphs: dict[Phase, Graph] = field(default_factory=dict[Phase, Graph])
     audits: dict[Phase, Mapping[str, Audit]] = field(default_factory=dict[Phase, Mapping[str, Audit]])
+    beside: TokenizerFiles | None = None
+    """What comes along in place of what lies beside the weights: for a build that is read back."""
 
     @property
     def target(self) -> Target:
@@ -63,7 +68,8 @@ class Compiled:
     def pass_context(self) -> Context:
         """What the passes may know beside the graph."""
         request = self.request
-        return Context(self.target, request.options.assume, self.context_length, request.in_place)
+        options = request.options
+        return Context(self.target, options.assume, self.context_length, request.in_place, options.cache)
 
     @cached_property
     def resolved_spec(self) -> dict[str, object]:
@@ -74,6 +80,21 @@ class Compiled:
     def spec_sha256(self) -> str:
         """Hash of the resolved spec."""
         return sha256(self.resolved_spec)
+
+    @cached_property
+    def tokenizer(self) -> TokenizerFiles:
+        """The tokenizer that comes along, and what it says of a text's end."""
+        return self.beside if self.beside is not None else tokenizer_files(self.checkpoint)
+
+    @property
+    def ends(self) -> list[int]:
+        """The tokens that end a decoder's text: those of the spec, then what the files beside the weights add."""
+        said = self.spec.symbol("eos")
+        ends = cast("list[int]", said) if isinstance(said, list) else ([] if said is None else [cast("int", said)])
+        if "encode" in self.graphs:
+            return ends
+        vocab = self.spec.integer("vocab")
+        return together(ends, (i for i in self.tokenizer.ends if vocab is None or i < vocab))
 
     @property
     def weights(self) -> Iterator[Weight]:

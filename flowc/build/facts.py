@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any, cast
+from typing import Any
 
 from flowc import __version__
+from flowc.build.cache import cache_form
 from flowc.build.compiled import Compiled
 from flowc.ir.graph import Graph
 from flowc.spec.spec import Phase
@@ -21,14 +22,14 @@ def metadata(compiled: Compiled, phase: Phase) -> dict[str, str]:
         "flowc.assume": _assumed(graph, request.options.assume),
         "flowc.min_onnxruntime": compiled.target.min_onnxruntime,
     }
-    if "cache" in graph.facts:
-        facts["flowc.cache"] = graph.facts["cache"]
+    cache = cache_form(graph)
+    if cache is not None:
+        facts["flowc.cache"] = cache
     vocab = graph.facts.get("vocab_size") or spec.symbol("vocab")
-    eos = spec.symbol("eos")
     for key, value in (
         ("vocab_size", vocab),
         ("context_length", compiled.context_length),
-        ("eos_token_id", ",".join(map(str, cast("list[int]", eos))) if isinstance(eos, list) else eos),
+        ("eos_token_id", ",".join(map(str, compiled.ends)) or None),
     ):
         if value is not None:
             facts[key] = str(value)
@@ -44,14 +45,13 @@ def _assumed(graph: Graph, asked: str) -> str:
 def model_facts(compiled: Compiled) -> dict[str, Any]:
     """What those who run a model must know: name, kind, vocabulary, context length, end tokens."""
     spec = compiled.spec
-    eos = spec.symbol("eos")
     return {
         "name": spec.name,
         "kind": "encoder" if "encode" in compiled.graphs else "decoder",
         "model": {
             "vocab": spec.integer("vocab"),
             "context_length": compiled.context_length,
-            "eos": cast("list[int]", eos) if isinstance(eos, list) else ([] if eos is None else [eos]),
+            "eos": compiled.ends,
             "bos": spec.symbol("bos"),
         },
     }
@@ -70,6 +70,7 @@ def manifest_facts(compiled: Compiled, verify: str) -> dict[str, Any]:
         "assume": None if request.options.assume == "none" else request.options.assume,
         "logits": request.options.logits,
         "context": request.options.context,
+        "cache": request.options.cache,
         "skip_passes": list(request.skip_passes),
         "shard_bytes": request.shard_bytes,
         "passes": sorted({name for audits in compiled.audits.values() for name in audits}),
@@ -80,5 +81,6 @@ def manifest_facts(compiled: Compiled, verify: str) -> dict[str, Any]:
         "min_onnxruntime": compiled.target.min_onnxruntime,
         "tensors": {name: "x".join(map(str, used.shape)) for name, used in compiled.usage.tensors.items()},
         "model": facts["model"],
+        **({"text": text.record()} if (text := compiled.tokenizer.text) is not None else {}),
         "graphs": {},
     }

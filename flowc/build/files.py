@@ -29,6 +29,11 @@ class Outputs:
         return self.out.absolute().parent
 
     @property
+    def stem(self) -> str:
+        """The model's name in its folder."""
+        return self.out.name.removesuffix(".onnx")
+
+    @property
     def data(self) -> str:
         """The data file; where there are several, what their names begin with."""
         return f"{self.out.name}.data"
@@ -40,7 +45,7 @@ class Outputs:
     @property
     def manifest(self) -> str:
         """The manifest."""
-        return self.out.name.removesuffix(".onnx") + SUFFIX
+        return self.stem + SUFFIX
 
     def graph(self, phase: str) -> str:
         """The graph of a phase."""

@@ -1,14 +1,18 @@
 """The manifest `NAME.flowc.json` that a build writes beside its graphs, read back and checked.
 
     {"flowc": "0.1.0", "name": "tiny", "target": "ort-cpu", "assume": null, "kind": "decoder", "logits": "last",
-     "graphs": {"unified": {"file": "model.onnx", "sha256": "…"}, …},
+     "graphs": {"unified": {"file": "model.onnx", "sha256": "…", "cache": "aligned"}, …},
      "data": [{"file": "model.onnx.data", "sha256": "…", "bytes": 123}],
      "tokenizer": [{"file": "tokenizer.json", "sha256": "…"}],
      "model": {"vocab": 32, "context_length": 64, "eos": [2], "bos": 1},
-     "context": null, "skip_passes": [], "tensors": {"lm_head.weight": "32x16", …}}
+     "context": null, "cache": null, "skip_passes": [], "tensors": {"lm_head.weight": "32x16", …}}
 
 Files are named by their bare name: everything of a model lies in one folder. A build with --in-place adds `in_place`,
-the weights files that its graphs refer to. Keys that this page does not list are left alone.
+the weights files that its graphs refer to; one of a sentence-transformers folder `text`, what is done to a text first:
+
+     "text": {"prompt": "query: ", "lower_case": false, "max_tokens": 256, "prompts": {"query": "query: "}}
+
+Keys that this page does not list are left alone.
 """
 
 from __future__ import annotations
@@ -22,11 +26,13 @@ from typing import Any, cast
 from flowc.build.remembered import remembered_sha256, sha256_of
 from flowc.errors import CheckFailed, Diagnostics, SpecError, WeightsError
 from flowc.outside.reading import Unreadable, read_json, reason_of
+from flowc.tokenizer.sentences import TextFacts
 
 SUFFIX = ".flowc.json"
 GRAPHS = ("unified", "prefill", "decode", "encode")
 ASSUMPTIONS = (None, "right-padding", "no-padding")
-SIZES = ("vocab", "context_length", "context")
+CACHES = (None, "aligned", "static", "compact")
+SIZES = ("vocab", "context_length", "context", "max_tokens")
 
 
 def write_manifest(path: Path, manifest: Mapping[str, Any]) -> None:
@@ -83,11 +89,15 @@ class Manifest:
     shard_bytes: int | None = None
     """Size above which the build put weights into another data file."""
     skip_passes: tuple[str, ...] = ()
+    cache: str | None = None
+    """The form of cache that the build asked for (--cache), or None."""
     tensors: Mapping[str, tuple[int, ...]] | None = None
     """Shapes of the original weights, by name."""
     in_place: tuple[UsedInPlace, ...] = ()
     given: str | None = None
     """The graph whose file the user named, or None for the manifest itself."""
+    text: TextFacts | None = None
+    """What a sentence encoder does to a text before the tokenizer."""
     raw: Mapping[str, Any] = field(default_factory=dict[str, Any], repr=False)
     """The whole JSON object."""
 
@@ -280,9 +290,11 @@ class _Reader:
             ),
             context=self.integer(top, "context"),
             shard_bytes=self.integer(top, "shard_bytes"),
+            cache=self.choice(top, "cache", CACHES),
             skip_passes=tuple(self.text(name, where) for where, name in self.items(top, "skip_passes")),
             tensors=self.shapes(top, "tensors"),
             in_place=tuple(self.used_in_place(seen, where) for where, seen in self.items(top, "in_place")),
+            text=None if top.get("text") is None else self.text_facts(self.mapping(top, "text")),
             raw=top,
         )
         self.wrong.raise_if_any()
@@ -292,6 +304,18 @@ class _Reader:
         if isinstance(top.get("data"), dict):  # one file, as manifests had it before there could be several
             return (self.record(top["data"], "data"),)
         return tuple(self.record(record, where) for where, record in self.items(top, "data"))
+
+    def text_facts(self, found: dict[str, Any]) -> TextFacts:
+        prompts: Any = found.get("prompts") or {}
+        if not isinstance(prompts, dict):
+            self.error("text.prompts: is not an object")
+            prompts = {}
+        named = {str(k): self.text(v, f"text.prompts.{k}") for k, v in cast("dict[str, Any]", prompts).items()}
+        lower = found.get("lower_case", False)
+        if not isinstance(lower, bool):
+            self.error("text.lower_case: is not true or false")
+        prompt = self.text(found.get("prompt", ""), "text.prompt")
+        return TextFacts(prompt, lower is True, self.integer(found, "max_tokens", "text."), named)
 
     def error(self, message: str) -> None:
         self.wrong.error("bad-manifest", f"{self.path}: {message}")

@@ -102,6 +102,14 @@ def _check(verify: str, shown: Progress | None) -> Callable[[Path, Compiled], li
     return partial(check, progress=shown)
 
 
+def _caches(built: Built) -> str:
+    """How the graphs' caches lie, in one line; empty for an encoder."""
+    forms: dict[str, str] = {p: r["cache"] for p, r in built.manifest["graphs"].items() if "cache" in r}
+    if len(set(forms.values())) > 1:
+        return ", ".join(f"{phase} {form}" for phase, form in forms.items())
+    return next(iter(forms.values()), "")
+
+
 def _tell(built: Built, compiled: Compiled, output: Path, as_json: bool) -> None:
     for file in built.removed:
         of_graph = f"its weights were in the {output.name}.data of an earlier build"
@@ -117,6 +125,8 @@ def _tell(built: Built, compiled: Compiled, output: Path, as_json: bool) -> None
         report = {"files": [str(file) for file in files], "graphs": graphs, "checks": built.checks}
         click.echo(json.dumps(report, ensure_ascii=False))
         return
+    if forms := _caches(built):
+        click.echo(f"cache: {forms}", err=True)
     for file in files:
         tell(f"{file}  {size(built.sizes[file.name])}")
     verified = f"{len(built.checks)} checks passed" if built.checks else "not checked"

@@ -70,6 +70,11 @@ _FORM = (
         help="Faster graphs that are right for such batches only.",
     ),
     click.option(
+        "--cache",
+        type=click.Choice(["aligned", "static", "compact"]),
+        help="How a decoder's cache lies.  [aligned; compact with right-padding]",
+    ),
+    click.option(
         "--context", type=click.IntRange(min=1, max=2**31 - 1), help="Context length in tokens.  [the model's]"
     ),
     click.option(
@@ -116,6 +121,7 @@ def request_of(
     target: str,
     logits: Any,
     assume: Any,
+    cache: Any,
     context: int | None,
     skip_passes: tuple[str, ...],
 ) -> Request:
@@ -123,7 +129,7 @@ def request_of(
     from flowc.build.compiled import Request
     from flowc.frontend.state import Options
 
-    return Request(weights, target, graphs, Options(assume or "none", logits, context), skip_passes)
+    return Request(weights, target, graphs, Options(assume or "none", logits, context, cache), skip_passes)
 
 
 def ports(graph: Graph) -> dict[str, dict[str, str]]:

@@ -9,7 +9,7 @@ import click
 
 from flowc.cli.sparing import numpy_without_threads
 from flowc.cli.telling import tell
-from flowc.errors import FlowError, SpecError
+from flowc.errors import Diagnostic, FlowError, SpecError
 from flowc.outside.writing import claim, write_whole
 
 
@@ -42,7 +42,11 @@ def import_(source: Path, output: Path | None, pool: str, force: bool, as_json: 
         if not force:
             _refuse_foreign(output)
     imported = import_checkpoint(source, [p.strip() for p in pool.split(",") if p.strip()])
-    text = imported.text(Path.cwd() if output is None else output.absolute().parent)
+    folder = Path.cwd() if output is None else output.absolute().parent
+    text = imported.text(folder)
+    _check(text, folder / "imported.yaml" if output is None else output.absolute(), imported.weights)
+    for note in imported.notes:
+        click.echo(f"note: {note}", err=True)
     if output is None:
         click.echo(text, nl=False)
         return
@@ -59,6 +63,28 @@ def _read_by(source: Path) -> list[Path]:
     if source.is_dir():
         return [source, *source.glob("*"), *source.glob("*/*")]
     return [source, source.with_name("config.json")]
+
+
+def _check(text: str, path: Path, weights: Path) -> None:
+    """Raise what `flowc check` would say of a spec before it is written: nobody wrote it who could mend it."""
+    from flowc.build.compiled import Request
+    from flowc.compile import compile_spec
+    from flowc.spec.load import build
+    from flowc.text.source import parse
+
+    try:
+        compile_spec(build(parse(text, str(path)), path), Request(weights))
+    except FlowError as error:
+        if all(d.code in _MENDED_BY_OPTIONS for d in error.diagnostics):
+            return
+        message = f"'{weights}' does not fit the model that its configuration says"
+        whys = [Diagnostic(d.code, f"{message}: {d.message}", None, d.hint) for d in error.diagnostics[:_SHOWN]]
+        raise type(error)(whys) from None
+
+
+_SHOWN = 5
+_MENDED_BY_OPTIONS = ("dynamic-rope",)
+"""What a build with options (--context) makes of the same spec."""
 
 
 def _refuse_foreign(path: Path) -> None:

@@ -170,7 +170,7 @@ def _answer(manifest: Manifest, request: Request, tokenizer: BoundedTokenizer | 
     begun = time.perf_counter()
     decoder = Decoder.open(manifest, way=request.graph, threads=request.threads)
     opened = time.perf_counter() - begun
-    eos = tokenizer.eos if tokenizer else manifest.model.eos
+    eos = manifest.model.eos
     statistics = Statistics(len(prompt))
     out = _Answer(tokenizer, prompt, eos, silent=request.as_json)
     with out:

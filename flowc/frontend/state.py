@@ -10,6 +10,8 @@ from flowc.ir.graph import Value
 from flowc.ir.rope import RopeFacts
 
 Assume = Literal["none", "right-padding", "no-padding"]
+Cache = Literal["aligned", "static", "compact"]
+"""How a decoder's cache lies: see docs/decoders.md."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,6 +21,8 @@ class Options:
     assume: Assume = "none"
     logits: Literal["last", "all"] = "last"
     context: int | None = None
+    cache: Cache | None = None
+    """None: aligned, or compact with right padding."""
 
 
 @dataclass(frozen=True, slots=True)

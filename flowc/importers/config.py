@@ -151,15 +151,24 @@ class Config:
         message = f"field '{key}' of {self.name} is {value!r}, which flowc does not reproduce"
         self._problems.error("unsupported-config", message, self.span(key), why)
 
+    def _hint(self, key: str) -> str:
+        if self._node is None:
+            return ""  # of metadata that nobody can take out
+        if key == "quantization_config":
+            return "the weights are quantised in a way that flowc does not read; the original ones are needed"
+        return "remove it if it does not matter"
+
     def finish(self) -> None:
-        """Raise SpecError with all refusals and with every field that was never read."""
+        """Raise SpecError with all refusals and with every field that was never read; null says nothing."""
         for key in self._given:
             value = self.data[key]
+            if value is None:
+                continue
             if key in _NEUTRAL_VALUES and value == _NEUTRAL_VALUES[key]:
                 continue
             if key not in self._read and key not in NEUTRAL and not key.startswith("_"):
                 message = f"field '{key}' of {self.name} is not known to this importer and might change the numbers"
-                self._problems.error("unknown-config", message, self.span(key), "remove it if it does not matter")
+                self._problems.error("unknown-config", message, self.span(key), self._hint(key))
         self._problems.raise_if_any()
 
 

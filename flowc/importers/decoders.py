@@ -44,8 +44,14 @@ def special_tokens(config: Config, symbols: dict[str, Any]) -> None:
         several = cast("list[Any]", value) if name == "eos" and isinstance(value, list) else [value]
         if value is not None and not all(type(token) is int for token in several):
             config.refuse(key, "it must be a token's number" + (", or a list of them" if name == "eos" else ""))
-        elif value is not None:
-            symbols[name] = value
+        elif tokens := end_tokens(value):  # -1 stands for none in many files
+            symbols[name] = tokens if isinstance(value, list) else tokens[0]
+
+
+def end_tokens(value: Any) -> list[int]:
+    """The tokens that a field names: a number or a list of them, without what is no token's number."""
+    several = cast("list[Any]", value) if isinstance(value, list) else [value]
+    return [token for token in several if type(token) is int and token >= 0]
 
 
 FULL, SLIDING = "full_attention", "sliding_attention"

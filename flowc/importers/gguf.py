@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
-from flowc.errors import Diagnostics, SpecError, nearest
+from flowc.errors import Diagnostics, SpecError, WeightsError, nearest
 from flowc.importers.config import Config
 from flowc.importers.decoders import ROPE_TENSORS
 
@@ -36,6 +36,9 @@ _FIELDS = {
 """Metadata keys, without the architecture in front, and the configuration fields that they are."""
 
 _NEEDED = ("block_count", "context_length", "embedding_length", "feed_forward_length", "attention.head_count")
+_MIXTURE = ("expert_count", "expert_used_count", "expert_feed_forward_length", "expert_weights_norm")
+"""Keys that say nothing in a model without experts; converters write some of them as 0."""
+
 _WINDOWS = ("attention.sliding_window", "attention.sliding_window_pattern")
 _ROPE = (
     "rope.dimension_count", "rope.scaling.type", "rope.scaling.factor", "rope.scaling.original_context_length",
@@ -63,6 +66,13 @@ def config_of(checkpoint: GgufCheckpoint) -> Config:
             "unknown-model-type", f"flowc has no importer for the GGUF architecture '{architecture}'",
             hint=nearest(architecture, MODEL_TYPES) or f"it imports {', '.join(MODEL_TYPES)}",
         )  # fmt: skip
+    if "model.embed_tokens.weight" not in checkpoint.tensors():
+        what = (
+            "no tensors at all: it is a vocabulary without a model"
+            if not checkpoint.tensors()
+            else ("no token_embd.weight, so it is no whole model")
+        )
+        raise WeightsError.of("missing-tensor", f"'{checkpoint.files()[0]}' holds {what}")
     prefix = f"{architecture}."
     reader = _Reader(
         checkpoint, prefix, {k.removeprefix(prefix): v for k, v in metadata.items() if k.startswith(prefix)}
@@ -85,7 +95,13 @@ class _Reader:
         self.own = own
         self.shapes = {n: t.shape for n, t in checkpoint.tensors().items()}
         self.problems = Diagnostics()
+        experts = own.get("expert_count")
+        if experts and prefix != "qwen3moe.":
+            kind = " (Mixtral)" if prefix == "llama." else ""
+            self.refuse("expert_count", f"is {experts}: a mixture of experts{kind}, which flowc does not make")
         for key, value in own.items():
+            if prefix != "qwen3moe." and key in _MIXTURE:
+                continue
             if key in _ONLY:
                 if value != _ONLY[key]:
                     self.refuse(key, f"is {value!r}, which flowc does not reproduce", "unsupported-config")
@@ -98,7 +114,11 @@ class _Reader:
 
     def sizes(self) -> dict[str, Any]:
         """What the fields and the tensors' names and shapes say."""
-        data = {field: _shortest(self.own[key]) for key, field in _FIELDS.items() if key in self.own}
+        dense = self.prefix != "qwen3moe."
+        data = {
+            field: _shortest(self.own[key]) for key, field in _FIELDS.items()
+            if key in self.own and not (dense and key in _MIXTURE)
+        }  # fmt: skip
         data.setdefault("vocab_size", self.shapes["model.embed_tokens.weight"][0])
         data["tie_word_embeddings"] = "lm_head.weight" not in self.shapes
         data.setdefault("rope_theta", 10000.0)

@@ -20,7 +20,7 @@ _MODES = {
     "pooling_mode_lasttoken": "last", "pooling_mode_mean_sqrt_len_tokens": "mean_sqrt_len",
 }  # fmt: skip
 _MODE_NAMES = {"mean": "mean", "cls": "cls", "max": "max", "lasttoken": "last", "mean_sqrt_len_tokens": "mean_sqrt_len"}
-_NEUTRAL = {"word_embedding_dimension", "embedding_dimension", "include_prompt"}
+_NEUTRAL = {"word_embedding_dimension", "embedding_dimension"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +57,8 @@ def of_folder(folder: Path) -> list[Pooling]:
     for module in _modules(folder):
         kind = module["type"].rpartition(".")[2]
         if kind == "Pooling" and not found:
-            found.append(Pooling(_mode(folder / module["path"] / "config.json"), False))
+            config = folder / module["path"] / "config.json"
+            found.append(Pooling(_mode(config, prompts=_has_prompts(folder)), False))
         elif kind == "Normalize" and found:
             found[-1] = replace(found[-1], normalize=True)
         elif kind != "Transformer":
@@ -85,7 +86,15 @@ def _modules(folder: Path) -> list[dict[str, str]]:
     return found
 
 
-def _mode(path: Path) -> str:
+def _has_prompts(folder: Path) -> bool:
+    """Whether texts get a prompt before them, always or when a caller names one."""
+    path = folder / "config_sentence_transformers.json"
+    whole: Any = _json(path) if path.is_file() else {}
+    prompts: Any = cast("dict[str, Any]", whole).get("prompts") if isinstance(whole, dict) else None
+    return isinstance(prompts, dict) and any(cast("dict[str, Any]", prompts).values())
+
+
+def _mode(path: Path, *, prompts: bool) -> str:
     """The one way of pooling that a `1_Pooling/config.json` chooses."""
     config, where = _json(path), f"{path.parent.name}/{path.name}"
     if not isinstance(config, dict):
@@ -96,6 +105,14 @@ def _mode(path: Path) -> str:
             chosen += [_MODES[key]] if value is True else []
         elif key == "pooling_mode" and all(isinstance(m, str) and m in _MODE_NAMES for m in _several(value)):
             chosen += [_MODE_NAMES[mode] for mode in _several(value)]
+        elif key == "include_prompt":
+            if value is False and prompts:
+                raise SpecError.of(
+                    "unsupported-config",
+                    f"field 'include_prompt' of {where} is False: tokens of a prompt are read and not pooled, "
+                    "which one mask cannot say",
+                    hint="without modules.json the model itself is imported; --pool adds poolers",
+                )
         elif key not in _NEUTRAL and value not in (False, None):
             message = f"field '{key}' of {where} is {value!r}, which flowc does not reproduce"
             raise SpecError.of("unsupported-config", message)

@@ -74,7 +74,7 @@ def costs(graph: Graph, sizes: Mapping[str, int]) -> Costs:
                     if tensor.key not in seen:
                         seen.add(tensor.key)
                         cost.parameters += prod(tensor.shape)
-            elif value in pasts:
+            elif value in pasts and not any(node.input(name) is value for name in node.op.measured):
                 cost.bytes_read += prod(_shape(value, sizes)) * _itemsize(value)
         for value in node.outputs:
             if value in states and (TOTAL in value.shape or SEQUENCE in value.shape):

@@ -51,6 +51,9 @@ class Traits:
     tables: ClassVar[Mapping[str, str]] = {}
     """Operands of which rows are read, each with the operand that reads one row per element of its first two axes."""
 
+    measured: ClassVar[tuple[str, ...]] = ()
+    """Operands of which nothing but the size is read."""
+
     def macs(self, inputs: Sizes, outputs: Sequence[tuple[int, ...]]) -> int:
         """Multiply-adds for operands and results of these sizes; 0 for elementwise and data-moving operators."""
         return 0

@@ -51,12 +51,6 @@ class BoundedTokenizer:
     def __exit__(self, *_: object) -> None:
         self._worker.stop()
 
-    @property
-    def eos(self) -> tuple[int, ...]:
-        """Ids that end a text."""
-        with self._telling():
-            return tuple(self._ask("eos"))
-
     def encode(self, text: str, *, special_tokens: bool = True) -> list[int]:
         """See `Tokenizer.encode`."""
         with self._telling():
@@ -143,8 +137,6 @@ class _Server:
             if self._tokenizer is None or self._path != path:
                 self._tokenizer, self._path = Tokenizer.load(manifests.load(path)), path
             match call, arguments:
-                case "eos", []:
-                    return self._tokenizer.eos
                 case "encode", [text, special_tokens]:
                     return self._tokenizer.encode(text, special_tokens=special_tokens)
                 case "prompt_text", [text, raw, system]:

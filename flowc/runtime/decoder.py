@@ -117,11 +117,14 @@ class Decoder:
     model built with all logits.
     """
 
-    def __init__(self, way: str, prefill: Graph, decode: Graph, assume: str, logits: str = "last") -> None:
+    def __init__(
+        self, way: str, prefill: Graph, decode: Graph, assume: str, logits: str = "last", context: int | None = None
+    ) -> None:
         self.way = way
         self._prefill = prefill
         self._decode = decode
         self._assume = assume
+        self._context = context
         self._all_logits = logits == "all"
         self._mask: Ids = np.zeros((0, 0), np.int64)
         self._cache: dict[str, OrtValue] = {}
@@ -166,7 +169,8 @@ class Decoder:
                 raise ValueError(f"'{way}' is not one of pair, unified, decode")
         for built in (prefill, decode):
             _require_caches(built, decode)
-        return cls(way, prefill, decode, decode.assume or manifest.assume or "none", manifest.logits)
+        assume = decode.assume or manifest.assume or "none"
+        return cls(way, prefill, decode, assume, manifest.logits, manifest.model.context_length)
 
     @property
     def length(self) -> int:
@@ -187,8 +191,12 @@ class Decoder:
             capacity: tokens in all, prompt included, to make room for at once in shared buffers (they grow if need be).
 
         Raises:
-            SpecError: the padding is one that the graphs were built not to handle.
+            SpecError: the padding is one that the graphs were built not to handle, or there are more columns, padding
+                included, than the context has places.
         """
+        if self._context is not None and ids.shape[1] > self._context:
+            message = f"the prompt has {ids.shape[1]} columns, padding included; the model's context is {self._context}"
+            raise SpecError.of("bad-prompt", message, hint="leave out columns that are padding in every row")
         self._mask = np.zeros((ids.shape[0], 0), np.int64)
         self._cache = {}
         self._capacity = capacity

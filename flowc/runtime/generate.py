@@ -73,11 +73,12 @@ def generate(
         max_tokens: at most so many new tokens.
         sampler: how the next token is chosen.
         eos: ids that end the text.
-        context_length: prompt and new tokens together stay within it.
+        context_length: prompt and new tokens, but for the last one, stay within it.
         statistics: filled in as tokens come.
     """
     seen = statistics if statistics is not None else Statistics(len(prompt))
-    room = max_tokens if context_length is None else min(max_tokens, context_length - len(prompt))
+    # The last new token is never fed: a prompt as long as the context still has a token that follows it.
+    room = max_tokens if context_length is None else min(max_tokens, context_length - len(prompt) + 1)
     if room < 1:
         seen.stopped = "max-tokens" if max_tokens < 1 else "context"
         return

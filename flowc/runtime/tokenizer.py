@@ -3,7 +3,9 @@
     tokenizer.json           how text becomes ids (the `tokenizers` library's own format)
     tokenizer_config.json    names of the special tokens; often the chat template
     chat_template.jinja      the chat template, where it is a file of its own (it wins)
-    generation_config.json   more end-of-sequence ids
+
+The build has made these of all that the checkpoint's folder says (`flowc.tokenizer.assemble`); which tokens end a text
+stands in the manifest.
 
 Chat templates are rendered as HuggingFace's `apply_chat_template` does: an immutable jinja sandbox, trimmed blocks, the
 functions `raise_exception` and `strftime_now`, the filter `tojson`, the special tokens as variables.
@@ -11,14 +13,19 @@ functions `raise_exception` and `strftime_now`, the filter `tojson`, the special
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING
 
 from flowc.build.manifest import Manifest
 from flowc.errors import SpecError, WeightsError
 from flowc.outside.foreign import foreign
-from flowc.outside.reading import Unreadable, read_bytes, read_json, read_text, reason_of
+from flowc.outside.reading import read_bytes
+from flowc.tokenizer.assemble import SAVE, VOCABULARIES
+from flowc.tokenizer.reading import read_json, read_text
+from flowc.tokenizer.sentences import TextFacts
+from flowc.tokenizer.special import special_tokens
+from flowc.tokenizer.templates import DEFAULT, named
 
 if TYPE_CHECKING:
     import tokenizers
@@ -26,27 +33,30 @@ if TYPE_CHECKING:
 _LARGEST = 256 << 20
 """Bytes of a `tokenizer.json`; those of the largest vocabularies have 35 MB."""
 
-_SPECIAL = ("bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token")
-
 
 class Tokenizer:
-    """A model's tokenizer with its chat template and its end-of-sequence ids."""
+    """A model's tokenizer with its chat templates and what is done to a text before it."""
 
     def __init__(
         self,
         inner: tokenizers.Tokenizer,
         *,
         template: str | None = None,
-        specials: dict[str, str] | None = None,
-        eos: Sequence[int] = (),
+        specials: Mapping[str, str] | None = None,
+        templates: Mapping[str, str] | None = None,
+        text: TextFacts | None = None,
     ) -> None:
         self.inner = inner
-        self.template = template
+        self.templates = dict(templates or ({} if template is None else {DEFAULT: template}))
+        """Chat templates by name."""
         self.specials = dict(specials or {})
-        named = self.inner.token_to_id(self.specials["eos_token"]) if "eos_token" in self.specials else None
-        ends = [*eos] if named is None else [*eos, named]
-        self.eos: tuple[int, ...] = tuple(dict.fromkeys(ends))
-        """Ids that end a text, without repetition."""
+        self.text = text
+        """What a sentence encoder does to a text first."""
+
+    @property
+    def template(self) -> str | None:
+        """The chat template that is used when nobody names one."""
+        return self.templates.get(DEFAULT)
 
     @classmethod
     def load(cls, manifest: Manifest) -> Tokenizer:
@@ -58,22 +68,25 @@ class Tokenizer:
         """
         path = manifest.tokenizer_file("tokenizer.json")
         if path is None:
+            there = [record.file for record in manifest.tokenizer if record.file in VOCABULARIES]
+            lies = f": {', '.join(there)} lies there, and flowc needs tokenizer.json" if there else ""
             raise SpecError.of(
-                "no-tokenizer", f"'{manifest.name}' has no tokenizer beside it", hint="give token ids with --ids 1,2,3"
-            )
-        config = _read_json(manifest.tokenizer_file("tokenizer_config.json"))
-        generation = _read_json(manifest.tokenizer_file("generation_config.json"))
-        ends: Any = generation.get("eos_token_id")
-        listed = cast("list[object]", ends if isinstance(ends, list) else [ends])
+                "no-tokenizer", f"'{manifest.name}' has no tokenizer beside it{lies}",
+                hint=f"{SAVE}; or give token ids with --ids 1,2,3" if there else "give token ids with --ids 1,2,3",
+            )  # fmt: skip
+        config = read_json(_recorded(manifest, "tokenizer_config.json"))
+        file = _recorded(manifest, "chat_template.jinja")
         return cls(
-            _read_tokenizer(path),
-            template=_template(config, manifest.tokenizer_file("chat_template.jinja")),
-            specials=_specials(config),
-            eos=[*manifest.model.eos, *(i for i in listed if isinstance(i, int))],
+            _read_tokenizer(path, manifest.text),
+            templates=named(config.get("chat_template")) if file is None else {DEFAULT: read_text(file)},
+            specials=special_tokens(config, {}, {}).texts(),
+            text=manifest.text,
         )
 
     def encode(self, text: str, *, special_tokens: bool = True) -> list[int]:
         """Ids of a text; with `special_tokens`, also those that the tokenizer itself puts around every text.
+
+        What a sentence encoder does first, a prompt before the text, lower case and a length, is done.
 
         Raises:
             SpecError: half a surrogate pair, as Python makes of bytes that are no UTF-8, is no text.
@@ -84,13 +97,16 @@ class Tokenizer:
             except UnicodeEncodeError as error:
                 why = f"the prompt is not Unicode text: {text[error.start]!a} at character {error.start}"
                 raise SpecError.of("bad-prompt", why) from None
+        if self.text is not None:
+            text = self.text.prepare(text)
         return list(self.inner.encode(text, add_special_tokens=special_tokens).ids)
 
     def encode_prompt(self, text: str, *, raw: bool = False, system: str | None = None) -> list[int]:
         """Ids of a prompt: a user's message in the chat template where there is one, else (or `raw`) the text itself.
 
         Raises:
-            SpecError: a system message without a template to put it in, or the template refuses the messages.
+            SpecError: several templates and none of them the default, a system message without a template to put it in,
+                or the template refuses the messages.
         """
         whole, special_tokens = self.prompt_text(text, raw=raw, system=system)
         return self.encode(whole, special_tokens=special_tokens)
@@ -100,6 +116,9 @@ class Tokenizer:
 
         Raises SpecError as `encode_prompt` does.
         """
+        if self.templates and self.template is None and not raw:
+            message = f"the model has the chat templates {', '.join(sorted(self.templates))}, and none is the default"
+            raise SpecError.of("chat-template", message, hint="use --raw, and write the template's text yourself")
         if raw or self.template is None:
             if system is not None:
                 why = "--raw leaves it out" if raw else "this model has none"
@@ -165,7 +184,17 @@ class TextStream:
         return self._tokenizer.decode(self._window)[len(shown) :]
 
 
-def _read_tokenizer(path: Path) -> tokenizers.Tokenizer:
+def _recorded(manifest: Manifest, name: str) -> Path | None:
+    """A file that the manifest names, which must then be there; None where it names none."""
+    path = manifest.tokenizer_file(name)
+    if path is not None and not path.exists():
+        raise WeightsError.of(
+            "broken-tokenizer", f"cannot read {path}: it is named in {manifest.path.name} and not there"
+        )
+    return path
+
+
+def _read_tokenizer(path: Path, text: TextFacts | None) -> tokenizers.Tokenizer:
     import tokenizers
 
     with foreign(lambda why: WeightsError.of("broken-tokenizer", f"cannot read {path}: {why}")):
@@ -173,39 +202,6 @@ def _read_tokenizer(path: Path) -> tokenizers.Tokenizer:
     # Files of sentence encoders often pad or cut every text to 128 tokens; HuggingFace drops that too unless asked.
     found.no_padding()
     found.no_truncation()
+    if text is not None and text.max_tokens is not None:
+        found.enable_truncation(text.max_tokens)
     return found
-
-
-def _read_json(path: Path | None) -> dict[str, Any]:
-    if path is None:
-        return {}
-    try:
-        found: Any = read_json(path)
-    except (OSError, Unreadable) as error:
-        raise WeightsError.of("broken-tokenizer", f"cannot read {path}: {reason_of(error)}") from None
-    return cast("dict[str, Any]", found) if isinstance(found, dict) else {}
-
-
-def _specials(config: dict[str, Any]) -> dict[str, str]:
-    """Special tokens by name; older files write each as an object with its text in `content`."""
-    found: dict[str, str] = {}
-    for name in _SPECIAL:
-        value: Any = config.get(name)
-        text: Any = cast("dict[str, Any]", value).get("content") if isinstance(value, dict) else value
-        if isinstance(text, str):
-            found[name] = text
-    return found
-
-
-def _template(config: dict[str, Any], file: Path | None) -> str | None:
-    if file is not None:
-        try:
-            return read_text(file)
-        except (OSError, Unreadable) as error:
-            raise WeightsError.of("broken-tokenizer", f"cannot read {file}: {error}") from None
-    template: Any = config.get("chat_template")
-    if isinstance(template, list):  # several, by name
-        entries = [cast("dict[str, Any]", e) for e in cast("list[Any]", template) if isinstance(e, dict)]
-        by_name = {str(entry.get("name")): entry.get("template") for entry in entries}
-        template = by_name.get("default")
-    return template if isinstance(template, str) else None

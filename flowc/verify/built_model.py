@@ -160,6 +160,26 @@ def run(session: InferenceSession, call: Call) -> dict[str, Array]:
     return dict(zip(names, results, strict=True))
 
 
+def _behind_links(model: Any, file: Path) -> Path:
+    """The folder in which a copy of a graph finds its data: its own, or, where the data is a link, that of the file.
+
+    A graph that onnxruntime opens by its path may have its data behind a link (a hub's cache); a copy in memory has no
+    path, so it is given the real names.
+    """
+    tensors: list[Any] = [t for t in model.graph.initializer if t.data_location == t.EXTERNAL]
+    entries: list[Any] = [e for t in tensors for e in t.external_data if e.key == "location"]
+    real = {entry.value: (file.parent / entry.value).resolve() for entry in entries}
+    if all(path.parent == file.parent.resolve() for path in real.values()):
+        return file.parent
+    folders = {path.parent for path in real.values()}
+    if len(folders) > 1:
+        message = f"the data files of {file.name} are links into several folders: copy them first"
+        raise CheckFailed.of("load-failed", message)
+    for entry in entries:
+        entry.value = real[entry.value].name
+    return folders.pop()
+
+
 def exposed(file: Path, names: Collection[str]) -> InferenceSession:
     """A session of a copy of a graph, made in memory, that also gives out values by name."""
     import onnx
@@ -172,10 +192,11 @@ def exposed(file: Path, names: Collection[str]) -> InferenceSession:
     for name in names:
         if name in made and name not in there:
             model.graph.output.append(onnx.ValueInfoProto(name=name))
+    folder = _behind_links(model, file)
     options = ort.SessionOptions()
     options.log_severity_level = 4  # errors are raised, and told by who catches them
     options.intra_op_num_threads = sessions.physical_cores()
-    options.add_session_config_entry("session.model_external_initializers_file_folder_path", str(file.parent))
+    options.add_session_config_entry("session.model_external_initializers_file_folder_path", str(folder))
     options.add_session_config_entry("session.disable_prepacking", "1")
     with foreign(lambda why: CheckFailed.of("load-failed", f"onnxruntime does not load a copy of {file.name}: {why}")):
         return open_graph(model.SerializeToString(), options)

@@ -21,6 +21,7 @@ import numpy as np
 from flowc.build.compiled import Compiled, Request
 from flowc.build.data import InPlace, Layout, plan
 from flowc.build.manifest import SUFFIX, Manifest
+from flowc.build.tokenizer_files import published_files
 from flowc.compile import compile_spec
 from flowc.errors import CheckFailed, FlowError, WeightsError
 from flowc.frontend.state import Options
@@ -120,7 +121,12 @@ def recompile(manifest: Manifest, weights: Path | None = None) -> Compiled:
     if not isinstance(raw.get("spec"), dict):
         raise CheckFailed.of("bad-manifest", f"{manifest.path} holds no spec, so its model cannot be verified")
     in_place = bool(manifest.in_place)
-    options = Options(cast("Any", manifest.assume or "none"), cast("Any", manifest.logits), manifest.context)
+    options = Options(
+        cast("Any", manifest.assume or "none"),
+        cast("Any", manifest.logits),
+        manifest.context,
+        cast("Any", manifest.cache),
+    )
     if weights is None and in_place:
         weights = _in_place(manifest)
     request = Request(
@@ -132,6 +138,7 @@ def recompile(manifest: Manifest, weights: Path | None = None) -> Compiled:
         raise _needs_weights(error, weights) from None
     if compiled.spec_sha256 != raw.get("spec_sha256"):
         raise CheckFailed.of("changed-file", f"the spec in {manifest.path} is not the one that its hash was taken of")
+    compiled.beside = published_files(manifest.folder, [record.file for record in manifest.tokenizer])
     return compiled
 
 

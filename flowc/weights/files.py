@@ -18,6 +18,8 @@ import numpy.typing as npt
 from flowc.errors import FlowError, WeightsError
 from flowc.outside.reading import open_at_once
 
+_POINTER, _LARGEST_POINTER = b"version https://git-lfs.github.com/spec/v1", 1024
+
 
 @dataclass(frozen=True, slots=True)
 class SourceFile:
@@ -29,14 +31,19 @@ class SourceFile:
 
     @classmethod
     def open(cls, path: Path) -> SourceFile:
-        """Look at a file. WeightsError `missing-file`, `unreadable-file`."""
+        """Look at a file. WeightsError `missing-file`, `unreadable-file`, `lfs-pointer`."""
         try:
             with open_at_once(path) as stream:
                 status = os.fstat(stream.fileno())
+                small = stat.S_ISREG(status.st_mode) and status.st_size < _LARGEST_POINTER
+                pointer = small and (stream.read(len(_POINTER)) or b"") == _POINTER
         except (OSError, ValueError) as error:
             raise _unreadable(path, error) from None
         if not stat.S_ISREG(status.st_mode):
             raise WeightsError.of("unreadable-file", f"'{path}' is not a regular file")
+        if pointer:
+            hint = "git lfs pull fetches what it stands for"
+            raise WeightsError.of("lfs-pointer", f"'{path}' is a pointer of Git LFS, not the file itself", hint=hint)
         return cls(path, status.st_size, _identity(status))
 
     def read(self, offset: int, nbytes: int) -> npt.NDArray[np.uint8]:

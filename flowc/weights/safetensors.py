@@ -48,6 +48,7 @@ class SafetensorsCheckpoint:
         found = Diagnostics()
         tensors: dict[str, TensorInfo] = {}
         files: dict[Path, SourceFile] = {}
+        missing: list[tuple[str, str]] = []
         for shard, expected in shards.items():
             where = path.parent / shard
             try:
@@ -56,15 +57,17 @@ class SafetensorsCheckpoint:
             except FlowError as error:
                 found.include(error)
                 continue
-            for name in expected:
-                if name not in header:
-                    message = f"'{path.name}' says that '{shard}' holds '{name}', which it does not"
-                    found.error("broken-index", message, hint=nearest(name, header), kind=WeightsError)
+            missing += [(shard, name) for name in expected if name not in header]
             for name, info in header.items():
                 if name in tensors:
                     message = f"tensor '{name}' lies in '{shard}' and in another shard"
                     found.error("broken-index", message, kind=WeightsError)
                 tensors[name] = info
+        for shard, name in missing:
+            elsewhere = tensors[name].path if name in tensors else None
+            hint = f"it lies in '{elsewhere.name}'" if elsewhere is not None else nearest(name, tensors)
+            message = f"'{path.name}' says that '{shard}' holds '{name}', which it does not"
+            found.error("broken-index", message, hint=hint, kind=WeightsError)
         found.raise_if_any()
         return cls(tensors, files)
 

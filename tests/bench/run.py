@@ -146,7 +146,9 @@ def decoders(source: Path, peers: Path, scratch: Path) -> dict[str, dict[str, Gr
     spec = imported(source, scratch / "spec" / "model.yaml")
     passes = [word for name in _passes() for word in ("--no-pass", name)]
     found: dict[str, dict[str, Graph]] = {"prefill": {}, "decode": {}}
-    for name, options in ((RIGHT, ["--assume", "right-padding"]), (DEFAULT, []), (PLAIN, passes)):
+    # The caches are bound as buffers of a fixed length, as the peers' are.
+    right, static = ["--assume", "right-padding"], ["--cache", "static"]
+    for name, options in ((RIGHT, [*right, *static]), (DEFAULT, static), (PLAIN, passes)):
         out = scratch / name.replace(" ", "-").replace(",", "") / "model.onnx"
         _quiet([*FLOWC, "build", str(spec), "-o", str(out), "--verify", "off", *options])
         found["prefill"][name] = Graph(out.with_name("model.prefill.onnx"))

@@ -13,6 +13,7 @@ import safetensors.numpy
 
 from flowc.build.compiled import Request
 from flowc.compile import build, compile_file
+from flowc.frontend.state import Options
 from tests.bench import commands, large_model
 from tests.bench import run as runs
 from tests.bench.build import WALL_GOALS, report, verdict
@@ -102,7 +103,7 @@ def test_large_model_is_a_llama_folder_that_safetensors_reads(tmp_path: Path, mo
 
 
 def test_runs_are_compared_in_both_orders_with_bound_caches(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    request = Request(graphs=("prefill", "decode"))
+    request = Request(graphs=("prefill", "decode"), options=Options(cache="static"))
     build(compile_file(ROOT / "examples" / "tiny-llama.yaml", request), tmp_path / "model.onnx", verify="off")
     opened: list[str] = []
 

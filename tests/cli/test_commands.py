@@ -195,7 +195,7 @@ def test_build_prints_every_file_with_its_size(tmp_path: Path, monkeypatch: pyte
     write_spec(tmp_path)
     monkeypatch.chdir(tmp_path)
     called = done("build", "model.yaml", "-o", "out/model.onnx", "--verify", "off")
-    assert called.stderr == "not checked (--verify off)\n"
+    assert called.stderr == "cache: aligned\nnot checked (--verify off)\n"
     shown = called.stdout
     files = ["model.decode.onnx", "model.onnx", "model.onnx.data", "model.prefill.onnx", "model.flowc.json"]
     assert [line.split()[0] for line in shown.splitlines()] == [f"out/{name}" for name in files]
@@ -210,7 +210,7 @@ def test_build_as_json(tmp_path: Path) -> None:
     assert {check["name"] for check in found["checks"]} >= {"files", "ports", "numbers"}
     assert all(check["passed"] for check in found["checks"])
     shown = done("build", tmp_path / "model.yaml", "-o", out, "--graph", "prefill")
-    assert shown.stderr == f"{len(found['checks'])} checks passed (--verify quick)\n"
+    assert shown.stderr == f"cache: aligned\n{len(found['checks'])} checks passed (--verify quick)\n"
     assert found["files"] == [str(out.parent / n) for n in ("tiny.onnx.data", "tiny.prefill.onnx", "tiny.flowc.json")]
     assert all(Path(file).exists() for file in found["files"])
     assert found["graphs"]["prefill"]["file"] == "tiny.prefill.onnx"

@@ -14,10 +14,12 @@ from tests.oracle_io import COMMITTED, INPUTS, Oracle
 pytestmark = pytest.mark.golden
 
 CASES = sorted(folder.name for folder in COMMITTED.iterdir())
+OURS = {"activations"}
+"""Recorded here; all others are of the shared set, too."""
 
 
 def test_the_cases_are_there() -> None:
-    assert len(CASES) == 31
+    assert len(CASES) == 32
 
 
 @pytest.mark.parametrize("case", CASES)
@@ -41,7 +43,7 @@ def test_case_is_small(case: str) -> None:
 
 
 def test_committed_cases_are_the_shared_ones(shared: Path) -> None:
-    for case in CASES:
+    for case in sorted(set(CASES) - OURS):
         twin = shared / "oracles" / "public" / case
         names = sorted(path.name for path in twin.iterdir())
         assert names == sorted(path.name for path in (COMMITTED / case).iterdir())

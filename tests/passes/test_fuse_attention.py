@@ -56,7 +56,7 @@ def test_decode_adds_its_mask(tmp_path: Path, text: str, padding: str) -> None:
     assert count(result.after, GroupQueryAttention) == count(result.before, Attention) == len(result.audit.fired)
     assert count(result.after, MaskBias) == (2 if text is WINDOWS else 1)
     assert not result.audit.missed
-    assert result.after.facts["cache"] == "shared"
+    assert result.after.facts["cache"] == "aligned"
     same_numbers(result, compiled, padding=padding)
 
 
@@ -86,7 +86,7 @@ def test_heads_that_the_kernel_does_not_take_keep_attention(tmp_path: Path) -> N
     compiled = compile_text(tmp_path, LLAMA, ODD, graphs=("decode",))
     result = apply(fuse_attention, compiled.expanded["decode"])
     assert count(result.after, Attention) == 2
-    assert "cache" not in result.after.facts
+    assert result.after.facts["cache"] == "aligned"
     assert [why for _, why in result.audit.missed] == ["heads of 12 channels are no multiple of 8"] * 2
 
 
@@ -152,7 +152,7 @@ def test_right_padded_rows_are_those_rows_alone(
         assert count(graph, Attention) == count(graph, AttentionMask) == 0
         assert count(graph, Rope) == (0 if rotates else 2 * count(graph, GroupQueryAttention))
         assert count(graph, Positions) == (0 if rotates else 1)
-        assert metadata(compiled, phase)["flowc.cache"] == "shared"
+        assert metadata(compiled, phase)["flowc.cache"] == "compact"
         assert metadata(compiled, phase)["flowc.assume"] == "right-padding"
     assert count(compiled.graphs["prefill"], AttentionMask) == (2 if text is WINDOWS else 1)
 
@@ -162,7 +162,7 @@ def test_what_cannot_keep_a_compact_cache_stays_aligned(tmp_path: Path) -> None:
     plain = compile_text(tmp_path, LLAMA, ODD)
     for phase in ("decode", "unified"):
         assert metadata(compiled, phase)["flowc.assume"] == "none"
-        assert "flowc.cache" not in metadata(compiled, phase)
+        assert metadata(compiled, phase)["flowc.cache"] == "aligned"
         assert count(compiled.graphs[phase], Attention) == count(plain.graphs[phase], Attention)
         missed = compiled.audits[phase]["fuse_attention"].missed
         assert [why for _, why in missed] == ["heads of 12 channels are no multiple of 8"] * 2
@@ -199,7 +199,7 @@ def test_a_tap_without_its_layer_keeps_all_caches_aligned_and_out_of_place(tmp_p
     compiled = compile_text(tmp_path, text, assume=assume)
     for phase in ("decode", "unified"):
         assert metadata(compiled, phase)["flowc.assume"] == "none"
-        assert "flowc.cache" not in metadata(compiled, phase)
+        assert metadata(compiled, phase)["flowc.cache"] == "aligned"
         feeds = random_feeds(compiled.expanded[phase], padding="none")
         feeds["attention_mask"][1, 2:4] = 0  # a prompt padded on the right
         want = run(compiled.expanded[phase], feeds, compiled)

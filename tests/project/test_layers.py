@@ -21,6 +21,7 @@ ROOMS = (
     ("flowc.text",),
     ("flowc.ir",),
     ("flowc.weights",),
+    ("flowc.tokenizer",),
     ("flowc.spec",),
     ("flowc.frontend",),
     ("flowc.stages",),

@@ -44,7 +44,11 @@ def test_it_ends_with_the_end_token(decoder: Decoder) -> None:
 def test_it_stays_within_the_context(decoder: Decoder) -> None:
     seen = Statistics(len(PROMPT))
     got = list(generate(decoder, PROMPT, max_tokens=99, sampler=Sampler(), context_length=16, statistics=seen))
-    assert got == MODEL.greedy(PROMPT, 13)
+    assert got == MODEL.greedy(PROMPT, 14)
+    assert seen.stopped == "context"
+    full = (got + PROMPT)[:16]
+    last = list(generate(decoder, full, max_tokens=9, sampler=Sampler(), context_length=16, statistics=seen))
+    assert last == MODEL.greedy(full, 1)
     assert seen.stopped == "context"
     assert (
         list(generate(decoder, got + PROMPT, max_tokens=9, sampler=Sampler(), context_length=16, statistics=seen)) == []

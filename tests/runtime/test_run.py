@@ -55,7 +55,7 @@ def test_ids_in_ids_out(model: Path, graph: tuple[str, ...]) -> None:
 
 def test_the_default_is_64_tokens_within_the_context(model: Path) -> None:
     result = done(model, "--ids", "70,103")
-    assert ids_of(result.stdout) == MODEL.greedy([70, 103], 62)
+    assert ids_of(result.stdout) == MODEL.greedy([70, 103], 63)
     assert "the model's context is full" in result.stderr
 
 

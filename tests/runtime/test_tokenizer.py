@@ -26,11 +26,11 @@ CHATML = (
 )
 
 
-def loaded(folder: Path, eos: tuple[int, ...] = (), **beside: Any) -> Tokenizer:
+def loaded(folder: Path, **beside: Any) -> Tokenizer:
     """A tokenizer as it is found beside a model."""
     inner = beside.pop("inner", None) or byte_level()
     texts = files(inner, beside.pop("config", None), **beside)
-    return Tokenizer.load(manifest.load(TinyLlama(eos=eos).write(folder, ["unified"], tokenizer=texts)))
+    return Tokenizer.load(manifest.load(TinyLlama().write(folder, ["unified"], tokenizer=texts)))
 
 
 def streamed(tokenizer: Tokenizer, ids: list[int], prompt: list[int] | None = None) -> list[str]:
@@ -174,14 +174,6 @@ def test_where_the_template_comes_from(tmp_path: Path) -> None:
     assert loaded(tmp_path / "4").template is None
 
 
-def test_end_of_sequence_ids_come_from_everywhere(tmp_path: Path) -> None:
-    generation = json.dumps({"eos_token_id": [7, 9]})
-    config = {"eos_token": "<|end|>"}
-    assert loaded(tmp_path / "1", (9,), config=config, generation_config_json=generation).eos == (9, 7, 1)
-    assert loaded(tmp_path / "2", (), generation_config_json='{"eos_token_id": 4}').eos == (4,)
-    assert loaded(tmp_path / "3", (), config={"eos_token": "not a token"}).eos == ()
-
-
 def test_tokenizer_files_that_are_missing_or_broken(tmp_path: Path) -> None:
     path = TinyLlama().write(tmp_path / "1", ["unified"])
     with pytest.raises(SpecError) as caught:
@@ -192,8 +184,10 @@ def test_tokenizer_files_that_are_missing_or_broken(tmp_path: Path) -> None:
     with pytest.raises(WeightsError) as broke:
         Tokenizer.load(manifest.load(path))
     assert [d.code for d in broke.value.diagnostics] == ["broken-tokenizer"]
-    with pytest.raises(WeightsError, match="generation_config"):
-        loaded(tmp_path / "3", generation_config_json="{")
+    texts = files(byte_level()) | {"tokenizer_config.json": "{"}
+    read = manifest.load(TinyLlama().write(tmp_path / "3", ["unified"], tokenizer=texts))
+    with pytest.raises(WeightsError, match="tokenizer_config"):
+        Tokenizer.load(read)
 
 
 GGUF = {

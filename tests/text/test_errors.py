@@ -150,8 +150,7 @@ def test_nothing_that_a_terminal_would_obey_is_shown() -> None:
     span = Span(Source("a\x1b[2J.yaml", "x: \x1b[31m\u202e\udc80"), 1, 4, 1, 10)
     text = Diagnostic("tag", "key '\x1b]0;\x07\u202e\udc80' is\nwrong", span, hint="\x9b1m").render()
     assert text == (
-        "error[tag]: key '\\x1b]0;\\x07\\u202e\\udc80' is\n"
-        "wrong\n"
+        "error[tag]: key '\\x1b]0;\\x07\\u202e\\udc80' is\\nwrong\n"
         " --> a\\x1b[2J.yaml:1:4\n"
         "  |\n"
         "1 | x: \ufffd[31m\ufffd\ufffd\n"

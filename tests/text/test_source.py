@@ -432,7 +432,7 @@ def test_files_that_cannot_be_read(tmp_path: Path) -> None:
 
     file = tmp_path / "s.yaml"
     assert code(file) == ("missing-file", f"there is no file {file}")
-    assert code(tmp_path) == ("unreadable-file", "Is a directory")
+    assert code(tmp_path) == ("unreadable-file", "is a directory")
     assert code(tmp_path / "a\0b")[0] == "unreadable-file"
     file.write_bytes(b"a: 1\n# \xc3\xa9 \xe9\n")
     assert code(file) == ("encoding", "2:5")

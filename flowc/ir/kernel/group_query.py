@@ -63,6 +63,10 @@ class GroupQueryAttention(
     Usually every row has all columns, and new keys are the last ones. With `compact` a row has as many columns as its
     mask has ones: its new keys follow its own last one, padding comes after all of them, and only a prompt's tokens may
     be padding. Results: as `Attention` with a cache; rows of padding mean nothing.
+
+    With `static`, past may be a buffer that is longer than what it holds, and mask [batch, total] has up to as many
+    columns as it: the one new token's column is the last one that the mask keeps in any row, and present is as long as
+    the longer of both.
     """
 
     heads: int
@@ -72,6 +76,7 @@ class GroupQueryAttention(
     softcap: float | None = None
     interleaved: bool = False
     compact: bool = False
+    static: bool = False
 
     category = "attention"
     tables: ClassVar[Mapping[str, str]] = {"cos": "q", "sin": "q"}
@@ -103,7 +108,7 @@ class GroupQueryAttention(
         require(self.heads % self.kv_heads == 0, f"{self.heads} heads cannot share {self.kv_heads} key heads")
         require(k == v and q.shape[:2] == k.shape[:2], f"q {q}, k {k} and v {v} do not go together")
         require(width // self.heads * self.kv_heads == kv_width, f"heads of q {q} and k {k} differ in width")
-        require(not self.compact or mask is not None, "a compact cache needs a mask")
+        require(not (self.compact or self.static) or mask is not None, "a compact or static cache needs a mask")
         total = k.shape[1] if past_key is None else add_dims(past_key.shape[2], k.shape[1])
         present = TensorType(k.dtype, (k.shape[0], self.kv_heads, total, width // self.heads))
         return (q, present, present)
@@ -122,7 +127,11 @@ class GroupQueryAttention(
     ) -> tuple[Array, ...]:
         batch, new = q.shape[:2]
         past = 0 if past_key is None else past_key.shape[2]
-        lengths = np.full(batch, past + new)
+        lengths, room = np.full(batch, past + new), past + new
+        if self.static and mask is not None:
+            room = max(past, mask.shape[1])
+            numbers: Array = np.arange(int(mask.shape[1]))
+            lengths = np.full(batch, int(np.max(mask * numbers)) + 1)
         if self.compact and mask is not None:
             lengths = mask.sum(axis=1)
         starts = np.maximum(lengths - new, 0)
@@ -134,14 +143,14 @@ class GroupQueryAttention(
             )
         states: list[Array] = []
         for fresh, old in ((k, past_key), (v, past_value)):
-            state = np.zeros((batch, self.kv_heads, past + new, fresh.shape[-1] // self.kv_heads), fresh.dtype)
+            state = np.zeros((batch, self.kv_heads, room, fresh.shape[-1] // self.kv_heads), fresh.dtype)
             if old is not None:
                 state[:, :, :past] = old
             split = fresh.reshape(batch, new, self.kv_heads, -1).transpose(0, 2, 1, 3)
             for row in range(batch):
                 state[row, :, starts[row] : starts[row] + new] = split[row]
             states.append(state)
-        columns: Array = np.arange(int(past + new))
+        columns: Array = np.arange(int(room))
         seen = (columns <= places[..., None]) & (columns < np.maximum(lengths, 1)[:, None, None])
         if self.window is not None:
             seen &= places[..., None] - columns < self.window
@@ -153,7 +162,7 @@ class GroupQueryAttention(
         if self.softcap is not None:
             scores = np.tanh(scores / number(self.softcap)) * number(self.softcap)
         if bias is not None:
-            scores = scores + widened(bias)
+            scores[..., : bias.shape[-1]] += widened(bias)
         scores = np.where(seen[:, None], scores, -np.inf)
         top = np.maximum(scores.max(axis=-1, keepdims=True), np.finfo(number).min)
         weights = np.exp(scores - top)

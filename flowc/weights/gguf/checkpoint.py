@@ -27,12 +27,25 @@ _QUANTISED = frozenset(
 )
 
 
+_TYPES = {
+    "adapter": "an adapter (LoRA), which changes another model's weights",
+    "mmproj": "the projector of a multimodal model (mmproj)",
+    "vocab": "a vocabulary",
+    "imatrix": "an importance matrix",
+}
+"""What a GGUF is by its `general.type`."""
+
+
 class GgufCheckpoint:
     """One GGUF file. `metadata` holds its key-value pairs as plain Python values."""
 
     def __init__(self, file: SourceFile) -> None:
         self._file = file
         self.metadata, tensors = read_header(file)
+        kind = self.metadata.get("general.type", "model")
+        if kind != "model":
+            what = _TYPES.get(str(kind), f"of the type {str(kind)[:40]!r}")
+            raise WeightsError.of("unsupported-gguf", f"'{file.path}' is {what}, not a model")
         architecture = self.metadata.get("general.architecture")
         if not isinstance(architecture, str):
             raise WeightsError.of("broken-gguf", f"'{file.path}' does not name its architecture")

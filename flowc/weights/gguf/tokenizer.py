@@ -55,16 +55,24 @@ def write_tokenizer(checkpoint: GgufCheckpoint, folder: Path) -> list[Path]:
 
     WeightsError `unsupported-tokenizer` or `broken-tokenizer`. What is written has been loaded by `tokenizers`.
     """
+    written: list[Path] = []
+    for name, content in tokenizer_of(checkpoint).items():
+        (folder / name).write_bytes(content)
+        written.append(folder / name)
+    return written
+
+
+def tokenizer_of(checkpoint: GgufCheckpoint) -> dict[str, bytes]:
+    """What `write_tokenizer` writes, by name."""
     described = tokenizer_json(checkpoint.metadata)
     config = tokenizer_config(checkpoint.metadata)
-    written: list[Path] = []
+    texts: dict[str, bytes] = {}
     for name, content in (("tokenizer.json", described), ("tokenizer_config.json", config)):
         text = json.dumps(content, ensure_ascii=False, indent=2 if content is config else None)
         if content is described:
             _check_loads(text)
-        (folder / name).write_text(text + "\n", encoding="utf-8")
-        written.append(folder / name)
-    return written
+        texts[name] = (text + "\n").encode()
+    return texts
 
 
 def tokenizer_json(metadata: Mapping[str, object]) -> Json:

@@ -1,0 +1,58 @@
+"""Forms of a decoder's cache: what may be asked for (`--cache`), what a graph has, and where the two differ.
+
+aligned   column t of the cache is column t of the mask, which has one for each cached and new token
+compact   a row's keys lie one after the other; the mask has as many columns, a row's ones first
+shared    the cache is a buffer of any length; the mask [batch, capacity] says what of it is in use
+"""
+
+from __future__ import annotations
+
+from flowc.build.compiled import Compiled
+from flowc.errors import SpecError
+from flowc.frontend.state import Options
+from flowc.ir.graph import Graph
+from flowc.passes.audit import Audit
+from flowc.targets.target import Target
+
+
+def check_cache(target: Target, options: Options) -> None:
+    """Raise SpecError `unsupported-cache` for a form that the target, or the assumption, does not have."""
+    asked, assume = options.cache, options.assume
+    if asked == "compact" and assume != "right-padding":
+        raise SpecError.of(
+            "unsupported-cache", "a compact cache holds the tokens of each row without the padding between them",
+            hint="--assume right-padding --cache compact; without it, --cache aligned",
+        )  # fmt: skip
+    kernel = target.kernel("decode", assume)
+    if asked == "static" and assume == "no-padding":
+        message = "a static cache needs a mask to say how much of it is in use, and --assume no-padding leaves it out"
+        raise SpecError.of("unsupported-cache", message, hint="--cache static without --assume no-padding")
+    if (asked == "static" and kernel == "attention") or (asked == "compact" and kernel != "fused"):
+        raise SpecError.of(
+            "unsupported-cache", f"the target '{target.name}' has no {asked} cache",
+            hint="--cache aligned, which every target has, or --target ort-cpu",
+        )  # fmt: skip
+
+
+def cache_form(graph: Graph) -> str | None:
+    """How a graph's cached keys and values lie: aligned, shared or compact; None where it has none."""
+    ports = [value.name for value in graph.inputs] + [output.name for output in graph.outputs]
+    if not any(name.endswith((".key", ".value")) for name in ports):
+        return None
+    return str(graph.facts.get("cache", "aligned"))
+
+
+def cache_notes(compiled: Compiled) -> list[str]:
+    """Which graphs have another form of cache than the one that was asked for, and why."""
+    options, notes = compiled.request.options, list[str]()
+    asked = options.cache or ("compact" if options.assume == "right-padding" else "aligned")
+    wanted = "shared" if asked == "static" else asked
+    for phase, graph in compiled.graphs.items():
+        form = cache_form(graph)
+        possible = compiled.target.kernel(phase, options.assume) != "attention"
+        if form is None or form == wanted or not (possible or asked == "compact") or phase == "prefill":
+            continue
+        missed = compiled.audits[phase].get("fuse_attention", Audit()).missed
+        why = f": {missed[-1][1]} ({missed[-1][0]})" if missed else ""
+        notes.append(f"the cache of the {phase} graph is {form}, not {wanted}{why}")
+    return notes
