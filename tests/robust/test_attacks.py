@@ -37,7 +37,6 @@ TOKENIZERS = {
     "tok-regex": (3, "error[broken-tokenizer]: the model's tokenizer fails: "),
     "tok-replace-bomb": (3, "error[broken-tokenizer]: the model's tokenizer "),
     "tok-unk": (3, "error[broken-tokenizer]: the model's tokenizer fails: WordLevel error"),
-    "tokcfg-deep": (3, "error[broken-tokenizer]: cannot read "),
 }
 
 
@@ -50,6 +49,18 @@ def test_tokenizers(attacks: Path, name: str) -> None:
     (laid / "model.flowc.json").write_text(json.dumps({**ours, "tokenizer": theirs["tokenizer"]}))
     done = flowc("run", laid / "model.onnx", "--prompt", "a" * 60 + "b", "-n", "4", cwd=attacks)
     done.refused(TOKENIZERS[name][0], TOKENIZERS[name][1])
+
+
+def test_a_file_that_no_run_reads_is_missed_by_verify(attacks: Path) -> None:
+    laid = attacks / "built" / "tokcfg-deep"
+    shutil.copytree(attacks / "built", laid, ignore=lambda _, names: [n for n in names if (attacks / n).is_dir()])
+    shutil.copytree(attacks / "tokcfg-deep", laid, dirs_exist_ok=True)
+    ours, theirs = (json.loads((attacks / f / "model.flowc.json").read_text()) for f in ("built", "tokcfg-deep"))
+    (laid / "model.flowc.json").write_text(json.dumps({**ours, "tokenizer": theirs["tokenizer"]}))
+    assert flowc("run", laid / "model.onnx", "--ids", "1,2", "-n", "4", cwd=attacks).code == 0
+    done = flowc("verify", laid / "model.onnx", cwd=attacks)
+    assert done.code == 1
+    assert "generation_config.json (tokenizer) is not there" in done.err
     assert not done.out
     assert done.peak < GIGABYTES
 
