@@ -38,6 +38,18 @@ class Op:
     tokenwise: ClassVar[tuple[str, ...]] = ()
     """Operands [batch, sequence, ...] of whose token t alone token t of every result is made; empty when tokens mix."""
 
+    exact: ClassVar[bool] = False
+    """Whether each number is at most one rounding of what its operands give: moved data, a sum or product of two."""
+
+    def rounding(self, operands: Sequence[Array | None], results: Sequence[Array]) -> tuple[Array, ...]:
+        """How large the numbers are that were rounded last on the way to each result, broadcastable to it.
+
+        One rounding moves a result by the unit roundoff times this. Most results are the last number themselves; a
+        function that is worked out near a constant, or that saturates, says so here. What operands that are off by a
+        rounding do to a result is not meant: that shows when they are moved (see `verify/rounding.py`).
+        """
+        return tuple(np.abs(r) for r in results)
+
     infer: ClassVar[Callable[..., tuple[TensorType, ...]]]
     """Types of the results for types of the operands; raises ShapeError when they do not fit."""
 

@@ -12,15 +12,16 @@ import numpy as np
 
 from flowc.build.compiled import Compiled
 from flowc.errors import CheckFailed, InternalError
-from flowc.ir.core.recurrent import DeltaScan
-from flowc.ir.graph import Graph, Node
+from flowc.ir.graph import Graph, Node, Value
 from flowc.ir.interpret import interpret
-from flowc.ir.types import SEQUENCE, TOTAL, TensorType
+from flowc.ir.types import BATCH, SEQUENCE, TOTAL, TensorType
 from flowc.ir.weights.expressions import Generated, Read, Weight
 from flowc.runtime import session as sessions
 from flowc.spec.spec import Phase
-from flowc.verify.compare import Deviation, compare, tolerance_of
+from flowc.verify.compare import Deviation, compare
+from flowc.verify.disturbed import Allowance, allowances, disturbed, moved_values, routers, ties
 from flowc.verify.inputs import PRESENT, Call, Feeder
+from flowc.verify.rounding import PROBES, row_means
 
 if TYPE_CHECKING:
     from onnxruntime import InferenceSession
@@ -30,6 +31,9 @@ Array = np.ndarray[Any, np.dtype[Any]]
 
 KEPT_BYTES = 1 << 30
 """Weights that the reference keeps between its runs."""
+
+KEPT_ALLOWANCES = 2
+"""Calls whose allowances are kept: those that are compared with one another."""
 
 
 class Subject:
@@ -56,10 +60,58 @@ class Subject:
         """What each graph is held to: the spec's meaning, before any pass."""
         return self.compiled.expanded
 
-    def tolerance(self, phase: Phase) -> float:
-        """Allowed error of a graph's outputs; see `compare`."""
-        nodes = self.graphs[phase].nodes
-        return tolerance_of(len(nodes), amplified=any(isinstance(node.op, DeltaScan) for node in nodes))
+    def allowance(self, call: Call, found: Mapping[str, Array]) -> Allowance:
+        """How far rounding may move each output of a call, of which `found` is what the graph gives; kept for a while.
+
+        See `disturbed.py`.
+        """
+        for kept, allowance in self._allowances:
+            if kept is call:
+                return allowance
+        allowance = self._allowance(call, found)
+        self._allowances.append((call, allowance))
+        del self._allowances[:-KEPT_ALLOWANCES]
+        return allowance
+
+    def _allowance(self, call: Call, found: Mapping[str, Array]) -> Allowance:
+        graph, kinds = self.graphs[call.phase], {o.name: o.value.type for o in self.meanings[call.phase].outputs}
+        chosen = routers(graph, names_in_file(graph))
+        session = self._disturbed(call.phase)
+        runs = [run(session, call) for _ in range(PROBES)]
+        tied = ties(chosen, runs)
+        if tied is not None:
+            behind = np.logical_or.accumulate(tied, axis=1) if call.phase != "encode" else tied.any(axis=1)[:, None]
+            tied = np.broadcast_to(behind, call.new.shape)
+        wheres = {name: self.specified(call, name, kind) for name, kind in kinds.items()}
+        errors = allowances(found, runs, wheres)
+        for name in [n for n, array in found.items() if n in errors and array.dtype.kind == "f"]:
+            allowed = errors[name]
+            size = np.sqrt(row_means(np.square(found[name], dtype=np.float64), wheres[name]))
+            share = np.divide(allowed, size, out=np.zeros(allowed.shape), where=(size > 0) & wheres[name])
+            self.shares[call.phase, name] = max(self.shares.get((call.phase, name), 0.0), float(share.max(initial=0)))
+        return Allowance(errors, tied)
+
+    @functools.cached_property
+    def shares(self) -> dict[tuple[Phase, str], float]:
+        """The largest error that was allowed so far, by graph and output, as a share of its row's root mean square."""
+        return {}
+
+    def _disturbed(self, phase: Phase) -> InferenceSession:
+        if phase not in self._copies:
+            graph = self.graphs[phase]
+            names = names_in_file(graph)
+            scores = [router.scores for router in routers(graph, names)]
+            copy = disturbed(self.files[phase], list(moved_values(graph, names)), scores)
+            self._copies[phase] = session_of_copy(copy, self.files[phase])
+        return self._copies[phase]
+
+    @functools.cached_property
+    def _copies(self) -> dict[Phase, InferenceSession]:
+        return {}
+
+    @functools.cached_property
+    def _allowances(self) -> list[tuple[Call, Allowance]]:
+        return []
 
     def session(self, phase: Phase) -> InferenceSession:
         """A session of a graph file; opened once."""
@@ -70,6 +122,7 @@ class Subject:
     def release(self) -> None:
         """Close all sessions; one that is asked for again is opened again."""
         self._sessions.clear()
+        self._copies.clear()
 
     @functools.cached_property
     def _sessions(self) -> dict[Phase, InferenceSession]:
@@ -86,16 +139,31 @@ class Subject:
     def specified(self, call: Call, name: str, kind: TensorType) -> Array:
         """Where a value is specified; a recurrent state is so in every row, though all new tokens are masked."""
         name = self._internal.get(name, name)
+        if call.tied is not None and not {SEQUENCE, TOTAL} & set(kind.shape) and kind.shape[:1] == (BATCH,):
+            return ~call.tied.any(axis=1).reshape(-1, *(1,) * (kind.rank - 1)) & self._specified(call, name, kind)
+        return self._specified(call, name, kind)
+
+    def _specified(self, call: Call, name: str, kind: TensorType) -> Array:
         if name.startswith(PRESENT) and not {SEQUENCE, TOTAL} & set(kind.shape):
             return np.ones((1,) * kind.rank, bool)
         return call.valid(kind)
 
-    def outputs_differ(self, call: Call, found: Mapping[str, Array], expected: Mapping[str, Array]) -> list[Deviation]:
-        """The comparison of each output, worst first."""
+    def outputs_differ(
+        self, call: Call, found: Mapping[str, Array], expected: Mapping[str, Array], own: Mapping[str, Array],
+        more: Mapping[str, Array] | None = None,
+    ) -> list[Deviation]:  # fmt: skip
+        """The comparison of each output, worst first; `own` is what the graph itself gives for the call.
+
+        `more` is allowed beside what rounding may move the outputs by.
+        """
         kinds = {o.name: o.value.type for o in self.meanings[call.phase].outputs}
-        tolerance = self.tolerance(call.phase) * call.slack
+        allowance = self.allowance(call, own)
+        sure, more = call.without(allowance.tied), more or {}
         compared = [
-            compare(name, found[name], expected[name], self.specified(call, name, kind), tolerance)
+            compare(
+                name, found[name], expected[name], self.specified(sure, name, kind),
+                allowance.errors[name] + more.get(name, 0.0),
+            )  # fmt: skip
             for name, kind in kinds.items()
             if name in expected
         ]
@@ -129,6 +197,14 @@ class Subject:
     def inner(self, call: Call, names: Collection[str]) -> dict[str, Array]:
         """Values inside of a built graph by name, from a copy of it that gives them out; those that it has."""
         return run(exposed(self.files[call.phase], names), call)
+
+
+def names_in_file(graph: Graph) -> dict[Value, str]:
+    """The ONNX name of every computed value: its own, or that of the output that it is."""
+    names = {value: value.name for node in graph.nodes for value in node.outputs}
+    for output in reversed(graph.outputs):
+        names[output.value] = output.name
+    return names
 
 
 class KeptWeights:
@@ -167,7 +243,6 @@ def run(session: InferenceSession, call: Call) -> dict[str, Array]:
 def exposed(file: Path, names: Collection[str]) -> InferenceSession:
     """A session of a copy of a graph, made in memory, that also gives out values by name."""
     import onnx
-    import onnxruntime as ort
 
     model = onnx.load(str(file), load_external_data=False)
     made = {name for node in model.graph.node for name in node.output}
@@ -175,6 +250,13 @@ def exposed(file: Path, names: Collection[str]) -> InferenceSession:
     for name in names:
         if name in made and name not in there:
             model.graph.output.append(onnx.ValueInfoProto(name=name))
+    return session_of_copy(model, file)
+
+
+def session_of_copy(model: Any, file: Path) -> InferenceSession:
+    """A session of a model in memory that reads the weights of a graph file."""
+    import onnxruntime as ort
+
     options = cast("Any", ort.SessionOptions())
     options.log_severity_level = 4  # errors are raised, and told by who catches them
     options.intra_op_num_threads = sessions.physical_cores()

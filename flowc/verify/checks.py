@@ -107,15 +107,23 @@ class Checks:
         )
 
     def against(
-        self, call: Call, found: Mapping[str, Array], expected: Mapping[str, Array], name: str, what: str = ""
-    ) -> None:
-        """A graph's outputs are what they should be."""
+        self, call: Call, found: Mapping[str, Array], expected: Mapping[str, Array], name: str, what: str = "",
+        more: Mapping[str, Array] | None = None,
+    ) -> None:  # fmt: skip
+        """A graph's outputs are what they should be; `more` is what the expected ones may be off themselves."""
         what = what or call.label
-        worst = self.subject.outputs_differ(call, found, expected)[0]
+        worst = self.subject.outputs_differ(call, found, expected, found, more)[0]
+        what += self._ties(call, found)
         if worst.good:
             self.passed(name, call.phase, what, worst)
             return
         self._wrong(call, name, f"the {call.phase} graph gives wrong numbers ({what}): {worst}", worst)
+
+    def _ties(self, call: Call, found: Mapping[str, Array]) -> str:
+        """What to add to a check's words when some tokens could not be compared."""
+        tied = self.subject.allowance(call, found).tied
+        count = 0 if tied is None else int((tied & call.new).sum())
+        return f", without {count} tokens behind a tie of a router" if count else ""
 
     def operators(self, call: Call, compared: Sequence[tuple[Node, Deviation]]) -> None:
         """Operators do what they mean."""
@@ -150,13 +158,15 @@ class Checks:
         single = feeder.call(f"row {row} alone", call.phase, feeder.rows(drawn, row, columns), mask)
         lone = subject.run(single)
         kinds = {o.name: o.value.type for o in subject.meanings[call.phase].outputs}
+        allowance = subject.allowance(call, found)
+        sure = call.without(allowance.tied)
         compared = [
             compare(
                 n,
                 _row(found[n], kind, row, columns),
                 lone[n],
-                np.ones((1,) * kind.rank, bool),
-                subject.tolerance(call.phase),
+                _row(np.broadcast_to(subject.specified(sure, n, kind), found[n].shape), kind, row, columns),
+                _row(np.broadcast_to(allowance.errors[n], found[n].shape), kind, row, columns),
             )
             for n, kind in kinds.items()
             if kind.shape[:1] == (BATCH,)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -48,6 +49,18 @@ def apply(function: Function, x: Array) -> Array:
                 return -x
 
 
+def rounded_last(function: Function, x: Array | None, y: Array) -> Array:
+    """Size of the numbers whose rounding shows in `y = function(x)`: a gate is x times a number near 0 or 1."""
+    assert x is not None
+    match function:
+        case "silu" | "gelu" | "gelu_tanh" | "quick_gelu":
+            return np.abs(x)
+        case "tanh" | "sigmoid" | "softplus":
+            return np.maximum(np.abs(y), y.dtype.type(1))
+        case "relu" | "exp" | "neg":
+            return np.abs(y)
+
+
 @dataclass(frozen=True)
 class Unary(Op, name="unary", operands=("x",)):
     """`function(x)`; gelu is the erf form, gelu_tanh HuggingFace's `gelu_pytorch_tanh`."""
@@ -62,6 +75,9 @@ class Unary(Op, name="unary", operands=("x",)):
     def reference(self, x: Array) -> tuple[Array, ...]:
         return (apply(self.function, x),)
 
+    def rounding(self, operands: Sequence[Array | None], results: Sequence[Array]) -> tuple[Array, ...]:
+        return (rounded_last(self.function, operands[0], results[0]),)
+
 
 @dataclass(frozen=True)
 class Binary(Op, name="binary", operands=("a", "b")):
@@ -70,6 +86,7 @@ class Binary(Op, name="binary", operands=("a", "b")):
     function: Literal["add", "sub", "mul", "div"]
 
     tokenwise = ("a", "b")
+    exact = True
 
     def infer(self, a: TensorType, b: TensorType) -> tuple[TensorType, ...]:
         require(a.dtype == b.dtype, f"element types differ: {a} and {b}")
@@ -87,6 +104,7 @@ class Scale(Op, name="scale", operands=("x",)):
     factor: float
 
     tokenwise = ("x",)
+    exact = True
 
     def infer(self, x: TensorType) -> tuple[TensorType, ...]:
         return (x,)
@@ -109,3 +127,6 @@ class Softcap(Op, name="softcap", operands=("x",)):
     def reference(self, x: Array) -> tuple[Array, ...]:
         cap = x.dtype.type(self.cap)
         return (np.tanh(x / cap) * cap,)
+
+    def rounding(self, operands: Sequence[Array | None], results: Sequence[Array]) -> tuple[Array, ...]:
+        return (np.full_like(results[0], self.cap),)  # of tanh, before it is scaled

@@ -13,6 +13,7 @@ class Gather(Op, name="gather", operands=("table", "ids")):
     """Rows of `table` [rows, width] by integer `ids` [...]: [..., width] (ONNX Gather; torch nn.Embedding)."""
 
     tokenwise = ("ids",)
+    exact = True
 
     def infer(self, table: TensorType, ids: TensorType) -> tuple[TensorType, ...]:
         require(table.rank == 2, f"the table must be [rows, width], not {table}")

@@ -16,6 +16,8 @@ class Split(Op, name="split", operands=("x",)):
 
     sizes: tuple[int, ...]
 
+    exact = True
+
     def infer(self, x: TensorType) -> tuple[TensorType, ...]:
         width = known(x.shape[-1], "the split axis")
         require(width == sum(self.sizes), f"{width} channels do not split into {list(self.sizes)}")
@@ -31,6 +33,8 @@ class Concat(Op, name="concat", operands=()):
     """Operands joined along `axis` (any number of them; counted from the front, or from the back when negative)."""
 
     axis: int
+
+    exact = True
 
     def infer(self, *types: TensorType) -> tuple[TensorType, ...]:
         first = types[0]
@@ -55,6 +59,8 @@ class Slice(Op, name="slice", operands=("x",)):
     axis: int
     start: int
     stop: int | None = None
+
+    exact = True
 
     def infer(self, x: TensorType) -> tuple[TensorType, ...]:
         axis = self.axis % x.rank
@@ -86,6 +92,8 @@ class Reshape(Op, name="reshape", operands=("x",)):
 
     shape: tuple[Dim, ...]
 
+    exact = True
+
     def infer(self, x: TensorType) -> tuple[TensorType, ...]:
         old, new = list(x.shape), list(self.shape)
         for symbol in [d for d in new if isinstance(d, str)]:
@@ -112,6 +120,8 @@ class Transpose(Op, name="transpose", operands=("x",)):
     """Axes in another order."""
 
     axes: tuple[int, ...]
+
+    exact = True
 
     def infer(self, x: TensorType) -> tuple[TensorType, ...]:
         require(sorted(self.axes) == list(range(x.rank)), f"axes {self.axes} do not fit {x}")

@@ -24,6 +24,8 @@ class Positions(Op, name="positions", operands=("new", "mask", "past")):
 
     compact: bool = False
 
+    exact = True
+
     def infer(
         self, new: TensorType, mask: TensorType | None = None, past: TensorType | None = None
     ) -> tuple[TensorType, ...]:
@@ -54,6 +56,8 @@ class TakeLast(Op, name="take_last", operands=("x", "mask")):
 
     compact: bool = False
 
+    exact = True
+
     def infer(self, x: TensorType, mask: TensorType | None = None) -> tuple[TensorType, ...]:
         require(x.rank >= 2, f"expected [batch, sequence, ...], not {x}")
         return (x.with_shape(x.shape[0], 1, *x.shape[2:]),)
@@ -76,6 +80,8 @@ class TakeFirst(Op, name="take_first", operands=("x", "mask")):
 
     A row that is all padding gives its first column.
     """
+
+    exact = True
 
     def infer(self, x: TensorType, mask: TensorType) -> tuple[TensorType, ...]:
         require(x.rank >= 2 and x.shape[:2] == mask.shape, f"mask {mask} is not that of {x}")

@@ -1,0 +1,192 @@
+"""How far rounding may move the outputs of a whole graph: the graph run again with every value inside of it moved.
+
+A copy of the graph is made in memory in which each operator's result passes through two factors near 1 that are drawn
+anew in every run, one for each number and one for each row:
+
+    x  ->  x * (1 - 2u or 1 + 2u, for each number) * (1 - 2u or 1 + 2u, for each row)  ->  readers of x
+
+So errors of about the size of a rounding enter everywhere and travel as the graph's own do: through softmaxes that
+are sharp, norms that enlarge what is near zero, routers, caches. What comes out is compared with what the graph gives
+itself. Copies of a cache are not moved: nothing is computed there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from flowc.ir.core.experts import Experts
+from flowc.ir.graph import Graph, Value
+from flowc.ir.types import PAST, TOTAL
+from flowc.verify.rounding import MOVED, SURE, allowance, row_means, unit_roundoff
+
+if TYPE_CHECKING:
+    from onnx import ModelProto, NodeProto, TensorProto
+
+Array = np.ndarray[Any, np.dtype[Any]]
+
+EXACT = "/before it is moved"
+
+
+@dataclass(frozen=True, slots=True)
+class Router:
+    """The scores of a mixture's experts, by their name in the graph file; `top` of them are chosen."""
+
+    scores: str
+    top: int
+
+
+@dataclass(frozen=True, slots=True)
+class Allowance:
+    """Allowed error of each output of one run; `tied` bool [batch, new tokens]: behind a router that may go two ways."""
+
+    errors: Mapping[str, Array]
+    tied: Array | None = None
+
+
+def routers(graph: Graph, names: Mapping[Value, str]) -> tuple[Router, ...]:
+    """Every router whose scores are a value of the graph file."""
+    found: list[Router] = []
+    for node in graph.nodes:
+        if isinstance(node.op, Experts):
+            scores = node.input("scores")
+            assert scores is not None
+            if scores in names:
+                found.append(Router(names[scores], node.op.top))
+    return tuple(found)
+
+
+def moved_values(graph: Graph, names: Mapping[Value, str]) -> Iterator[tuple[str, str]]:
+    """ONNX name and element type of the values to move: float inputs and results that are no copy of a cache."""
+    seen: set[str] = set()
+    for value, name in [*((v, v.name) for v in graph.inputs), *((v, names[v]) for n in graph.nodes for v in n.outputs)]:
+        cached = {PAST, TOTAL} & {str(d) for d in value.shape} and len(value.shape) == 4
+        if unit_roundoff(value.dtype) and value.shape and not cached and name not in seen:
+            seen.add(name)
+            yield name, value.dtype
+
+
+def disturbed(file: Path, values: Sequence[tuple[str, str]], also: Sequence[str] = ()) -> ModelProto:
+    """The copy of a graph; `also` are inner values that it gives out beside its outputs."""
+    import onnx
+
+    model: Any = onnx.load(str(file), load_external_data=False)
+    graph = model.graph
+    kinds = dict(values)
+    given = {v.name for v in graph.input}
+    nodes: list[Any] = []
+    renamed: dict[str, str] = {}
+    for name in [n for n in kinds if n in given]:
+        renamed[name] = f"{name}{EXACT}/moved"
+        nodes += _moves(name, renamed[name], kinds[name], len(nodes))
+    for node in graph.node:
+        _reads(node, renamed)
+        moved = [name for name in node.output if name in kinds]
+        for index, name in enumerate(node.output):
+            if name in kinds:
+                node.output[index] = name + EXACT
+        nodes.append(node)
+        for name in moved:
+            nodes += _moves(name + EXACT, name, kinds[name], len(nodes))
+    graph.initializer.extend(_constants(dict.fromkeys(kinds.values())))
+    del graph.node[:]
+    graph.node.extend(nodes)
+    there = {output.name for output in graph.output}
+    made = {name for node in nodes for name in node.output}
+    for name in dict.fromkeys(also):
+        if name not in there and name in made:
+            graph.output.append(onnx.ValueInfoProto(name=name))
+    return model
+
+
+_FIRST, _HALF, _DRAW = (f"{name}{EXACT}" for name in ("first", "half", "draw"))
+
+
+def _constants(dtypes: Iterable[str]) -> list[TensorProto]:
+    import onnx
+
+    constants: dict[str, Array] = {_FIRST: np.zeros(1, np.int64), _HALF: np.float32(0.5), _DRAW: np.bool_(True)}
+    for dtype in dtypes:
+        reach = MOVED * unit_roundoff(dtype)
+        up, down = _steps(dtype)
+        constants |= {up: np.dtype(dtype).type(1 + reach), down: np.dtype(dtype).type(1 - reach)}
+    return [onnx.numpy_helper.from_array(np.asarray(value), name=name) for name, value in constants.items()]
+
+
+def _steps(dtype: str) -> tuple[str, str]:
+    return f"{dtype} up{EXACT}", f"{dtype} down{EXACT}"
+
+
+def _moves(source: str, target: str, dtype: str, seed: int) -> list[NodeProto]:
+    """One of two factors for each number and for each row. The mask of a Dropout in training is what draws them."""
+    first, once, *names = (f"{target}{EXACT}/{part}" for part in ("first", "once", "each", "mask", "row", "row mask"))
+    each, mask, row, row_mask = names
+    return [
+        _node("Dropout", [source, _HALF, _DRAW], [f"{each}/dropped", mask], seed=2 * seed + 1),
+        _node("Where", [mask, *_steps(dtype)], [each]),
+        _node("Gather", [source, _FIRST], [first], axis=-1),
+        _node("Dropout", [first, _HALF, _DRAW], [f"{row}/dropped", row_mask], seed=2 * seed + 2),
+        _node("Where", [row_mask, *_steps(dtype)], [row]),
+        _node("Mul", [source, each], [once]),
+        _node("Mul", [once, row], [target]),
+    ]
+
+
+def _node(op: str, inputs: Sequence[str], outputs: Sequence[str], **attributes: int) -> NodeProto:
+    import onnx
+
+    node: Any = onnx.NodeProto(op_type=op, input=inputs, output=outputs)
+    for name, value in attributes.items():
+        node.attribute.append(onnx.AttributeProto(name=name, type=onnx.AttributeProto.INT, i=value))
+    return node
+
+
+def _reads(node: Any, renamed: Mapping[str, str]) -> None:
+    """Let a node, and the graphs inside of it, read other names."""
+    for index, name in enumerate(node.input):
+        if name in renamed:
+            node.input[index] = renamed[name]
+    for attribute in node.attribute:
+        for inner in attribute.g.node if attribute.HasField("g") else ():
+            _reads(inner, renamed)
+
+
+def allowances(
+    found: Mapping[str, Array], runs: Sequence[Mapping[str, Array]], wheres: Mapping[str, Array]
+) -> Mapping[str, Array]:
+    """Allowed error of each output: `found` is the graph's own result, `runs` those of the copy."""
+    allowed: dict[str, Array] = {}
+    for name, where in wheres.items():
+        own = found[name]
+        if own.dtype.kind != "f":
+            allowed[name] = np.zeros((1,) * own.ndim)
+            continue
+        squares: Array = np.zeros(own.shape)
+        for run in runs:
+            with np.errstate(all="ignore"):
+                squares += (run[name].astype(np.float64) - own) ** 2 / len(runs)
+        allowed[name] = allowance(squares, where)
+    return allowed
+
+
+def ties(routers: Sequence[Router], runs: Sequence[Mapping[str, Array]]) -> Array | None:
+    """Tokens whose last chosen expert is no further before the next than rounding moves scores; None without routers.
+
+    bool [batch, new tokens].
+    """
+    tied: Array | None = None
+    for router in routers:
+        scores = np.stack([run[router.scores].astype(np.float64) for run in runs])
+        squares = scores.var(axis=0)
+        middle = np.sort(scores.mean(axis=0), axis=-1)[..., ::-1]
+        if middle.shape[-1] <= router.top:
+            continue
+        margin = middle[..., router.top - 1] - middle[..., router.top]
+        spread = np.sqrt(row_means(squares, np.ones((1,) * squares.ndim, bool))[..., 0])
+        here = margin <= SURE * spread
+        tied = here if tied is None else tied | here
+    return tied

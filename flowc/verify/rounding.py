@@ -1,0 +1,102 @@
+"""How far rounding may move a result, derived from the numbers that it is computed of.
+
+One rounding moves a number by at most the unit roundoff u of its dtype (float32: 2**-24), as a share of it. What that
+does to a result is its conditioning, and that is seen by doing it: the meaning is computed again of operands that are
+moved by about a rounding at random, each number on its own and each row as a whole (sums of many numbers of one sign
+go wrong as a whole). The root mean square of what comes out is the *spread*. A kernel that sums in another order, or
+works a function out in another way, is as far from the meaning as that, within a factor that `SURE` covers.
+
+    operator    operands moved, the operator's meaning computed again (`operator_allowance`)
+    graph       every value inside of the graph moved, the graph run again (see `perturbed.py`)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from flowc.ir.op import Op
+
+Array = np.ndarray[Any, np.dtype[Any]]
+
+UNIT_ROUNDOFF = {"float64": 2.0**-53, "float32": 2.0**-24, "float16": 2.0**-11, "bfloat16": 2.0**-8}
+"""The largest relative error of one rounding, by dtype."""
+
+MOVED = 2.0
+"""How many units of roundoff a number is moved by, up or down: by always as much, so that no source of error is left
+out by chance."""
+
+PROBES = 2
+"""How often the moved meaning is computed: one alone can be near zero where the next is not."""
+
+SURE = 16.0
+"""How many spreads a sound result may be off.
+
+Of 1e9 normal numbers the largest is 6 root mean squares from their mean; sums of thousands of numbers in other orders,
+and a spread that was taken of two draws, ask for the rest.
+"""
+
+NARROW = 16
+"""Numbers that it takes to tell their root mean square; narrower rows are taken together."""
+
+
+def unit_roundoff(dtype: str) -> float:
+    """The unit roundoff of an element type; 0 of one that does not round."""
+    return UNIT_ROUNDOFF.get(dtype, 0.0)
+
+
+def moved(array: Array, unit: float, rng: np.random.Generator) -> Array:
+    """An array whose numbers, and whose rows as a whole, are moved by a few units of roundoff at random."""
+    signs = rng.integers(0, 2, array.shape, np.int8)
+    rows = rng.integers(0, 2, (*array.shape[:-1], 1) if array.ndim else (), np.int8)
+    steps = np.array([1 - MOVED * unit, 1 + MOVED * unit], array.dtype)
+    return array * steps[signs] * steps[rows]
+
+
+def operator_allowance(
+    op: Op, operands: Sequence[Array | None], fed: Sequence[bool], results: Sequence[Array], wheres: Sequence[Array],
+    *, known: bool = True,
+) -> list[Array]:  # fmt: skip
+    """Allowed error of each result (float64, its shape) of an operator that was fed these operands.
+
+    `fed`: which operands are no weights; `wheres`: where each result is specified, broadcastable to it. `known`: the
+    operands are the very numbers that the other side was fed, so that an exact operator leaves its own rounding only.
+    """
+    squares: list[Array] = [np.zeros(r.shape) for r in results]
+    floats = [i for i, a in enumerate(operands) if fed[i] and a is not None and a.dtype.kind == "f"]
+    if floats and not (op.exact and known):
+        for probe in range(PROBES):
+            rng = np.random.default_rng([probe, len(operands)])
+            others = list(operands)
+            for i in floats:
+                array = operands[i]
+                assert array is not None
+                others[i] = moved(array, unit_roundoff(array.dtype.name), rng)
+            for square, result, other in zip(squares, results, op.reference(*others), strict=True):
+                if result.dtype.kind == "f":
+                    square += (other.astype(np.float64) - result) ** 2 / PROBES
+    allowed: list[Array] = []
+    for result, square, last, where in zip(results, squares, op.rounding(operands, results), wheres, strict=True):
+        unit = unit_roundoff(result.dtype.name)
+        allowed.append(allowance(square + (unit * np.asarray(last, np.float64)) ** 2, where))
+    return allowed
+
+
+def allowance(squares: Array, where: Array) -> Array:
+    """Allowed error of numbers with these mean squares of spread: that of each, and that of its row."""
+    sound = np.where(np.isfinite(squares) & where, squares, 0.0)
+    return SURE * np.sqrt(sound + row_means(sound, where))
+
+
+def row_means(squares: Array, where: Array) -> Array:
+    """The mean over each row (last axis, and as many before it as make `NARROW` numbers), broadcastable."""
+    axes: tuple[int, ...] = ()
+    for axis in reversed(range(squares.ndim)):
+        axes = (*axes, axis)
+        if np.prod([squares.shape[a] for a in axes]) >= NARROW:
+            break
+    kept = np.broadcast_to(where, squares.shape)
+    total = np.where(kept, squares, 0.0).sum(axis=axes, keepdims=True)
+    return total / np.maximum(kept.sum(axis=axes, keepdims=True), 1)
