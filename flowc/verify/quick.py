@@ -45,6 +45,11 @@ def check(manifest: Path, compiled: Compiled) -> list[dict[str, Any]]:
 
     Returns what was checked. Raises CheckFailed with everything that is wrong; numbers name the first wrong stage.
     """
+    return checked(manifest, compiled).as_json()
+
+
+def checked(manifest: Path, compiled: Compiled) -> Checks:
+    """The same, with the comparisons."""
     stem = manifest.name.removesuffix(".flowc.json")
     files: dict[Phase, Path] = {p: manifest.parent / graph_file(Path(f"{stem}.onnx"), p) for p in compiled.graphs}
     subject = Subject(compiled, files)
@@ -66,7 +71,7 @@ def check(manifest: Path, compiled: Compiled) -> list[dict[str, Any]]:
     same(subject, checks, results)
     alone(subject, checks, results)
     checks.stop_if_any()
-    return checks.as_json()
+    return checks
 
 
 FIRST = ("prefill", "decode", "unified", "encode")

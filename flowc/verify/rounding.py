@@ -28,15 +28,18 @@ MOVED = 2.0
 """How many units of roundoff a number is moved by, up or down: by always as much, so that no source of error is left
 out by chance."""
 
-PROBES = 2
+PROBES = 3
 """How often the moved meaning is computed: one alone can be near zero where the next is not."""
 
 SURE = 16.0
 """How many spreads a sound result may be off.
 
 Of 1e9 normal numbers the largest is 6 root mean squares from their mean; sums of thousands of numbers in other orders,
-and a spread that was taken of two draws, ask for the rest.
+and a spread that was taken of three draws, ask for the rest.
 """
+
+NEIGHBOURS = 0.5
+"""Share of the spread of neighbouring rows that a number may be off."""
 
 NARROW = 16
 """Numbers that it takes to tell their root mean square; narrower rows are taken together."""
@@ -85,17 +88,27 @@ def operator_allowance(
 
 
 def allowance(squares: Array, where: Array) -> Array:
-    """Allowed error of numbers with these mean squares of spread: that of each, and that of its row."""
+    """Allowed error of numbers with these mean squares of spread.
+
+    A number may be off by its own spread, by that of its row, and by a share of that of its neighbouring rows: few
+    draws of what moves a whole row (a channel of keys that a recurrent state is the product of) may cancel by chance.
+    """
     sound = np.where(np.isfinite(squares) & where, squares, 0.0)
-    return SURE * np.sqrt(sound + row_means(sound, where))
+    total = sound + row_means(sound, where)
+    if sound.ndim > 1:
+        total = total + NEIGHBOURS**2 * row_means(sound, where, rows=True)
+    return SURE * np.sqrt(total)
 
 
-def row_means(squares: Array, where: Array) -> Array:
-    """The mean over each row (last axis, and as many before it as make `NARROW` numbers), broadcastable."""
+def row_means(squares: Array, where: Array, *, rows: bool = False) -> Array:
+    """The mean over each row (last axis, and as many before it as make `NARROW` numbers), broadcastable.
+
+    With `rows` over at least the last two axes.
+    """
     axes: tuple[int, ...] = ()
     for axis in reversed(range(squares.ndim)):
         axes = (*axes, axis)
-        if np.prod([squares.shape[a] for a in axes]) >= NARROW:
+        if len(axes) > rows and np.prod([squares.shape[a] for a in axes]) >= NARROW:
             break
     kept = np.broadcast_to(where, squares.shape)
     total = np.where(kept, squares, 0.0).sum(axis=axes, keepdims=True)
