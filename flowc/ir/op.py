@@ -41,14 +41,27 @@ class Op:
     exact: ClassVar[bool] = False
     """Whether each number is at most one rounding of what its operands give: moved data, a sum or product of two."""
 
-    def rounding(self, operands: Sequence[Array | None], results: Sequence[Array]) -> tuple[Array, ...]:
-        """How large the numbers are that were rounded last on the way to each result, broadcastable to it.
+    def rounds_at(self) -> str | float | None:
+        """Size of the number that was rounded last on the way to a result, when it is not the result itself.
 
-        One rounding moves a result by the unit roundoff times this. Most results are the last number themselves; a
-        function that is worked out near a constant, or that saturates, says so here. What operands that are off by a
-        rounding do to a result is not meant: that shows when they are moved (see `verify/rounding.py`).
+        An operand's name, where a result is that operand times a factor near 0 or 1 (a gate); a number, where it comes
+        of a sum with a constant, or of a function that saturates there.
         """
-        return tuple(np.abs(r) for r in results)
+        return None
+
+    def rounding(self, operands: Sequence[Array | None], results: Sequence[Array]) -> tuple[Array, ...]:
+        """The numbers that one last rounding moves by the unit roundoff, as a share of them, broadcastable to results.
+
+        What operands that are off by a rounding do to a result is not meant (see `verify/rounding.py`).
+        """
+        match self.rounds_at():
+            case str(name):
+                operand = operands[self.operands.index(name)]
+                return tuple(np.abs(r if operand is None else operand) for r in results)
+            case float(size):
+                return tuple(np.maximum(np.abs(r), r.dtype.type(size)) for r in results)
+            case None:
+                return tuple(np.abs(r) for r in results)
 
     infer: ClassVar[Callable[..., tuple[TensorType, ...]]]
     """Types of the results for types of the operands; raises ShapeError when they do not fit."""

@@ -5,6 +5,7 @@ anew in every run, one for each number and one for each row:
 
     x  ->  x * (1 - 2u or 1 + 2u, for each number) * (1 - 2u or 1 + 2u, for each row)  ->  readers of x
 
+A gate or a function that saturates is moved by as much of what it was worked out with (`Op.rounds_at`) besides.
 So errors of about the size of a rounding enter everywhere and travel as the graph's own do: through softmaxes that
 are sharp, norms that enlarge what is near zero, routers, caches. What comes out is compared with what the graph gives
 itself. Copies of a cache are not moved: nothing is computed there.
@@ -12,7 +13,7 @@ itself. Copies of a cache are not moved: nothing is computed there.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from flowc.ir.core.experts import Experts
-from flowc.ir.graph import Graph, Value
+from flowc.ir.graph import Graph, Node, Value
 from flowc.ir.types import PAST, TOTAL
 from flowc.verify.rounding import MOVED, SURE, allowance, row_means, unit_roundoff
 
@@ -60,45 +61,63 @@ def routers(graph: Graph, names: Mapping[Value, str]) -> tuple[Router, ...]:
     return tuple(found)
 
 
-def moved_values(graph: Graph, names: Mapping[Value, str]) -> Iterator[tuple[str, str]]:
-    """ONNX name and element type of the values to move: float inputs and results that are no copy of a cache."""
+@dataclass(frozen=True, slots=True)
+class Moved:
+    """A value to move, by its name in the graph file."""
+
+    name: str
+    dtype: str
+    size: str | float | None = None
+    """What it is moved by, beside its own size: a value's name or a number (see `Op.rounds_at`)."""
+
+
+def moved_values(graph: Graph, names: Mapping[Value, str]) -> Iterator[Moved]:
+    """The values to move: float inputs, and results that are no copy of a cache."""
     seen: set[str] = set()
-    for value, name in [*((v, v.name) for v in graph.inputs), *((v, names[v]) for n in graph.nodes for v in n.outputs)]:
+    values: list[tuple[Value, Node | None]] = [(v, None) for v in graph.inputs]
+    for value, node in [*values, *((v, n) for n in graph.nodes for v in n.outputs)]:
+        name = names.get(value, value.name)
         cached = {PAST, TOTAL} & {str(d) for d in value.shape} and len(value.shape) == 4
         if unit_roundoff(value.dtype) and value.shape and not cached and name not in seen:
             seen.add(name)
-            yield name, value.dtype
+            yield Moved(name, value.dtype, None if node is None else _size(node, names))
 
 
-def disturbed(file: Path, values: Sequence[tuple[str, str]], also: Sequence[str] = ()) -> ModelProto:
+def _size(node: Node, names: Mapping[Value, str]) -> str | float | None:
+    at = node.op.rounds_at()
+    if isinstance(at, str):
+        value = node.input(at)
+        return None if value is None else names.get(value)
+    return at
+
+
+def disturbed(file: Path, values: Sequence[Moved], also: Sequence[str] = ()) -> ModelProto:
     """The copy of a graph; `also` are inner values that it gives out beside its outputs."""
     import onnx
 
     model: Any = onnx.load(str(file), load_external_data=False)
     graph = model.graph
-    kinds = dict(values)
-    given = {v.name for v in graph.input}
+    by_name = {value.name: value for value in values}
+    known = {v.name for v in graph.input} | {name for node in graph.node for name in node.output}
     nodes: list[Any] = []
-    renamed: dict[str, str] = {}
-    for name in [n for n in kinds if n in given]:
-        renamed[name] = f"{name}{EXACT}/moved"
-        nodes += _moves(name, renamed[name], kinds[name], len(nodes))
+    renamed = {v.name: f"{v.name}{EXACT}/moved" for v in graph.input if v.name in by_name}
+    for name, new in renamed.items():
+        nodes += _moves(by_name[name], name, new, len(nodes), known)
     for node in graph.node:
         _reads(node, renamed)
-        moved = [name for name in node.output if name in kinds]
+        made = [name for name in node.output if name in by_name]
         for index, name in enumerate(node.output):
-            if name in kinds:
+            if name in by_name:
                 node.output[index] = name + EXACT
         nodes.append(node)
-        for name in moved:
-            nodes += _moves(name + EXACT, name, kinds[name], len(nodes))
-    graph.initializer.extend(_constants(dict.fromkeys(kinds.values())))
+        for name in made:
+            nodes += _moves(by_name[name], name + EXACT, name, len(nodes), known)
+    graph.initializer.extend(_constants(values))
     del graph.node[:]
     graph.node.extend(nodes)
     there = {output.name for output in graph.output}
-    made = {name for node in nodes for name in node.output}
     for name in dict.fromkeys(also):
-        if name not in there and name in made:
+        if name not in there and name in known:
             graph.output.append(onnx.ValueInfoProto(name=name))
     return model
 
@@ -106,33 +125,50 @@ def disturbed(file: Path, values: Sequence[tuple[str, str]], also: Sequence[str]
 _FIRST, _HALF, _DRAW = (f"{name}{EXACT}" for name in ("first", "half", "draw"))
 
 
-def _constants(dtypes: Iterable[str]) -> list[TensorProto]:
+def _constants(values: Sequence[Moved]) -> list[TensorProto]:
     import onnx
 
     constants: dict[str, Array] = {_FIRST: np.zeros(1, np.int64), _HALF: np.float32(0.5), _DRAW: np.bool_(True)}
-    for dtype in dtypes:
-        reach = MOVED * unit_roundoff(dtype)
-        up, down = _steps(dtype)
-        constants |= {up: np.dtype(dtype).type(1 + reach), down: np.dtype(dtype).type(1 - reach)}
+    for value in values:
+        reach, dtype = MOVED * unit_roundoff(value.dtype), np.dtype(value.dtype)
+        steps = (1 + reach, 1 - reach, reach, -reach)
+        constants |= {name: dtype.type(step) for name, step in zip(_steps(value.dtype), steps, strict=True)}
+        if isinstance(value.size, float):
+            constants[_number(value)] = dtype.type(value.size)
     return [onnx.numpy_helper.from_array(np.asarray(value), name=name) for name, value in constants.items()]
 
 
-def _steps(dtype: str) -> tuple[str, str]:
-    return f"{dtype} up{EXACT}", f"{dtype} down{EXACT}"
+def _steps(dtype: str) -> tuple[str, str, str, str]:
+    up, down, plus, minus = (f"{dtype} {step}{EXACT}" for step in ("up", "down", "plus", "minus"))
+    return up, down, plus, minus
 
 
-def _moves(source: str, target: str, dtype: str, seed: int) -> list[NodeProto]:
+def _number(value: Moved) -> str:
+    return f"{value.dtype} {value.size}{EXACT}"
+
+
+def _moves(value: Moved, source: str, target: str, seed: int, known: Collection[str]) -> list[NodeProto]:
     """One of two factors for each number and for each row. The mask of a Dropout in training is what draws them."""
-    first, once, *names = (f"{target}{EXACT}/{part}" for part in ("first", "once", "each", "mask", "row", "row mask"))
-    each, mask, row, row_mask = names
-    return [
+    parts = ("first", "once", "each", "mask", "row", "row mask", "sign", "more", "twice")
+    first, once, each, mask, row, row_mask, sign, more, twice = (f"{target}{EXACT}/{part}" for part in parts)
+    up, down, plus, minus = _steps(value.dtype)
+    nodes = [
         _node("Dropout", [source, _HALF, _DRAW], [f"{each}/dropped", mask], seed=2 * seed + 1),
-        _node("Where", [mask, *_steps(dtype)], [each]),
+        _node("Where", [mask, up, down], [each]),
         _node("Gather", [source, _FIRST], [first], axis=-1),
         _node("Dropout", [first, _HALF, _DRAW], [f"{row}/dropped", row_mask], seed=2 * seed + 2),
-        _node("Where", [row_mask, *_steps(dtype)], [row]),
+        _node("Where", [row_mask, up, down], [row]),
         _node("Mul", [source, each], [once]),
-        _node("Mul", [once, row], [target]),
+    ]
+    size = _number(value) if isinstance(value.size, float) else value.size
+    if size is None or (isinstance(value.size, str) and size not in known):
+        return [*nodes, _node("Mul", [once, row], [target])]
+    return [
+        *nodes,
+        _node("Mul", [once, row], [twice]),
+        _node("Where", [mask, plus, minus], [sign]),
+        _node("Mul", [sign, size], [more]),
+        _node("Add", [twice, more], [target]),
     ]
 
 

@@ -12,6 +12,7 @@ from flowc.errors import CheckFailed
 from flowc.verify import full as full_verify
 from flowc.verify import quick
 from flowc.verify.checks import Checks
+from flowc.verify.locate import sweep
 from tests.realistic.models import Model
 
 
@@ -35,7 +36,13 @@ def verdict_of(folder: Path, compiled: Compiled, *, full: bool) -> Judged:
     """What the checks of a build in a folder give."""
     manifest = manifests.load(folder)
     try:
-        checks = full_verify.verify(manifest, compiled) if full else quick.checked(manifest.path, compiled)
+        if full:
+            checks = full_verify.verify(manifest, compiled)
+        else:
+            checks = quick.checked(manifest.path, compiled)
+            for call in quick.calls(checks.subject, {}):
+                if call.label in quick.FIRST:
+                    checks.operators(call, list(sweep(checks.subject, call)))
     except CheckFailed as error:
         return Judged((error.render(),), float("inf"))
     return Judged(tuple(c.detail for c in checks.failures), _largest(checks))

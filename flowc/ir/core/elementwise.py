@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -49,18 +48,6 @@ def apply(function: Function, x: Array) -> Array:
                 return -x
 
 
-def rounded_last(function: Function, x: Array | None, y: Array) -> Array:
-    """Size of the numbers whose rounding shows in `y = function(x)`: a gate is x times a number near 0 or 1."""
-    assert x is not None
-    match function:
-        case "silu" | "gelu" | "gelu_tanh" | "quick_gelu":
-            return np.abs(x)
-        case "tanh" | "sigmoid" | "softplus":
-            return np.maximum(np.abs(y), y.dtype.type(1))
-        case "relu" | "exp" | "neg":
-            return np.abs(y)
-
-
 @dataclass(frozen=True)
 class Unary(Op, name="unary", operands=("x",)):
     """`function(x)`; gelu is the erf form, gelu_tanh HuggingFace's `gelu_pytorch_tanh`."""
@@ -75,8 +62,14 @@ class Unary(Op, name="unary", operands=("x",)):
     def reference(self, x: Array) -> tuple[Array, ...]:
         return (apply(self.function, x),)
 
-    def rounding(self, operands: Sequence[Array | None], results: Sequence[Array]) -> tuple[Array, ...]:
-        return (rounded_last(self.function, operands[0], results[0]),)
+    def rounds_at(self) -> str | float | None:
+        match self.function:
+            case "silu" | "gelu" | "gelu_tanh" | "quick_gelu":
+                return "x"
+            case "tanh" | "sigmoid" | "softplus":
+                return 1.0
+            case "relu" | "exp" | "neg":
+                return None
 
 
 @dataclass(frozen=True)
@@ -128,5 +121,5 @@ class Softcap(Op, name="softcap", operands=("x",)):
         cap = x.dtype.type(self.cap)
         return (np.tanh(x / cap) * cap,)
 
-    def rounding(self, operands: Sequence[Array | None], results: Sequence[Array]) -> tuple[Array, ...]:
-        return (np.full_like(results[0], self.cap),)  # of tanh, before it is scaled
+    def rounds_at(self) -> float:
+        return self.cap  # of tanh, before it is scaled
