@@ -3,7 +3,7 @@
 A copy of the graph is made in memory in which each operator's result passes through two factors near 1 that are drawn
 anew in every run, one for each number and one for each row:
 
-    x  ->  x * (1 - 2u or 1 + 2u, for each number) * (1 - 2u or 1 + 2u, for each row)  ->  readers of x
+    x  ->  x * (1 - 4u or 1 + 4u, for each number) * (1 - 2u or 1 + 2u, for each row)  ->  readers of x
 
 A gate or a function that saturates is moved by as much of what it was worked out with (`Op.rounds_at`) besides.
 So errors of about the size of a rounding enter everywhere and travel as the graph's own do: through softmaxes that
@@ -23,7 +23,7 @@ import numpy as np
 from flowc.ir.core.experts import Experts
 from flowc.ir.graph import Graph, Node, Value
 from flowc.ir.types import PAST, TOTAL
-from flowc.verify.rounding import MOVED, SURE, allowance, row_means, unit_roundoff
+from flowc.verify.rounding import EACH, ROW, SURE, allowance, row_means, unit_roundoff
 
 if TYPE_CHECKING:
     from onnx import ModelProto, NodeProto, TensorProto
@@ -130,17 +130,18 @@ def _constants(values: Sequence[Moved]) -> list[TensorProto]:
 
     constants: dict[str, Array] = {_FIRST: np.zeros(1, np.int64), _HALF: np.float32(0.5), _DRAW: np.bool_(True)}
     for value in values:
-        reach, dtype = MOVED * unit_roundoff(value.dtype), np.dtype(value.dtype)
-        steps = (1 + reach, 1 - reach, reach, -reach)
+        unit, dtype = unit_roundoff(value.dtype), np.dtype(value.dtype)
+        steps = (1 + EACH * unit, 1 - EACH * unit, 1 + ROW * unit, 1 - ROW * unit, EACH * unit, -EACH * unit)
         constants |= {name: dtype.type(step) for name, step in zip(_steps(value.dtype), steps, strict=True)}
         if isinstance(value.size, float):
             constants[_number(value)] = dtype.type(value.size)
     return [onnx.numpy_helper.from_array(np.asarray(value), name=name) for name, value in constants.items()]
 
 
-def _steps(dtype: str) -> tuple[str, str, str, str]:
-    up, down, plus, minus = (f"{dtype} {step}{EXACT}" for step in ("up", "down", "plus", "minus"))
-    return up, down, plus, minus
+def _steps(dtype: str) -> tuple[str, str, str, str, str, str]:
+    steps = ("up", "down", "row up", "row down", "plus", "minus")
+    up, down, row_up, row_down, plus, minus = (f"{dtype} {step}{EXACT}" for step in steps)
+    return up, down, row_up, row_down, plus, minus
 
 
 def _number(value: Moved) -> str:
@@ -151,13 +152,13 @@ def _moves(value: Moved, source: str, target: str, seed: int, known: Collection[
     """One of two factors for each number and for each row. The mask of a Dropout in training is what draws them."""
     parts = ("first", "once", "each", "mask", "row", "row mask", "sign", "more", "twice")
     first, once, each, mask, row, row_mask, sign, more, twice = (f"{target}{EXACT}/{part}" for part in parts)
-    up, down, plus, minus = _steps(value.dtype)
+    up, down, row_up, row_down, plus, minus = _steps(value.dtype)
     nodes = [
         _node("Dropout", [source, _HALF, _DRAW], [f"{each}/dropped", mask], seed=2 * seed + 1),
         _node("Where", [mask, up, down], [each]),
         _node("Gather", [source, _FIRST], [first], axis=-1),
         _node("Dropout", [first, _HALF, _DRAW], [f"{row}/dropped", row_mask], seed=2 * seed + 2),
-        _node("Where", [row_mask, up, down], [row]),
+        _node("Where", [row_mask, row_up, row_down], [row]),
         _node("Mul", [source, each], [once]),
     ]
     size = _number(value) if isinstance(value.size, float) else value.size

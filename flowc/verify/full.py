@@ -2,6 +2,7 @@
 
 files       every file of the manifest has its recorded hash, the data file whole
 weights     the data file holds, bit by bit, what the weights give; every graph reads them where they lie
+lowered     the graph files are what this flowc lowers their spec to
 load        each graph loads in onnxruntime with the inputs and outputs that the IR declares
 facts       graphs and manifest say of the model what its spec says
 operators   each operator of each graph does what it means, fed with the numbers of onnxruntime
@@ -36,6 +37,7 @@ from flowc.verify.data_file import check_places, check_weights
 from flowc.verify.files import check_facts, check_files, check_ports
 from flowc.verify.inputs import Array, Arrays, Call
 from flowc.verify.locate import sweep
+from flowc.verify.lowered import check_lowered
 from flowc.verify.quick import parameters
 from flowc.verify.rebuild import layout_of, subject_of
 from flowc.verify.scenarios import (
@@ -78,8 +80,9 @@ def verify(manifest: Manifest, compiled: Compiled, memory: int = MEMORY) -> Chec
     layout = _layout(manifest, compiled)
     if layout is not None:
         check_places(checks, layout)
-        if compiled.checkpoint is not None and manifest.data and not _truncated(manifest):
+        if manifest.data and not _truncated(manifest):
             check_weights(checks, layout, manifest.folder)
+    check_lowered(manifest, checks, layout)
     check_ports(checks.subject, checks)
     if any(not c.passed and c.name in ("load", "ports") for c in checks.done):
         return checks

@@ -24,14 +24,13 @@ Array = np.ndarray[Any, np.dtype[Any]]
 UNIT_ROUNDOFF = {"float64": 2.0**-53, "float32": 2.0**-24, "float16": 2.0**-11, "bfloat16": 2.0**-8}
 """The largest relative error of one rounding, by dtype."""
 
-MOVED = 2.0
-"""How many units of roundoff a number is moved by, up or down: by always as much, so that no source of error is left
-out by chance."""
+EACH, ROW = 4.0, 2.0
+"""How many units of roundoff a number is moved by on its own, and with its row: up or down, and never by nothing."""
 
 PROBES = 3
-"""How often the moved meaning is computed: one alone can be near zero where the next is not."""
+"""How often the moved meaning is computed: what comes of few sources can cancel in one that does not in the next."""
 
-SURE = 16.0
+SURE = 10.0
 """How many spreads a sound result may be off.
 
 Of 1e9 normal numbers the largest is 6 root mean squares from their mean; sums of thousands of numbers in other orders,
@@ -54,8 +53,8 @@ def moved(array: Array, unit: float, rng: np.random.Generator) -> Array:
     """An array whose numbers, and whose rows as a whole, are moved by a few units of roundoff at random."""
     signs = rng.integers(0, 2, array.shape, np.int8)
     rows = rng.integers(0, 2, (*array.shape[:-1], 1) if array.ndim else (), np.int8)
-    steps = np.array([1 - MOVED * unit, 1 + MOVED * unit], array.dtype)
-    return array * steps[signs] * steps[rows]
+    each, row = (np.array([1 - step * unit, 1 + step * unit], array.dtype) for step in (EACH, ROW))
+    return array * each[signs] * row[rows]
 
 
 def operator_allowance(
@@ -103,13 +102,14 @@ def allowance(squares: Array, where: Array) -> Array:
 def row_means(squares: Array, where: Array, *, rows: bool = False) -> Array:
     """The mean over each row (last axis, and as many before it as make `NARROW` numbers), broadcastable.
 
-    With `rows` over at least the last two axes.
+    Only numbers that move at all count: new keys stand among cached ones, which are copied. With `rows` over at least
+    the last two axes.
     """
     axes: tuple[int, ...] = ()
     for axis in reversed(range(squares.ndim)):
         axes = (*axes, axis)
         if len(axes) > rows and np.prod([squares.shape[a] for a in axes]) >= NARROW:
             break
-    kept = np.broadcast_to(where, squares.shape)
+    kept = np.broadcast_to(where, squares.shape) & (squares > 0)
     total = np.where(kept, squares, 0.0).sum(axis=axes, keepdims=True)
     return total / np.maximum(kept.sum(axis=axes, keepdims=True), 1)
