@@ -63,6 +63,13 @@ class Op:
             case None:
                 return tuple(np.abs(r) for r in results)
 
+    def undecided(self, operands: Sequence[Array | None]) -> Array | None:
+        """Where the last rounding decides which way the operator goes: bool, of the leading axes of every result.
+
+        None for an operator that goes one way only.
+        """
+        return None
+
     infer: ClassVar[Callable[..., tuple[TensorType, ...]]]
     """Types of the results for types of the operands; raises ShapeError when they do not fit."""
 

@@ -13,6 +13,10 @@ from flowc.ir.op import Array, Op
 from flowc.ir.types import TensorType, known, require
 
 
+TIED = 4
+"""Roundings between two scores from which on any kernel tells them apart."""
+
+
 @dataclass(frozen=True)
 class Experts(Op, name="experts", operands=("x", "scores", "gate_up", "down")):
     """Sum over the chosen experts e of weight_e * down_e(activation(gate_e x) * up_e x) (Shazeer et al. 2017).
@@ -61,6 +65,15 @@ class Experts(Op, name="experts", operands=("x", "scores", "gate_up", "down")):
             h = apply(self.activation, both[:, 0::2]) * both[:, 1::2]
             y[tokens] += weight[tokens][:, None] * (h @ down[expert].T)
         return (y,)
+
+    def undecided(self, operands: Sequence[Array | None]) -> Array | None:
+        scores = operands[1]
+        assert scores is not None
+        if scores.shape[-1] <= self.top:
+            return None
+        ranked = np.sort(scores, axis=-1)[..., ::-1]
+        size = np.maximum(np.abs(scores).max(axis=-1), 1)
+        return ranked[..., self.top - 1] - ranked[..., self.top] <= TIED * np.finfo(scores.dtype).eps * size
 
     def macs(self, inputs: Sequence[tuple[int, ...] | None], outputs: Sequence[tuple[int, ...]]) -> int:
         x, _, _, down = inputs
