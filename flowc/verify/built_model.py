@@ -161,9 +161,12 @@ class Subject:
         sure, more = call.without(allowance.tied), more or {}
         compared = [
             compare(
-                name, found[name], expected[name], self.specified(sure, name, kind),
+                name,
+                found[name],
+                expected[name],
+                self.specified(sure, name, kind),
                 allowance.errors[name] + more.get(name, 0.0),
-            )  # fmt: skip
+            )
             for name, kind in kinds.items()
             if name in expected
         ]

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from flowc.errors import CheckFailed, Diagnostics, Span
+from flowc.errors import CheckFailed, Diagnostic, Span
 from flowc.ir.graph import Node
 from flowc.ir.types import BATCH, SEQUENCE, TOTAL, TensorType
 from flowc.verify.built_model import Subject
@@ -18,6 +18,10 @@ from flowc.verify.inputs import Call
 from flowc.verify.locate import Location, locate, place
 
 Array = np.ndarray[Any, np.dtype[Any]]
+
+
+CAUSES = ("files", "facts", "places", "weights", "lowered", "load", "ports")
+"""Checks whose failures others follow from, in that order."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +36,8 @@ class Check:
     location: Location | None = None
     stage: str = ""
     """The stage at fault, where it is known without a location."""
+    code: str = ""
+    span: Span | None = None
 
     def as_json(self) -> dict[str, Any]:
         """Plain values; without numbers that another machine would give otherwise, unless something is wrong."""
@@ -54,7 +60,6 @@ class Checks:
 
     subject: Subject
     done: list[Check] = field(default_factory=list[Check])
-    problems: Diagnostics = field(default_factory=Diagnostics)
     first_wrong: Call | None = None
     """The first call that gave wrong numbers."""
     padding_shows: bool = False
@@ -71,25 +76,50 @@ class Checks:
         stage: str = "",
     ) -> None:  # fmt: skip
         """Note a check that did not hold."""
-        self.done.append(Check(name, graph, False, message, worst, location, stage))
-        self.problems.error(code, message, span, kind=CheckFailed)
+        self.done.append(Check(name, graph, False, message, worst, location, stage, code, span))
 
     @property
     def failures(self) -> list[Check]:
         """The checks that did not hold."""
         return [c for c in self.done if not c.passed]
 
+    @property
+    def root(self) -> Check | None:
+        """The failure that the others most likely follow from: of the files before the numbers, then the first."""
+
+        def rank(check: Check) -> tuple[int, bool]:
+            order = CAUSES.index(check.name) if check.name in CAUSES else len(CAUSES)
+            return order, order == len(CAUSES) and check.location is None
+
+        return min(self.failures, key=rank, default=None)
+
+    def error(self) -> CheckFailed | None:
+        """What is wrong: the root cause, and how many other checks failed beside it."""
+        root = self.root
+        if root is None:
+            return None
+        others: dict[str, list[str]] = {}
+        for check in self.failures:
+            if check is not root:
+                others.setdefault(check.name, []).append(check.graph)
+        count = sum(map(len, others.values()))
+        kinds = [
+            f"{name} ({', '.join(dict.fromkeys(filter(None, on)))})" if any(on) else name for name, on in others.items()
+        ]
+        more = "1 other check" if count == 1 else f"{count} other checks"
+        hint = f"{more} failed, which may follow from it: {', '.join(kinds)}" if count else ""
+        return CheckFailed([Diagnostic(root.code, root.detail, root.span, hint)])
+
     def render(self) -> str:
         """What is wrong, as text; empty when nothing is."""
-        try:
-            self.problems.raise_if_any()
-        except CheckFailed as error:
-            return error.render()
-        return ""
+        error = self.error()
+        return error.render() if error is not None else ""
 
     def stop_if_any(self) -> None:
         """Raise CheckFailed when a check so far did not hold."""
-        self.problems.raise_if_any()
+        error = self.error()
+        if error is not None:
+            raise error
 
     def finite(self, call: Call, found: Mapping[str, Array]) -> None:
         """No NaN and no infinity, not even where a number is unspecified."""
@@ -176,7 +206,11 @@ class Checks:
         if not compared:
             return
         worst = max(compared, key=lambda d: d.ratio)
-        what = f"row {row} of a ragged batch = the row alone" if subject.feeder.takes_mask else f"row {row} of a batch = alone"
+        what = (
+            f"row {row} of a ragged batch = the row alone"
+            if subject.feeder.takes_mask
+            else f"row {row} of a batch = alone"
+        )
         if worst.good:
             self.passed("alone", call.phase, what, worst)
             return

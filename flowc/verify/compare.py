@@ -9,6 +9,7 @@ import numpy as np
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
+
 @dataclass(frozen=True, slots=True)
 class Deviation:
     """The worst place of a comparison. `error` is absolute, inf where a number is not finite or shapes differ."""

@@ -45,7 +45,11 @@ def check_weights(checks: Checks, layout: Layout, folder: Path) -> None:
             continue
         _tell(checks, weight, found, expected, users)
     if all(check.passed for check in checks.done if check.name == "weights"):
-        what = "tensors" if compiled.checkpoint is not None else f"of {len(list(layout.stored))} tensors follow from the spec"
+        what = (
+            "tensors"
+            if compiled.checkpoint is not None
+            else f"of {len(list(layout.stored))} tensors follow from the spec"
+        )
         checks.passed("weights", "", f"{count} {what}, bit by bit")
 
 

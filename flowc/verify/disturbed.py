@@ -43,7 +43,10 @@ class Router:
 
 @dataclass(frozen=True, slots=True)
 class Allowance:
-    """Allowed error of each output of one run; `tied` bool [batch, new tokens]: behind a router that may go two ways."""
+    """Allowed error of each output of one run; `tied` bool [batch, new tokens]: behind a router that may go two ways.
+
+    `errors` are broadcastable to the outputs.
+    """
 
     errors: Mapping[str, Array]
     tied: Array | None = None

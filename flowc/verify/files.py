@@ -44,7 +44,7 @@ def check_files(path: Path, checks: Checks, *, whole: bool) -> None:
         checks.fail("changed-file", "files", "", f"{file} is there, but {manifest.path.name} names no such graph")
     for seen in manifest.in_place:
         check_used_in_place(manifest.folder / seen.file, seen, checks)
-    if not checks.problems:
+    if not checks.failures:
         checks.passed("files", "", f"{len(records)} files")
 
 

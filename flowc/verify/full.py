@@ -90,7 +90,9 @@ def verify(manifest: Manifest, compiled: Compiled, memory: int = MEMORY) -> Chec
     if _truncated(manifest):
         return checks
     _Full(checks, memory).run()
-    if manifest.kind == "decoder" and not checks.failures and not checks.padding_shows:  # its runtime refuses files that are not the build's
+    if (
+        manifest.kind == "decoder" and not checks.failures and not checks.padding_shows
+    ):  # its runtime refuses files that are not the build's
         checks.subject.release()
         check_together(manifest, checks)
     return checks

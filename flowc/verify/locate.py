@@ -147,7 +147,9 @@ def _operators(
                 wheres = [_where(subject, call, node, v, names[v]) for v in node.outputs]
                 undecided = node.op.undecided(operands)
                 if undecided is not None:
-                    wheres = [w & ~undecided.reshape(*undecided.shape, *(1,) * (w.ndim - undecided.ndim)) for w in wheres]
+                    wheres = [
+                        w & ~undecided.reshape(*undecided.shape, *(1,) * (w.ndim - undecided.ndim)) for w in wheres
+                    ]
                 fed = [v is not None and v.weight is None for v in node.inputs]
                 known = not any(v in guessed for v in node.inputs)
                 with np.errstate(all="ignore"):

@@ -75,7 +75,9 @@ def _differences(found: Any, means: Any, *, placed: bool) -> Iterator[tuple[str,
             elif _plain(theirs[name], placed=placed) != _plain(ours[name], placed=placed):
                 yield f"the {what} '{name}' differs", "", ""
     for what in ("opset_import", "functions"):
-        if [v.SerializeToString() for v in getattr(found, what)] != [v.SerializeToString() for v in getattr(means, what)]:
+        if [v.SerializeToString() for v in getattr(found, what)] != [
+            v.SerializeToString() for v in getattr(means, what)
+        ]:
             yield f"its {what.replace('_', ' ')} differs", "", ""
 
 

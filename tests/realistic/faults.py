@@ -1,6 +1,6 @@
 """Plants every compiler fault in a model with real-like weights.
 
-    python -m tests.realistic.faults [--seeds N] [--first SEED]
+python -m tests.realistic.faults [--seeds N] [--first SEED]
 """
 
 from __future__ import annotations

@@ -12,7 +12,6 @@ from flowc.ir.core.elementwise import Function, apply
 from flowc.ir.op import Array, Op
 from flowc.ir.types import TensorType, known, require
 
-
 TIED = 4
 """Roundings between two scores from which on any kernel tells them apart."""
 
