@@ -63,6 +63,13 @@ class Op:
             case None:
                 return tuple(np.abs(r) for r in results)
 
+    def spread(self, operands: Sequence[Array | None], each: float, row: float) -> tuple[Array, ...] | None:
+        """Mean squares of how far results move with their operands that are no weights, in closed form; None without.
+
+        Every number of such an operand moves by the share `each` of it, up or down at random, and every row by `row`.
+        """
+        return None
+
     def undecided(self, operands: Sequence[Array | None]) -> Array | None:
         """Where the last rounding decides which way the operator goes: bool, of the leading axes of every result.
 

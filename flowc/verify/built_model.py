@@ -32,6 +32,9 @@ Array = np.ndarray[Any, np.dtype[Any]]
 KEPT_BYTES = 1 << 30
 """Weights that the reference keeps between its runs."""
 
+ONE_SESSION_BYTES = 1 << 31
+"""Weights from which on sessions are open one after the other: each of them maps all weights."""
+
 KEPT_ALLOWANCES = 2
 """Calls whose allowances are kept: those that are compared with one another."""
 
@@ -98,6 +101,7 @@ class Subject:
 
     def _disturbed(self, phase: Phase) -> InferenceSession:
         if phase not in self._copies:
+            self._make_room()
             graph = self.graphs[phase]
             names = names_in_file(graph)
             scores = [router.scores for router in routers(graph, names)]
@@ -114,10 +118,22 @@ class Subject:
         return []
 
     def session(self, phase: Phase) -> InferenceSession:
-        """A session of a graph file; opened once."""
+        """A session of a graph file; opened once, or again after that of another one where weights are large."""
         if phase not in self._sessions:
+            self._make_room()
             self._sessions[phase] = sessions.open_session(self.files[phase], prepack=False, spin=False)
         return self._sessions[phase]
+
+    def _make_room(self) -> None:
+        """Close what is open where each session maps all weights of a large model."""
+        if self.large:
+            self.release()
+
+    @functools.cached_property
+    def large(self) -> bool:
+        """Whether no two sessions are to be open at once."""
+        weights = {w.key: w.nbytes for graph in self.compiled.graphs.values() for w in graph.weights()}
+        return sum(weights.values()) > ONE_SESSION_BYTES
 
     def release(self) -> None:
         """Close all sessions; one that is asked for again is opened again."""

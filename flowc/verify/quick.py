@@ -137,9 +137,9 @@ def same(subject: Subject, checks: Checks, results: Mapping[str, tuple[Call, dic
 def alone(subject: Subject, checks: Checks, results: Mapping[str, tuple[Call, dict[str, Array]]]) -> None:
     """A row of the ragged batch gives what it gives alone, without its padding."""
     small = parameters(subject.compiled) <= SMALL
-    # A large model's unified graph was just found equal to its prefill on the same batch.
     labels = [label for label in FIRST if label != "decode" and label in results]
-    for label in labels if small else labels[:1]:
+    # A large model's unified graph was just found equal to its prefill on the same batch.
+    for label in labels if small else labels[-1:]:
         call, found = results[label]
         for row in range(1, len(call.new)):
             # An encoder counts positions by columns (HF), so padding in front of a row moves it.

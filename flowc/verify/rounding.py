@@ -6,7 +6,7 @@ moved by about a rounding at random, each number on its own and each row as a wh
 go wrong as a whole). The root mean square of what comes out is the *spread*. A kernel that sums in another order, or
 works a function out in another way, is as far from the meaning as that, within a factor that `SURE` covers.
 
-    operator    operands moved, the operator's meaning computed again (`operator_allowance`)
+    operator    operands moved, the operator's meaning computed again, or its spread in closed form where it has one
     graph       every value inside of the graph moved, the graph run again (see `perturbed.py`)
 """
 
@@ -69,21 +69,39 @@ def operator_allowance(
     squares: list[Array] = [np.zeros(r.shape) for r in results]
     floats = [i for i, a in enumerate(operands) if fed[i] and a is not None and a.dtype.kind == "f"]
     if floats and not (op.exact and known):
-        for probe in range(PROBES):
-            rng = np.random.default_rng([probe, len(operands)])
-            others = list(operands)
-            for i in floats:
-                array = operands[i]
-                assert array is not None
-                others[i] = moved(array, unit_roundoff(array.dtype.name), rng)
-            for square, result, other in zip(squares, results, op.reference(*others), strict=True):
-                if result.dtype.kind == "f":
-                    square += (other.astype(np.float64) - result) ** 2 / PROBES
+        squares = _closed(op, operands, fed, results) or _drawn(op, operands, floats, results)
     allowed: list[Array] = []
     for result, square, last, where in zip(results, squares, op.rounding(operands, results), wheres, strict=True):
         unit = unit_roundoff(result.dtype.name)
         allowed.append(allowance(square + (unit * np.asarray(last, np.float64)) ** 2, where))
     return allowed
+
+
+def _closed(
+    op: Op, operands: Sequence[Array | None], fed: Sequence[bool], results: Sequence[Array]
+) -> list[Array] | None:
+    """The operator's own mean squares; only where its first operand alone is no weight, as they are meant for."""
+    if any(fed[1:]):
+        return None
+    unit = unit_roundoff(results[0].dtype.name)
+    found = op.spread(operands, EACH * unit, ROW * unit)
+    return None if found is None else list(found)
+
+
+def _drawn(op: Op, operands: Sequence[Array | None], floats: Sequence[int], results: Sequence[Array]) -> list[Array]:
+    """Mean squares of what comes out when the operands are moved at random."""
+    squares: list[Array] = [np.zeros(r.shape) for r in results]
+    for probe in range(PROBES):
+        rng = np.random.default_rng([probe, len(operands)])
+        others = list(operands)
+        for i in floats:
+            array = operands[i]
+            assert array is not None
+            others[i] = moved(array, unit_roundoff(array.dtype.name), rng)
+        for square, result, other in zip(squares, results, op.reference(*others), strict=True):
+            if result.dtype.kind == "f":
+                square += (other.astype(np.float64) - result) ** 2 / PROBES
+    return squares
 
 
 def allowance(squares: Array, where: Array) -> Array:

@@ -34,6 +34,8 @@ def main() -> int:
         with tempfile.TemporaryDirectory() as folder:
             verdict = judged(model, seed, target, Path(folder), full=full)
         built[model.name] += 1
+        if built.total() % 100 == 0:
+            print(f"{built.total()} built, {alarms.total()} false alarms", flush=True)
         largest = max(largest, verdict.largest)
         if verdict.alarms:
             alarms[model.name] += 1

@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from math import prod
 
+import numpy as np
+
 from flowc.ir.op import Array, Op
 from flowc.ir.types import TensorType, require
 
@@ -27,6 +29,12 @@ class Linear(Op, name="linear", operands=("x", "weight", "bias")):
     def reference(self, x: Array, weight: Array, bias: Array | None = None) -> tuple[Array, ...]:
         y = x @ weight.T
         return (y if bias is None else y + bias,)
+
+    def spread(self, operands: Sequence[Array | None], each: float, row: float) -> tuple[Array, ...] | None:
+        x, weight = operands[:2]
+        assert x is not None and weight is not None
+        y = x @ weight.T
+        return (each**2 * (np.square(x) @ np.square(weight).T).astype(np.float64) + (row * y.astype(np.float64)) ** 2,)
 
     def macs(self, inputs: Sequence[tuple[int, ...] | None], outputs: Sequence[tuple[int, ...]]) -> int:
         x = inputs[0]
