@@ -54,14 +54,11 @@ class Op:
 
         What operands that are off by a rounding do to a result is not meant (see `verify/rounding.py`).
         """
-        match self.rounds_at():
-            case str(name):
-                operand = operands[self.operands.index(name)]
-                return tuple(np.abs(r if operand is None else operand) for r in results)
-            case float(size):
-                return tuple(np.maximum(np.abs(r), r.dtype.type(size)) for r in results)
-            case None:
-                return tuple(np.abs(r) for r in results)
+        at = self.rounds_at()
+        if isinstance(at, str):
+            operand = operands[self.operands.index(at)]
+            return tuple(np.abs(r if operand is None else operand) for r in results)
+        return tuple(np.abs(r) if at is None else np.maximum(np.abs(r), r.dtype.type(at)) for r in results)
 
     def spread(self, operands: Sequence[Array | None], each: float, row: float) -> tuple[Array, ...] | None:
         """Mean squares of how far results move with their operands that are no weights, in closed form; None without.

@@ -83,16 +83,26 @@ class Subject:
         runs = [run(session, call) for _ in range(PROBES)]
         tied = ties(chosen, runs)
         if tied is not None:
-            behind = np.logical_or.accumulate(tied, axis=1) if call.phase != "encode" else tied.any(axis=1)[:, None]
+            behind: Array = np.maximum.accumulate(tied, axis=1)
+            if call.phase == "encode":
+                behind = np.broadcast_to(tied.max(axis=1, keepdims=True), tied.shape)
             tied = np.broadcast_to(behind, call.new.shape)
+        recent = {name: self._recent(call, kind) for name, kind in kinds.items()}
         wheres = {name: self.specified(call, name, kind) for name, kind in kinds.items()}
-        errors = allowances(found, runs, wheres)
-        for name in [n for n, array in found.items() if n in errors and array.dtype.kind == "f"]:
-            allowed = errors[name]
-            size = np.sqrt(row_means(np.square(found[name], dtype=np.float64), wheres[name]))
-            share = np.divide(allowed, size, out=np.zeros(allowed.shape), where=(size > 0) & wheres[name])
+        wheres = {name: _cut(where, found[name].shape, recent[name]) for name, where in wheres.items()}
+        own = {name: found[name][cut] for name, cut in recent.items()}
+        errors = allowances(own, [{name: one[name][cut] for name, cut in recent.items()} for one in runs], wheres)
+        for name in [n for n, array in own.items() if array.dtype.kind == "f"]:
+            size = np.sqrt(row_means(np.square(own[name], dtype=np.float64), wheres[name]))
+            share = np.divide(errors[name], size, out=np.zeros(own[name].shape), where=(size > 0) & wheres[name])
             self.shares[call.phase, name] = max(self.shares.get((call.phase, name), 0.0), float(share.max(initial=0)))
         return Allowance(errors, tied)
+
+    def _recent(self, call: Call, kind: TensorType) -> tuple[slice, ...]:
+        """The part of an output that the call computes: of a cache the new columns, where it is no compact one."""
+        new, total = call.new.shape[1], call.total.shape[1]
+        whole = new == total or self.compiled.request.options.assume == "right-padding"
+        return tuple(slice(total - new, None) if d == TOTAL and not whole else slice(None) for d in kind.shape)
 
     @functools.cached_property
     def shares(self) -> dict[tuple[Phase, str], float]:
@@ -175,17 +185,19 @@ class Subject:
         kinds = {o.name: o.value.type for o in self.meanings[call.phase].outputs}
         allowance = self.allowance(call, own)
         sure, more = call.without(allowance.tied), more or {}
-        compared = [
-            compare(
-                name,
-                found[name],
-                expected[name],
-                self.specified(sure, name, kind),
-                allowance.errors[name] + more.get(name, 0.0),
-            )
-            for name, kind in kinds.items()
-            if name in expected
-        ]
+        compared: list[Deviation] = []
+        for name, kind in kinds.items():
+            if name not in expected:
+                continue
+            where, recent = self.specified(sure, name, kind), self._recent(call, kind)
+            shape, errors = found[name].shape, allowance.errors[name]
+            if name not in more and expected[name].shape == shape and _same_before(found[name], expected[name], recent):
+                cut = _cut(where, shape, recent)
+                compared.append(compare(name, found[name][recent], expected[name][recent], cut, errors))
+            else:
+                allowed: Array = np.zeros(shape)
+                allowed[recent] = errors
+                compared.append(compare(name, found[name], expected[name], where, allowed + more.get(name, 0.0)))
         return sorted(compared, key=lambda d: -d.ratio)
 
     def weight(self, weight: Weight) -> Array:
@@ -224,6 +236,17 @@ def names_in_file(graph: Graph) -> dict[Value, str]:
     for output in reversed(graph.outputs):
         names[output.value] = output.name
     return names
+
+
+def _cut(where: Array, shape: tuple[int, ...], part: tuple[slice, ...]) -> Array:
+    """A part of what is broadcastable to a shape, broadcastable to the part."""
+    return np.broadcast_to(where, shape)[part]
+
+
+def _same_before(found: Array, expected: Array, recent: tuple[slice, ...]) -> bool:
+    """Whether the columns before the recent ones, which are copies, are equal."""
+    before = tuple(slice(0, s.start) if s.start else s for s in recent)
+    return before == recent or bool(np.array_equal(found[before], expected[before]))
 
 
 class KeptWeights:

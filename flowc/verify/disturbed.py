@@ -131,14 +131,14 @@ _FIRST, _HALF, _DRAW = (f"{name}{EXACT}" for name in ("first", "half", "draw"))
 def _constants(values: Sequence[Moved]) -> list[TensorProto]:
     import onnx
 
-    constants: dict[str, Array] = {_FIRST: np.zeros(1, np.int64), _HALF: np.float32(0.5), _DRAW: np.bool_(True)}
+    constants: dict[str, Array] = {_FIRST: np.zeros(1, np.int64), _HALF: np.array(0.5, np.float32), _DRAW: np.array(True)}
     for value in values:
         unit, dtype = unit_roundoff(value.dtype), np.dtype(value.dtype)
         steps = (1 + EACH * unit, 1 - EACH * unit, 1 + ROW * unit, 1 - ROW * unit, EACH * unit, -EACH * unit)
-        constants |= {name: dtype.type(step) for name, step in zip(_steps(value.dtype), steps, strict=True)}
-        if isinstance(value.size, float):
-            constants[_number(value)] = dtype.type(value.size)
-    return [onnx.numpy_helper.from_array(np.asarray(value), name=name) for name, value in constants.items()]
+        constants |= {name: np.array(step, dtype) for name, step in zip(_steps(value.dtype), steps, strict=True)}
+        if isinstance(value.size, float | int):
+            constants[_number(value)] = np.array(value.size, dtype)
+    return [onnx.numpy_helper.from_array(value, name=name) for name, value in constants.items()]
 
 
 def _steps(dtype: str) -> tuple[str, str, str, str, str, str]:
@@ -164,8 +164,8 @@ def _moves(value: Moved, source: str, target: str, seed: int, known: Collection[
         _node("Where", [row_mask, row_up, row_down], [row]),
         _node("Mul", [source, each], [once]),
     ]
-    size = _number(value) if isinstance(value.size, float) else value.size
-    if size is None or (isinstance(value.size, str) and size not in known):
+    size = value.size if isinstance(value.size, str) else _number(value)
+    if value.size is None or (isinstance(value.size, str) and size not in known):
         return [*nodes, _node("Mul", [once, row], [target])]
     return [
         *nodes,

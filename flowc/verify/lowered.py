@@ -62,7 +62,7 @@ def _differences(found: Any, means: Any, *, placed: bool) -> Iterator[tuple[str,
     for at, (node, want) in enumerate(zip(found.graph.node, means.graph.node, strict=False)):
         text = _node_difference(node, want)
         if text:
-            properties = _properties(node) | {k: v for k, v in _properties(want).items() if k != SOURCE}
+            properties = {**_properties(node), **{k: v for k, v in _properties(want).items() if k != SOURCE}}
             yield f"node {at}, {text}", properties.get("flowc.stage", ""), properties.get(SOURCE, "")
     if len(found.graph.node) != len(means.graph.node):
         yield f"it has {len(found.graph.node)} nodes, not {len(means.graph.node)}", "", ""

@@ -85,10 +85,11 @@ def _tensor(
     elif re.search(r"(gamma|lambda|layer_scale)", name):
         values = 10 ** rng.uniform(-3, 0, shape)
     elif _QUERY_OR_KEY.search(name) or _FUSED.search(name):
-        few = rng.random(shape) < 4 / max(4, shape[0])
+        width = len(values)
+        few = rng.random(shape) < 4 / max(4, width)
         values = values + few * rng.choice([-1.0, 1.0], shape) * rng.uniform(0.3, 1, shape) * strength.biases
         if _FUSED.search(name):
-            values[-shape[0] // 3 :] = rng.standard_normal(shape[0] - shape[0] * 2 // 3)
+            values[width - width // 3 :] = rng.standard_normal(width // 3)
     elif len(shape) < 2:
         values = values * 0.3
     elif _EMBEDDING.search(name):
