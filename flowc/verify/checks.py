@@ -20,8 +20,11 @@ from flowc.verify.locate import Location, locate, place
 Array = np.ndarray[Any, np.dtype[Any]]
 
 
-CAUSES = ("files", "facts", "places", "weights", "lowered", "load", "ports")
-"""Checks whose failures others follow from, in that order."""
+CAUSES = ("facts", "ports", "places", "weights", "lowered", "files", "load")
+"""Checks whose failures others follow from; what is said of a tensor or a node comes before the hash of its file."""
+
+ABSENT = ("missing-file", "missing-graph")
+"""Codes of failures that come before all others: without a file, or with one too many, nothing else lies right."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +92,7 @@ class Checks:
 
         def rank(check: Check) -> tuple[int, bool]:
             order = CAUSES.index(check.name) if check.name in CAUSES else len(CAUSES)
-            return order, order == len(CAUSES) and check.location is None
+            return -1 if check.code in ABSENT else order, order == len(CAUSES) and check.location is None
 
         return min(self.failures, key=rank, default=None)
 

@@ -131,7 +131,8 @@ _FIRST, _HALF, _DRAW = (f"{name}{EXACT}" for name in ("first", "half", "draw"))
 def _constants(values: Sequence[Moved]) -> list[TensorProto]:
     import onnx
 
-    constants: dict[str, Array] = {_FIRST: np.zeros(1, np.int64), _HALF: np.array(0.5, np.float32), _DRAW: np.array(True)}
+    half: Array = np.array(0.5, np.float32)
+    constants: dict[str, Array] = {_FIRST: np.zeros(1, np.int64), _HALF: half, _DRAW: np.array(True)}
     for value in values:
         unit, dtype = unit_roundoff(value.dtype), np.dtype(value.dtype)
         steps = (1 + EACH * unit, 1 - EACH * unit, 1 + ROW * unit, 1 - ROW * unit, EACH * unit, -EACH * unit)

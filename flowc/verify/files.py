@@ -41,7 +41,7 @@ def check_files(path: Path, checks: Checks, *, whole: bool) -> None:
         elif (whole or file.stat().st_size <= HASHED_BYTES) and manifests.sha256_of(file) != record.sha256:
             checks.fail("changed-file", "files", "", f"{file} ({what}) is not the file that the build wrote")
     for file in _unnamed_graphs(manifest):
-        checks.fail("changed-file", "files", "", f"{file} is there, but {manifest.path.name} names no such graph")
+        checks.fail("missing-graph", "files", "", f"{file} is there, but {manifest.path.name} names no such graph")
     for seen in manifest.in_place:
         check_used_in_place(manifest.folder / seen.file, seen, checks)
     if not checks.failures:
