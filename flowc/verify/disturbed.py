@@ -8,7 +8,7 @@ anew in every run, one for each number and one for each row:
 A gate or a function that saturates is moved by as much of what it was worked out with (`Op.rounds_at`) besides.
 So errors of about the size of a rounding enter everywhere and travel as the graph's own do: through softmaxes that
 are sharp, norms that enlarge what is near zero, routers, caches. What comes out is compared with what the graph gives
-itself. Copies of a cache are not moved: nothing is computed there.
+itself. A cache is moved by rows as it is read, and not as it is given out: nothing is computed there.
 """
 
 from __future__ import annotations
@@ -72,6 +72,8 @@ class Moved:
     dtype: str
     size: str | float | None = None
     """What it is moved by, beside its own size: a value's name or a number (see `Op.rounds_at`)."""
+    rows: bool = False
+    """Only its rows as a whole: a cache, whose scores are rounded one by one however much they have in common."""
 
 
 def moved_values(graph: Graph, names: Mapping[Value, str]) -> Iterator[Moved]:
@@ -81,9 +83,9 @@ def moved_values(graph: Graph, names: Mapping[Value, str]) -> Iterator[Moved]:
     for value, node in [*values, *((v, n) for n in graph.nodes for v in n.outputs)]:
         name = names.get(value, value.name)
         cached = {PAST, TOTAL} & {str(d) for d in value.shape} and len(value.shape) == 4
-        if unit_roundoff(value.dtype) and value.shape and not cached and name not in seen:
+        if unit_roundoff(value.dtype) and value.shape and name not in seen and not (cached and node is not None):
             seen.add(name)
-            yield Moved(name, value.dtype, None if node is None else _size(node, names))
+            yield Moved(name, value.dtype, None if node is None else _size(node, names), rows=bool(cached))
 
 
 def _size(node: Node, names: Mapping[Value, str]) -> str | float | None:
@@ -157,6 +159,13 @@ def _moves(value: Moved, source: str, target: str, seed: int, known: Collection[
     parts = ("first", "once", "each", "mask", "row", "row mask", "sign", "more", "twice")
     first, once, each, mask, row, row_mask, sign, more, twice = (f"{target}{EXACT}/{part}" for part in parts)
     up, down, row_up, row_down, plus, minus = _steps(value.dtype)
+    if value.rows:
+        return [
+            _node("Gather", [source, _FIRST], [first], axis=-1),
+            _node("Dropout", [first, _HALF, _DRAW], [f"{row}/dropped", row_mask], seed=2 * seed + 1),
+            _node("Where", [row_mask, up, down], [row]),
+            _node("Mul", [source, row], [target]),
+        ]
     nodes = [
         _node("Dropout", [source, _HALF, _DRAW], [f"{each}/dropped", mask], seed=2 * seed + 1),
         _node("Where", [mask, up, down], [each]),
