@@ -11,10 +11,10 @@ SMOLLM2 := $(CACHE)/models/smollm2/SmolLM2-135M-Instruct.Q4_1.gguf
 QUESTION := What is the capital of France?
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check check-full lint type gen generated golden parity wheel bench bench-peers format clean
+.PHONY: help demo test check check-full lint type gen gen-full generated golden parity wheel bench bench-commands bench-peers format clean
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 # The environment: made again when pyproject.toml changes. A Python without ensurepip (Debian's) lends its own pip.
 $(READY): pyproject.toml
@@ -52,11 +52,14 @@ format: $(READY) ## let ruff mend what it can
 type: $(READY) ## pyright, strict
 	$(BIN)/pyright --project pyproject.toml
 
-gen: $(READY) ## write flowc/schema.json and the stage reference again
-	$(PY) -m flowc.reference
+gen: $(READY) ## write every generated page that takes seconds and needs no models
+	$(PY) -m tests.project.pages
 
-generated: $(READY) ## are the generated files up to date?
-	$(PY) -m flowc.reference --check
+gen-full: $(READY) ## write all of them: minutes, real models and all oracle cases
+	$(PY) -m tests.project.pages --full
+
+generated: $(READY) ## are the generated pages up to date?
+	$(PY) -m tests.project.pages --check
 
 golden: $(READY) ## play the recorded cases of golden/ again
 	$(BIN)/flowc golden check golden/cases
@@ -75,6 +78,9 @@ wheel: $(READY) ## build sdist and wheel, install the wheel into a new venv, use
 bench: $(READY) .venvs/peers/.ready ## time and memory of builds, and time of runs, beside both peers
 	$(PY) -m tests.bench.build
 	$(PY) -m tests.bench.run
+
+bench-commands: $(READY) ## processor time of short commands beside another checkout: make bench-commands BASE=FOLDER
+	$(PY) -m tests.bench.commands $(BASE)
 
 bench-peers: .venvs/peers/.ready ## make the venv of the peers that the benchmarks compare with
 

@@ -2,23 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from flowc.build.compiled import Compiled, Request
-from flowc.build.data import plan
-from flowc.build.facts import manifest_facts, metadata
-from flowc.build.files import Built, Outputs
-from flowc.build.in_place import locator, records_of
-from flowc.build.lock import check_lock
-from flowc.build.manifest import write_manifest
-from flowc.build.publish import publish, refuse_overwrite, staging_folder
-from flowc.build.stream import Progress, streaming
-from flowc.build.tokenizer_files import copy_tokenizer, replaced_tokenizers, tokenizer_sources
-from flowc.build.weight_reader import WeightReader
 from flowc.errors import CheckFailed, Diagnostics, FlowError
 from flowc.frontend.phases import expand, phases_asked
 from flowc.frontend.usage import Usage, account
@@ -32,6 +21,11 @@ from flowc.spec.weights import open_weights
 from flowc.stages import load_all
 from flowc.targets.registry import target
 from flowc.weights.random import RandomCheckpoint
+
+if TYPE_CHECKING:
+    from flowc.build.files import Built
+    from flowc.build.stream import Progress
+    from flowc.build.weight_reader import WeightReader
 
 __all__ = ["Compiled", "Request", "build", "compile_file", "compile_spec"]
 
@@ -110,7 +104,20 @@ def build(
     Everything is made in a folder of its own inside the output folder, handed to `check`, and then renamed; a build
     that fails leaves nothing behind. With a `lock`, the manifest of an earlier build, any difference is refused.
     """
-    from flowc.lowering.lower import lower  # onnx_ir: what writes no graph does not wait for it
+    # What writes no files waits for none of this, least of all for onnx_ir behind `lower`.
+    import hashlib
+
+    from flowc.build.data import plan
+    from flowc.build.facts import manifest_facts, metadata
+    from flowc.build.files import Built, Outputs
+    from flowc.build.in_place import locator, records_of
+    from flowc.build.lock import check_lock
+    from flowc.build.manifest import write_manifest
+    from flowc.build.publish import publish, refuse_overwrite, staging_folder
+    from flowc.build.stream import streaming
+    from flowc.build.tokenizer_files import copy_tokenizer, replaced_tokenizers, tokenizer_sources
+    from flowc.build.weight_reader import WeightReader
+    from flowc.lowering.lower import lower
 
     outputs, checkpoint, in_place = Outputs(out), compiled.need_checkpoint(), compiled.request.in_place
     folder, reader = outputs.folder, WeightReader(checkpoint, compiled.usage)

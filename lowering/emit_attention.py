@@ -10,6 +10,7 @@ from flowc.ir.core.attention import Attention, AttentionMask
 from flowc.ir.core.positions import Positions, TakeFirst, TakeLast
 from flowc.ir.core.rope import Rope, RopeAngles, SwitchRows
 from flowc.ir.graph import Node, Value
+from flowc.ir.visibility import Visibility
 from flowc.lowering.emitter import Emitter, emits
 
 _END = int(np.iinfo(np.int64).max)
@@ -162,9 +163,7 @@ def _for_batch(e: Emitter, table: onnx.Value, x: Value, half: int) -> onnx.Value
 
 def build_mask(
     e: Emitter,
-    causal: bool,
-    window: int | None,
-    reach: int | None,
+    seen: Visibility,
     new: Value,
     mask: Value | None,
     past: Value | None,
@@ -176,14 +175,10 @@ def build_mask(
     """
     single = new.shape[1] == 1
     conditions = [_valid_keys(e, mask)] if mask is not None else []
-    if causal and not single:
+    if seen.causal and not single:
         conditions.append(_causal(e, e.size(new, 1), _total(e, new, mask, past, keys)))
-    if window is not None or reach is not None:
-        distance = _distance(e, new, mask, past, keys)
-        if window is not None:
-            conditions.append(e.op("Less", distance, e.array(window, "int64"), label="Window"))
-        if reach is not None:
-            conditions.append(e.op("LessOrEqual", e.op("Abs", distance), e.array(reach, "int64"), label="Reach"))
+    if seen.left is not None or seen.right is not None:
+        conditions += _near(e, seen, _distance(e, new, mask, past, keys))
     if not conditions:
         raise InternalError("a mask that hides nothing")
     combined = conditions[0]
@@ -199,6 +194,18 @@ def build_mask(
         lambda: e.op("Concat", batch, e.ints(1), queries, total, axis=0),
     )
     return e.op("Expand", combined, full, label="FullMask")
+
+
+def _near(e: Emitter, seen: Visibility, distance: onnx.Value) -> list[onnx.Value]:
+    """Keys that lie within the bounds on both sides, as conditions on the tokens from each key to each query."""
+    if seen.left is not None and seen.left == seen.right:
+        return [e.op("LessOrEqual", e.op("Abs", distance), e.array(seen.left, "int64"), label="Reach")]
+    conditions: list[onnx.Value] = []
+    if seen.window is not None:
+        conditions.append(e.op("Less", distance, e.array(seen.window, "int64"), label="Window"))
+    if seen.right is not None:
+        conditions.append(e.op("GreaterOrEqual", distance, e.array(-seen.right, "int64"), label="Ahead"))
+    return conditions
 
 
 def _total(e: Emitter, new: Value, mask: Value | None, past: Value | None, keys: Value | None) -> onnx.Value:
@@ -254,10 +261,8 @@ def _distance(e: Emitter, new: Value, mask: Value | None, past: Value | None, ke
 
 @emits(AttentionMask)
 def attention_mask(e: Emitter, op: AttentionMask, node: Node) -> None:
-    new = node.input("new")
-    assert new is not None
     mask, past, keys = node.input("mask"), node.input("past"), node.input("keys")
-    e.bind(build_mask(e, op.causal, op.window, op.reach, new, mask, past, keys))
+    e.bind(build_mask(e, op.visibility, node.need("new"), mask, past, keys))
 
 
 def _masked_bias(e: Emitter, mask: onnx.Value, bias: onnx.Value) -> onnx.Value:
@@ -269,13 +274,11 @@ def _masked_bias(e: Emitter, mask: onnx.Value, bias: onnx.Value) -> onnx.Value:
 @emits(Attention)
 def attention(e: Emitter, op: Attention, node: Node) -> None:
     """ONNX Attention (opset 24): a mask value where something is hidden, `is_causal` where nothing else is."""
-    q, k, past = node.input("q"), node.input("k"), node.input("past_key")
-    assert q is not None and k is not None
-    mask, causal = e.operand("mask"), 0
-    facts_hide = node.input("key_mask") is not None or op.window is not None or op.reach is not None
-    if mask is None and facts_hide:
-        mask = build_mask(e, op.causal, op.window, op.reach, q, node.input("key_mask"), past, k)
-    elif mask is None and op.causal and q.shape[1] != 1:
+    q, k, past, key_mask = node.need("q"), node.need("k"), node.input("past_key"), node.input("key_mask")
+    mask, causal, seen = e.operand("mask"), 0, op.visibility
+    if mask is None and not (key_mask is None and seen.left is None and seen.right is None):
+        mask = build_mask(e, seen, q, key_mask, past, k)
+    elif mask is None and seen.causal and q.shape[1] != 1:
         causal = 1
     bias = e.operand("bias")
     if bias is not None:

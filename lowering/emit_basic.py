@@ -27,8 +27,8 @@ def linear(e: Emitter, op: Linear, node: Node) -> None:
         y = e.op("FusedMatMul", x, weight, domain=CONTRIB, transB=1)
         e.bind(y if bias is None else e.op("Add", y, bias))
         return
-    value, out = node.inputs[0], node.outputs[0].shape[-1]
-    assert value is not None and isinstance(out, int)
+    value, out = node.need("x"), node.outputs[0].shape[-1]
+    assert isinstance(out, int)
     if value.type.rank == 2:
         e.bind(e.op("Gemm", x, weight, bias, transB=1))
         return
@@ -43,9 +43,8 @@ def flatten(e: Emitter, value: Value) -> onnx.Value:
 
 
 def unflatten(e: Emitter, node: Node, width: int) -> onnx.Value:
-    """Target shape that turns rows [n, width] back into the leading dimensions of the node's first operand."""
-    value = node.inputs[0]
-    assert value is not None
+    """Target shape that turns rows [n, width] back into the leading dimensions of the node's operand x."""
+    value = node.need("x")
     lead = value.shape[:-1]
     if sum(isinstance(d, str) for d in lead) <= 1:
         return e.ints(*[d if isinstance(d, int) else -1 for d in lead], width)
@@ -58,8 +57,7 @@ def unflatten(e: Emitter, node: Node, width: int) -> onnx.Value:
 @emits(Norm)
 def norm(e: Emitter, op: Norm, node: Node) -> None:
     """RMSNormalization (opset 23) or LayerNormalization; groups of channels through a reshape."""
-    value = node.inputs[0]
-    assert value is not None
+    value = node.need("x")
     x, width = e.need("x"), int(value.shape[-1])
     size = width // op.groups
     gain, bias = e.operand("gain"), e.operand("bias")
@@ -135,8 +133,7 @@ def slice_(e: Emitter, op: Slice, node: Node) -> None:
 @emits(Reshape)
 def reshape(e: Emitter, op: Reshape, node: Node) -> None:
     """A symbol that keeps its axis is copied (0); one that moves is recomputed (-1)."""
-    value = node.inputs[0]
-    assert value is not None
+    value = node.need("x")
     symbols = [d for d in op.shape if isinstance(d, str)]
     shape = [d if isinstance(d, int) else (-1 if len(symbols) == 1 else 0) for d in op.shape]
     moved = [i for i, d in enumerate(op.shape) if isinstance(d, str) and (i >= value.type.rank or value.shape[i] != d)]

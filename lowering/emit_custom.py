@@ -16,8 +16,7 @@ from flowc.lowering.emitter import Emitter, emits
 @emits(Custom)
 def custom(e: Emitter, op: Custom, node: Node) -> None:
     """Take over every node under fresh names; values that go straight through get an Identity."""
-    if e.target.opset != onnx_text.OPSET:
-        raise InternalError(f"target {e.target.name} is of opset {e.target.opset}, texts are of {onnx_text.OPSET}")
+    _refuse_newer(e, op, node)
     if onnx_text.uses_contrib(op.text) and not e.target.contrib:
         names = sorted({n.op_type for n in onnx_text.nodes(onnx_text.parse(op.text)) if n.domain == onnx_text.CONTRIB})
         raise SpecError.of(
@@ -49,6 +48,21 @@ def custom(e: Emitter, op: Custom, node: Node) -> None:
         straight = id(value) not in made or any(value is b for b in bound)
         bound.append(e.op("Identity", value, label="Through") if straight else value)
     e.bind(*bound)
+
+
+def _refuse_newer(e: Emitter, op: Custom, node: Node) -> None:
+    """SpecError for a text with an operator that is newer than the target's opset."""
+    if e.target.opset == onnx_text.OPSET:
+        return
+    from flowc.lowering.decompositions import unknown
+
+    for inner in onnx_text.nodes(onnx_text.parse(op.text)):
+        missing = unknown(inner.op_type, [a.name for a in inner.attribute], e.target.opset) if not inner.domain else ""
+        if missing:
+            raise SpecError.of(
+                "bad-custom", f"target '{e.target.name}' has operators of opset {e.target.opset}, not {missing}",
+                node.origin.span, "the target `portable` has it",
+            )  # fmt: skip
 
 
 def _stand_in(old: onnx.Value, new: onnx.Value) -> None:

@@ -21,9 +21,7 @@ def experts(e: Emitter, op: Experts, node: Node) -> None:
 
 def _rows(e: Emitter, name: str) -> onnx.Value:
     """An operand [batch, sequence, n] as [tokens, n]."""
-    value = e.node.input(name)
-    assert value is not None
-    return flatten(e, value)
+    return flatten(e, e.node.need(name))
 
 
 def _fused(e: Emitter, op: Experts, node: Node) -> onnx.Value:
@@ -63,8 +61,7 @@ def _zeros_like(e: Emitter, x: onnx.Value) -> onnx.Value:
 
 def _one_by_one(e: Emitter, op: Experts, node: Node) -> onnx.Value:
     """A loop over the experts that some token chose: its tokens' rows, its MLP, added to the result."""
-    down = node.inputs[3]
-    assert down is not None
+    down = node.need("down")
     weights, chosen = _routing(e, op)
     width, hidden = int(down.shape[1 if op.transposed else 2]), int(node.outputs[0].shape[-1])
     x = _rows(e, "x")

@@ -22,8 +22,7 @@ def mask_bias(e: Emitter, op: MaskBias, node: Node) -> None:
 @emits(GroupQueryAttention)
 def group_query_attention(e: Emitter, op: GroupQueryAttention, node: Node) -> None:
     """com.microsoft GroupQueryAttention; `seqlens_k` is each row's number of columns minus one."""
-    q, past, mask, cos = node.input("q"), node.input("past_key"), node.input("mask"), e.operand("cos")
-    assert q is not None
+    q, past, mask, cos = node.need("q"), node.input("past_key"), node.input("mask"), e.operand("cos")
     key = (id(e.get(mask)) if mask is not None else None, past is not None)
     total = e.shared(("total", *key), lambda: _total(e, node))
     last = e.shared(("last columns", op.compact, *key), lambda: _last_columns(e, op, node))
@@ -45,8 +44,7 @@ def group_query_attention(e: Emitter, op: GroupQueryAttention, node: Node) -> No
 
 def _total(e: Emitter, node: Node) -> onnx.Value:
     """Columns of the cache and the new tokens together: int32 [1]."""
-    q, past, mask = node.input("q"), node.input("past_key"), node.input("mask")
-    assert q is not None
+    q, past, mask = node.need("q"), node.input("past_key"), node.input("mask")
     if mask is not None:
         total = e.size(mask, 1)
     else:
@@ -56,8 +54,7 @@ def _total(e: Emitter, node: Node) -> onnx.Value:
 
 def _last_columns(e: Emitter, op: GroupQueryAttention, node: Node) -> onnx.Value:
     """Columns of each row minus one: int32 [batch]."""
-    q, mask = node.input("q"), node.input("mask")
-    assert q is not None
+    q, mask = node.need("q"), node.input("mask")
     if op.compact and mask is not None:
         ones = e.op("ReduceSum", e.get(mask), e.ints(1), keepdims=0, label="RowLengths")
         rows = e.op("Cast", ones, to=_INT32)

@@ -14,8 +14,7 @@ from flowc.lowering.emitter import DTYPES, Emitter, emits
 
 @emits(Patches)
 def patches(e: Emitter, op: Patches, node: Node) -> None:
-    pixels = node.inputs[0]
-    assert pixels is not None
+    pixels = node.need("pixels")
     channels, x = int(pixels.shape[1]), e.need("pixels")
     size = channels * op.height * op.width
     grid = grid_of(pixels.type, op.height, op.width)
@@ -51,17 +50,14 @@ def _cropped(e: Emitter, x: onnx.Value, ends: onnx.Value) -> onnx.Value:
 
 @emits(ExpandBatch)
 def expand_batch(e: Emitter, op: ExpandBatch, node: Node) -> None:
-    x, like = node.inputs
-    assert x is not None
-    assert like is not None
+    x, like = node.need("x"), node.need("like")
     sizes = e.sizes(like, (0,), *(int(d) for d in x.shape[1:]))
     e.bind(e.op("Expand", e.need("x"), sizes))
 
 
 @emits(PatchAngles)
 def patch_angles(e: Emitter, op: PatchAngles, node: Node) -> None:
-    pixels, facts = node.inputs[0], op.facts
-    assert pixels is not None
+    pixels, facts = node.need("pixels"), op.facts
     grid = _grid(e, pixels, op.height, op.width)
     frequencies = e.array(facts.frequencies)
     shape = e.op("Concat", *grid, e.ints(facts.head_dim // 4), axis=0)

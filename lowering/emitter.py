@@ -12,8 +12,8 @@ from onnx_ir import DataType
 from flowc.errors import InternalError
 from flowc.ir.graph import Graph, Node, Value
 from flowc.ir.op import Op
-from flowc.ir.weights.expressions import Tensor, Weight
-from flowc.ir.weights.place import lies_in_graph
+from flowc.ir.weights.expressions import Weight
+from flowc.ir.weights.place import lies_in_graph, weight_name
 from flowc.targets.target import Target
 
 CONTRIB = "com.microsoft"
@@ -39,18 +39,6 @@ def emits(op: type[Op]) -> Callable[[Emit], Emit]:
         return function
 
     return register
-
-
-def weight_name(weight: Weight) -> str:
-    """Name of the initializer that holds a weight: the tensor's own, or its first tensor's with a digest."""
-    if isinstance(weight, Tensor):
-        return weight.name
-    import hashlib
-
-    first = next(weight.tensors(), None)
-    digest = hashlib.sha256(weight.key.encode()).hexdigest()[:8]
-    stem = first.name if first is not None else weight.key.split("<")[0].split("(")[0]
-    return f"{stem}~{digest}"
 
 
 class Emitter:
@@ -105,10 +93,7 @@ class Emitter:
 
     def need(self, name: str) -> onnx.Value:
         """An operand of the current node that is always there."""
-        found = self.operand(name)
-        if found is None:
-            raise InternalError(f"{self.node.op.name} of {self.node.origin.stage} has no operand '{name}'")
-        return found
+        return self.get(self.node.need(name))
 
     def weight(self, weight: Weight) -> onnx.Value:
         """The initializer of a weight expression; small constants lie in the graph file."""

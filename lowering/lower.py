@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import onnx_ir as onnx
 
 from flowc.ir.graph import Graph
+from flowc.ir.onnx_text.parse import OPSET
 from flowc.ir.weights.expressions import Weight
 from flowc.ir.weights.place import Place
 from flowc.lowering import (
@@ -71,12 +72,12 @@ def _read(nodes: Iterable[onnx.Node]) -> Iterator[onnx.Value]:
 
 
 def lower(graph: Graph, target: Target, metadata: Mapping[str, str]) -> Lowered:
-    """Emit a graph for a target."""
+    """Emit a graph for a target; what its opset does not know is made of what it knows."""
     emitter = Emitter(graph, target)
     emitter.run()
     outputs = emitter.outputs()
     inputs = [emitter.get(v) for v in graph.inputs]
-    opsets = {"": target.opset}
+    opsets = {"": OPSET}
     if target.contrib:
         opsets[CONTRIB] = 1
     used = {id(v) for v in _read(emitter.nodes)}
@@ -88,4 +89,8 @@ def lower(graph: Graph, target: Target, metadata: Mapping[str, str]) -> Lowered:
         onnx_graph, ir_version=target.ir_version, producer_name="flowc", producer_version=metadata["flowc.version"],
         metadata_props=dict(metadata),
     )  # fmt: skip
+    if target.opset != OPSET:
+        from flowc.lowering.decompositions import inline_decompositions  # onnxscript: for such targets only
+
+        inline_decompositions(model, target.ir_version, target.opset)
     return Lowered(model, emitter.weights, graph)

@@ -1,9 +1,9 @@
 """What hides keys becomes an attribute of the kernel, or one mask per graph.
 
-    %a = attention(%q0, …, %attention_mask) {causal, window = 4096}     %m = attention_mask(%ids, %attention_mask)
-    %b = attention(%q1, …, %attention_mask) {causal, window = 4096}  =>      {causal, window = 4096}
-                                                                        %a = attention(%q0, …, mask = %m)
-                                                                        %b = attention(%q1, …, mask = %m)
+    %a = attention(%q0, …, %attention_mask) {causal, window 4096}     %m = attention_mask(%ids, %attention_mask)
+    %b = attention(%q1, …, %attention_mask) {causal, window 4096}  =>      {causal, window 4096}
+                                                                      %a = attention(%q0, …, mask = %m)
+                                                                      %b = attention(%q1, …, mask = %m)
 
 A single new token sees every column, so a decode graph has no causal part; a window as wide as the context hides
 nothing; and without a padding mask `causal` alone is left to the operator.
@@ -17,6 +17,7 @@ from dataclasses import replace
 from flowc.ir.core.attention import Attention, AttentionMask
 from flowc.ir.core.rope import Rope
 from flowc.ir.graph import Graph, Node, Rewriter, Value, rewrite
+from flowc.ir.visibility import EVERYTHING
 from flowc.passes.audit import Audit, Context, place
 
 
@@ -29,35 +30,28 @@ def fold_masks(graph: Graph, context: Context, audit: Audit) -> Graph:
         op = node.op
         if not isinstance(op, Attention) or node.input("mask") is not None:
             return None
-        if not (op.causal or op.window or op.reach or node.input("key_mask")):
+        if op.visibility.unlimited and node.input("key_mask") is None:
             return None
-        q, k, past, key_mask = (node.input(n) for n in ("q", "k", "past_key", "key_mask"))
-        assert q is not None and k is not None
-        causal = op.causal and q.shape[1] != 1
-        if causal and past is None and context.assume == "right-padding":
+        q, k, past, key_mask = node.need("q"), node.need("k"), node.input("past_key"), node.input("key_mask")
+        seen = op.visibility.within(bound)
+        seen = replace(seen, causal=seen.causal and q.shape[1] != 1)
+        if seen.causal and past is None and context.assume == "right-padding":
             key_mask = None  # padding comes after every token that could see it
-        window = op.window if op.window is not None and (bound is None or op.window < bound) else None
-        reach = op.reach if op.reach is not None and (bound is None or op.reach < bound - 1) else None
-        plain = replace(op, causal=False, window=None, reach=None)
-        inputs = [*node.inputs, *[None] * 8][:8]
-        inputs[5] = None
-        if key_mask is None and window is None and reach is None:
-            lean = replace(plain, causal=causal)
-            if lean == op and node.input("key_mask") is None:
+        if key_mask is None and seen.left is None and seen.right is None:
+            if seen == op.visibility and node.input("key_mask") is None:
                 return None
             audit.fired.append(place(node))
-            return rewriter.remake(node, lean, inputs)
+            return rewriter.remake(node, replace(op, visibility=seen), key_mask=None)
         audit.fired.append(place(node))
         new = _over_queries(graph, q)
         # Without a padding mask the lengths alone decide, and those of one name are equal in all layers.
         lengths = key_mask or (past and past.shape[2], k.shape[1])
-        facts: Hashable = (causal, window, reach, new.shape[1], lengths)
+        facts: Hashable = (seen, new.shape[1], lengths)
         if facts not in masks:
-            made = AttentionMask(causal, window, reach)
-            operands = (new, key_mask, None if key_mask is not None else past, None if key_mask is not None else k)
-            masks[facts] = rewriter.emit(made, operands, node, "mask")[0]
-        inputs[7] = masks[facts]
-        return rewriter.remake(node, plain, inputs)
+            made = AttentionMask(seen)
+            over = made.arrange(mask=key_mask) if key_mask is not None else made.arrange(past=past, keys=k)
+            masks[facts] = rewriter.emit(made, made.arrange(over, new=new), node, "mask")[0]
+        return rewriter.remake(node, replace(op, visibility=EVERYTHING), key_mask=None, mask=masks[facts])
 
     return rewrite(graph, rule)
 

@@ -37,9 +37,9 @@ def fold_rope(graph: Graph, context: Context, audit: Audit) -> Graph:
     def rule(node: Node, rewriter: Rewriter) -> tuple[Value, ...] | None:
         if isinstance(node.op, RopeAngles):
             return _fold_angles(node, node.op, rewriter)
-        if isinstance(node.op, Rope) and node.inputs[1] in folded:
-            cos, sin, rows = folded[node.inputs[1]]
-            return rewriter.remake(node, node.op, (node.inputs[0], cos, sin, rows))
+        if isinstance(node.op, Rope) and node.need("cos") in folded:
+            cos, sin, rows = folded[node.need("cos")]
+            return rewriter.remake(node, node.op, cos=cos, sin=sin, position_ids=rows)
         if any(v in folded for v in node.inputs):
             # A reader other than rope takes the rows themselves.
             inputs = tuple(_rows_of(v, node, rewriter) for v in node.inputs)
@@ -55,8 +55,7 @@ def fold_rope(graph: Graph, context: Context, audit: Audit) -> Graph:
         return gathered[value]
 
     def _fold_angles(node: Node, op: RopeAngles, rewriter: Rewriter) -> tuple[Value, ...] | None:
-        ids, length = node.inputs[0], context.context_length
-        assert ids is not None
+        ids, length = node.need("position_ids"), context.context_length
         if isinstance(ids.weight, Constant):
             audit.fired.append(place(node))
             return tuple(constant(Constant(a, "rope_row")) for a in op.reference(ids.weight.values))

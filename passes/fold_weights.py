@@ -19,12 +19,11 @@ from math import prod
 
 from flowc.ir.core.elementwise import Binary, Scale, Softcap, Unary
 from flowc.ir.core.gather import Gather
-from flowc.ir.core.layout import Reshape, Slice, Transpose
 from flowc.ir.core.linear import Linear
 from flowc.ir.core.norm import Norm
 from flowc.ir.graph import Graph, Node, Rewriter, Value, constant, rewrite
 from flowc.ir.weights import expressions as weights
-from flowc.ir.weights.expressions import Affine, Constant, Product, Rows, Sum, Weight
+from flowc.ir.weights.expressions import Affine, Product, Sum, Weight
 from flowc.passes.audit import Audit, Context, place
 
 SHARED = "its weight is read elsewhere too"
@@ -72,24 +71,19 @@ class _Folding:
             self._missed(node, "its gain is not a constant")
             return None
         self._fired(node)
-        inputs = (node.inputs[0], constant(Affine(gain.weight, 1.0, op.offset)), *node.inputs[2:])
-        return rewriter.remake(node, replace(op, offset=0.0), inputs)
+        return rewriter.remake(node, replace(op, offset=0.0), gain=constant(Affine(gain.weight, 1.0, op.offset)))
 
     # A factor behind a projection or a table
 
     def _scaled(self, node: Node, factor: float, rewriter: Rewriter) -> tuple[Value, ...] | None:
-        x = node.inputs[0]
-        if x is not None and x.weight is not None:
-            self._fired(node)
-            return (constant(Affine(x.weight, factor)),)
-        made = self._made_for(node, x, rewriter)
+        made = self._made_for(node, node.need("x"), rewriter)
         if made is None:
-            return None
+            return self._constants(node)
         self._fired(node)
         return rewriter.remake(node, made.op, _times(made, factor))
 
     def _capped(self, node: Node, cap: float, rewriter: Rewriter) -> tuple[Value, ...] | None:
-        made = self._made_for(node, node.inputs[0], rewriter)
+        made = self._made_for(node, node.need("x"), rewriter)
         if made is None:
             return None
         self._fired(node)
@@ -111,12 +105,13 @@ class _Folding:
                 self._missed(node, "a vector over a table")
                 continue
             self._fired(node)
-            weight, bias = made.input("weight"), made.input("bias")
-            assert weight is not None and weight.weight is not None
+            weight, bias = made.weight("weight"), made.weight("bias")
+            assert weight is not None
             flat = _reshaped(vector.weight, (width,))
-            folded = Product(weight.weight, weights.Reshape(flat, (width, 1)))
-            shift = constant(Product(bias.weight, flat)) if bias is not None and bias.weight is not None else None
-            return rewriter.remake(node, made.op, _with(made, constant(folded), shift))
+            folded = made.with_operands(weight=constant(Product(weight, weights.Reshape(flat, (width, 1)))))
+            if bias is not None:
+                folded = folded.with_operands(bias=constant(Product(bias, flat)))
+            return rewriter.remake(node, folded.op, folded.inputs)
         return None
 
     def _into_table(self, node: Node, rewriter: Rewriter) -> tuple[Value, ...] | None:
@@ -138,23 +133,22 @@ class _Folding:
             weight = table.weight("table")
             assert weight is not None
             folded = constant(Sum(weight, _reshaped(row.weight, (1, int(width)))))
-            there = rewriter.emit(Gather(), (folded, table.inputs[1]), table)[0]
-            return rewriter.remake(node, node.op, (x, there))
+            there = rewriter.emit(Gather(), table.with_operands(table=folded).inputs, table)[0]
+            return rewriter.remake(node, node.op, a=x, b=there)
         return None
 
     def _made_for(self, node: Node, x: Value | None, rewriter: Rewriter) -> Node | None:
-        """The projection or table that makes x for this node alone, if its weight may be changed."""
+        """The projection or table that makes x for this node alone, if its weights may change."""
         made = rewriter.maker(x)
-        if self.in_place and made is not None and isinstance(made.op, (Linear, Gather)):
-            self._missed(node, "its weight is used where it lies")
+        if made is None or x is None or not made.op.scales_with:
             return None
-        if made is None or x is None or not isinstance(made.op, (Linear, Gather)):
+        if self.in_place:
+            self._missed(node, "its weight is used where it lies")
             return None
         if len(self.readers.get(x, [])) != 1 or x in self.outputs:
             self._missed(node, f"{place(made)} is read elsewhere too")
             return None
-        operands = made.inputs[1:] if isinstance(made.op, Linear) else made.inputs[:1]
-        for value in (v for v in operands if v is not None):
+        for value in (v for n in made.op.scales_with if (v := made.input(n)) is not None):
             if value.weight is None:
                 self._missed(node, f"{place(made)} has no constant weight")
                 return None
@@ -166,58 +160,20 @@ class _Folding:
     # Operators on constants alone
 
     def _constants(self, node: Node) -> tuple[Value, ...] | None:
-        folded = _of_constants(node)
+        operands = [v.weight if v is not None else None for v in node.inputs]
+        if not all(w is not None or v is None for w, v in zip(operands, node.inputs, strict=True)):
+            return None
+        folded = node.op.of_constants(operands)
         if folded is None or folded.shape != node.outputs[0].shape:
             return None
         self._fired(node)
         return (constant(folded),)
 
 
-def _of_constants(node: Node) -> Weight | None:
-    """The weight expression of a node whose operands are all constants."""
-    parts = [v.weight if v is not None else None for v in node.inputs]
-    first = parts[0] if parts else None
-    second = parts[1] if len(parts) > 1 else None
-    if first is None:
-        return None
-    match node.op:
-        case Binary(function="add") if second is not None:
-            return Sum(first, second)
-        case Binary(function="mul") if second is not None:
-            return Product(first, second)
-        case Gather() if isinstance(second, Constant) and second.values.size == 1:
-            row = int(second.values.reshape(-1)[0])
-            return weights.Reshape(Rows(first, row, row + 1), (*second.shape, first.shape[1]))
-        case Reshape(shape=shape):
-            sizes = tuple(d for d in shape if isinstance(d, int))
-            return weights.Reshape(first, sizes) if len(sizes) == len(shape) else None
-        case Transpose(axes=axes):
-            return weights.Transpose(first, axes)
-        case Slice(axis=axis, start=start, stop=stop) if axis % len(first.shape) == 0:
-            places = range(first.shape[0])[start:stop]
-            return Rows(first, places.start, places.stop) if len(places) else None
-        case _:
-            return None
-
-
-def _table(made: Node) -> int:
-    """Index of the weight among the operands of a projection or a table."""
-    return 1 if isinstance(made.op, Linear) else 0
-
-
 def _times(made: Node, factor: float) -> tuple[Value | None, ...]:
     """Operands of a projection or a table whose result is multiplied by a factor."""
-    weight, bias = made.inputs[_table(made)], made.input("bias") if isinstance(made.op, Linear) else None
-    assert weight is not None and weight.weight is not None
-    shift = constant(Affine(bias.weight, factor)) if bias is not None and bias.weight is not None else None
-    return _with(made, constant(Affine(weight.weight, factor)), shift)
-
-
-def _with(made: Node, weight: Value, bias: Value | None) -> tuple[Value | None, ...]:
-    """Operands of a projection or a table with another weight and bias."""
-    if isinstance(made.op, Gather):
-        return (weight, made.inputs[1])
-    return (made.inputs[0], weight, bias) if bias is not None else (made.inputs[0], weight)
+    scaled = {n: constant(Affine(w, factor)) for n in made.op.scales_with if (w := made.weight(n)) is not None}
+    return made.with_operands(**scaled).inputs
 
 
 def _reshaped(weight: Weight, sizes: tuple[int, ...]) -> Weight:

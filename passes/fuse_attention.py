@@ -1,7 +1,7 @@
 """Attention becomes the operator that pays on the target, for the graph's phase and for what the build assumes.
 
     (decode, no assumption: the past may be written in place, the mask is added)
-    %a = attention(%q, %k, …, %mask) {window = 4}  =>  %b = mask_bias(attention_mask(%ids, %mask) {window = 4})
+    %a = attention(%q, %k, …, %mask) {window 4}    =>  %b = mask_bias(attention_mask(%ids, %mask) {window 4})
                                                        %a = group_query_attention(%q, %k, …, %mask, bias = %b)
     (--assume right-padding: rope and mask inside)
     %q = rope(%q0, cos, sin, %ids); %k = …         =>  %a = group_query_attention(%q0, %k0, …, %mask, cos, sin)
@@ -17,16 +17,14 @@ from __future__ import annotations
 from dataclasses import replace
 
 from flowc.ir.core.attention import Attention, AttentionMask
-from flowc.ir.core.positions import Positions, TakeLast
+from flowc.ir.core.positions import Positions
 from flowc.ir.core.rope import Rope
 from flowc.ir.graph import Graph, Node, Rewriter, Value, rewrite
 from flowc.ir.kernel.group_query import GroupQueryAttention, MaskBias
 from flowc.ir.types import PAST
+from flowc.ir.visibility import Visibility
 from flowc.passes.audit import Audit, Context, place
 from flowc.targets.target import AttentionKernel, Target
-
-FOLLOW = (Positions.name, TakeLast.name)
-"""Readers of the mask that can go along with a compact cache."""
 
 
 def fuse_attention(graph: Graph, context: Context, audit: Audit) -> Graph:
@@ -58,21 +56,26 @@ def why_not_compact(graph: Graph, context: Context) -> str:
     """Why a graph cannot keep a compact cache; empty when it will."""
     if context.target.kernel(graph.phase, context.assume) != "fused":
         return "the target has no such kernel"
-    masks = {n.input("key_mask") for n in graph.nodes if isinstance(n.op, Attention) and n.op.cache} - {None}
+    masks = _masks(graph)
     for node in graph.nodes:
         if isinstance(node.op, Attention) and node.op.cache:
             why = _refusal(node, context.target)
             if why:
                 return f"{place(node)}: {why}"
-        elif node.op.name not in FOLLOW and masks.intersection(node.inputs):
+        elif node.op.compacted() is None and masks.intersection(node.inputs):
             return f"{place(node)} reads the mask column by column"
     return _beside_attention(graph)
+
+
+def _masks(graph: Graph) -> set[Value | None]:
+    """The padding masks of cached attention."""
+    return {n.input("key_mask") for n in graph.nodes if isinstance(n.op, Attention) and n.op.cache} - {None}
 
 
 def _beside_attention(graph: Graph) -> str:
     """Which operator beside attention continues cached keys or values (a tap without its layer), as a reason."""
     for node in graph.nodes:
-        if isinstance(node.op, Attention) or node.op.name in FOLLOW:
+        if isinstance(node.op, Attention) or node.op.compacted() is not None:
             continue
         if any(v is not None and v.type.rank == 4 and v.shape[2] == PAST for v in node.inputs):
             return f"{place(node)} continues a cache column by column"
@@ -82,18 +85,18 @@ def _beside_attention(graph: Graph) -> str:
 def _refusal(node: Node, target: Target) -> str:
     """Why GroupQueryAttention cannot compute an attention; empty when it can."""
     op, limits = node.op, target.group_query
-    q, k = node.input("q"), node.input("k")
-    assert isinstance(op, Attention) and q is not None and k is not None
+    q, k, v = (node.need(n) for n in ("q", "k", "v"))
+    assert isinstance(op, Attention)
     head_dim = int(q.shape[-1]) // op.heads
     if head_dim % limits.head_multiple:
         return f"heads of {head_dim} channels are no multiple of {limits.head_multiple}"
-    if node.inputs[2] is not None and node.inputs[2].shape[-1] != k.shape[-1]:
+    if v.shape[-1] != k.shape[-1]:
         return "heads of keys and values differ in width"
     if q.shape[:2] != k.shape[:2]:
         return "it takes as many queries as new keys"
-    if node.input("bias") is not None or node.input("mask") is not None or op.reach is not None:
+    if node.input("bias") is not None or node.input("mask") is not None or op.visibility.right is not None:
         return "it has a bias or a mask of its own"
-    if not op.causal and q.shape[1] != 1:
+    if not op.visibility.causal and q.shape[1] != 1:
         return "its queries see later keys"
     return ""
 
@@ -104,40 +107,39 @@ class _Choice:
         self.chosen = chosen
         self.fused = kernel == "fused"
         self.limits = target.group_query
-        self.biases: dict[tuple[int | None, Value], Value] = {}
+        self.biases: dict[tuple[Visibility, Value], Value] = {}
+        self.masks = _masks(graph)
 
     def rule(self, node: Node, rewriter: Rewriter) -> tuple[Value, ...] | None:
         op = node.op
-        if self.fused and isinstance(op, (Positions, TakeLast)) and node.input("mask") is not None:
-            return rewriter.remake(node, replace(op, compact=True), node.inputs)
+        compact = op.compacted() if self.fused else None
+        if compact is not None and self.masks.intersection(node.inputs):
+            return rewriter.remake(node, compact)
         if not isinstance(op, Attention) or node.outputs[0] not in self.chosen:
             return None
-        q, k, v, past_key, past_value, mask = [*node.inputs, *[None] * 8][:6]
-        assert q is not None and k is not None
+        mask = node.input("key_mask")
+        kernel = GroupQueryAttention(op.heads, op.kv_heads, op.scale, softcap=op.softcap)
+        operands = kernel.arrange(**{n: node.input(n) for n in ("q", "k", "v", "past_key", "past_value")}, mask=mask)
         if not self.fused:
-            bias = self._bias(node, op, mask, rewriter)
-            kernel = GroupQueryAttention(op.heads, op.kv_heads, op.scale, None, op.softcap)
-            return rewriter.remake(node, kernel, (q, k, v, past_key, past_value, mask, bias))
-        kernel = GroupQueryAttention(op.heads, op.kv_heads, op.scale, op.window, op.softcap, compact=mask is not None)
-        turned = self._ropes(q, k, rewriter)
+            return rewriter.remake(node, kernel, operands, bias=self._bias(node, op, mask, rewriter))
+        kernel = replace(kernel, window=op.visibility.window, compact=mask is not None)
+        turned = self._ropes(node.need("q"), node.need("k"), rewriter)
         if turned is None:
-            return rewriter.remake(node, kernel, (q, k, v, past_key, past_value, mask))
+            return rewriter.remake(node, kernel, operands)
         at_q, at_k, rope = turned
         kernel = replace(kernel, interleaved=rope.interleaved)
-        _, cos, sin, _ = at_q.inputs
-        return rewriter.remake(
-            node, kernel, (at_q.inputs[0], at_k.inputs[0], v, past_key, past_value, mask, None, cos, sin)
-        )
+        tables = {name: at_q.input(name) for name in ("cos", "sin")}
+        return rewriter.remake(node, kernel, operands, q=at_q.input("x"), k=at_k.input("x"), **tables)
 
     def _bias(self, node: Node, op: Attention, mask: Value | None, rewriter: Rewriter) -> Value | None:
-        """The mask to add, one per window; None where nothing is hidden."""
+        """The mask to add, one per window; None where nothing is hidden. The kernel is causal itself."""
         if mask is None:
             return None
-        if (op.window, mask) not in self.biases:
-            facts = AttentionMask(causal=False, window=op.window)
-            seen = rewriter.emit(facts, (self.graph.inputs[0], mask), node, "mask")[0]
-            self.biases[op.window, mask] = rewriter.emit(MaskBias(), (seen,), node, "bias")[0]
-        return self.biases[op.window, mask]
+        facts = AttentionMask(replace(op.visibility, causal=False))
+        if (facts.visibility, mask) not in self.biases:
+            seen = rewriter.emit(facts, facts.arrange(new=self.graph.inputs[0], mask=mask), node, "mask")[0]
+            self.biases[facts.visibility, mask] = rewriter.emit(MaskBias(), (seen,), node, "bias")[0]
+        return self.biases[facts.visibility, mask]
 
     def _ropes(self, q: Value, k: Value, rewriter: Rewriter) -> tuple[Node, Node, Rope] | None:
         """The ropes of q and k, if the operator can turn them itself: by one table, at the tokens' own positions."""

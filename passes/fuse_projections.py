@@ -28,8 +28,8 @@ def fuse_projections(graph: Graph, context: Context, audit: Audit) -> Graph:
     uses = Counter(t.key for n in graph.nodes for v in n.inputs if v and v.weight for t in v.weight.tensors())
     groups: dict[Value, list[Node]] = {}
     for node in graph.nodes:
-        if isinstance(node.op, Linear) and node.inputs[0] is not None:
-            groups.setdefault(node.inputs[0], []).append(node)
+        if isinstance(node.op, Linear):
+            groups.setdefault(node.need("x"), []).append(node)
     packed: dict[Node, list[Node]] = {}
     for nodes in groups.values():
         if len(nodes) < 2:
@@ -56,9 +56,9 @@ def fuse_projections(graph: Graph, context: Context, audit: Audit) -> Graph:
         if node.outputs[0] not in results:
             parts = [n.weight("weight") for n in nodes]
             biases = [n.weight("bias") for n in nodes]
-            operands: list[Value | None] = [node.inputs[0], constant(_joined([w for w in parts if w]))]
-            if biases[0] is not None:
-                operands.append(constant(_joined([b for b in biases if b])))
+            weight = constant(_joined([w for w in parts if w]))
+            bias = constant(_joined([b for b in biases if b])) if biases[0] is not None else None
+            operands = Linear().arrange(x=node.need("x"), weight=weight, bias=bias)
             joined = rewriter.emit(Linear(), operands, node, "packed")[0]
             sizes = tuple(w.shape[0] for w in parts if w)
             split = rewriter.emit(Split(sizes), (joined,), node, "split")

@@ -16,12 +16,11 @@ from collections.abc import Hashable
 from dataclasses import dataclass, replace
 
 from flowc.ir.core.attention import Attention, AttentionMask
-from flowc.ir.core.elementwise import Binary
-from flowc.ir.core.layout import Concat, Reshape, Slice, Split
+from flowc.ir.core.layout import Reshape, Slice
 from flowc.ir.core.pool import Pool
 from flowc.ir.core.positions import TakeFirst, TakeLast
 from flowc.ir.graph import Graph, Node, Rewriter, Value, rewrite
-from flowc.ir.op import Op
+from flowc.ir.visibility import EVERYTHING
 from flowc.passes.audit import Audit, Context, place
 from flowc.passes.fuse_attention import why_not_compact
 
@@ -60,14 +59,13 @@ def hoist_token_selection(graph: Graph, context: Context, audit: Audit) -> Graph
 
 def _as_choice(node: Node, rewriter: Rewriter) -> tuple[Value, ...] | None:
     """A pooler that keeps one token, as a choice and a reshape."""
-    x = node.inputs[0] if node.inputs else None
-    if not isinstance(node.op, Pool) or x is None or x.shape[1] == 1:
+    if not isinstance(node.op, Pool) or node.need("x").shape[1] == 1:
         return None
     if node.op.kind == "last":
         row = rewriter.emit(TakeLast(), node.inputs, node, "token")[0]
     elif node.op.kind == "cls":
         first = Slice(1, 0, 1) if node.input("mask") is None else TakeFirst()
-        row = rewriter.emit(first, [v for v in node.inputs if v is not None], node, "token")[0]
+        row = rewriter.emit(first, first.arrange(node.inputs), node, "token")[0]
     else:
         return None
     return rewriter.remake(node, Reshape(node.outputs[0].shape), (row,))
@@ -118,38 +116,34 @@ def _move(graph: Graph, selector: Selector, compact: bool, audit: Audit) -> Grap
             return None
         if old not in narrow:
             return None
-        op, inputs = node.op, list(node.inputs)
+        inputs = list(node.inputs)
         for index in _row_operands(old, selector):
             value = old.inputs[index]
             assert value is not None
             inputs[index] = row(value, node, rewriter)
-        if isinstance(op, Attention):
-            op, inputs = _one_query(op, node, old, inputs, selector, rewriter)
-        elif isinstance(op, Reshape):
-            op = Reshape((op.shape[0], 1, *op.shape[2:]))
-        results = rewriter.remake(node, op, inputs)
+        narrowed = replace(node, op=node.op.on_one_token(), inputs=tuple(inputs))
+        if isinstance(narrowed.op, Attention):
+            narrowed = _one_query(narrowed.op, narrowed, selector, rewriter)
+        results = rewriter.remake(node, narrowed.op, narrowed.inputs)
         rows.update(zip(node.outputs, results, strict=True))
         return results
 
     return rewrite(graph, rule)
 
 
-def _one_query(
-    op: Attention, node: Node, old: Node, inputs: list[Value | None], selector: Selector, rewriter: Rewriter
-) -> tuple[Op, list[Value | None]]:
+def _one_query(op: Attention, node: Node, selector: Selector, rewriter: Rewriter) -> Node:
     """The attention of the kept token: what hides keys from it is cut to its row."""
-    inputs = [*inputs, *[None] * 8][:8]
-    for index in (6, 7):
-        value = inputs[index]
+    for operand in ("bias", "mask"):
+        value = node.input(operand)
         if value is not None and value.shape[2] != 1:
-            inputs[index] = selector.emit(value, node, rewriter, axis=2)
-    if selector.last or not (op.causal or op.window or op.reach):
-        return op, inputs
-    k, key_mask, past = inputs[1], inputs[5], inputs[3]
-    facts = AttentionMask(op.causal, op.window, op.reach)
-    whole = rewriter.emit(facts, (k, key_mask, past if key_mask is None else None), node, "mask")[0]
-    inputs[5], inputs[7] = None, selector.emit(whole, node, rewriter, axis=2)
-    return replace(op, causal=False, window=None, reach=None), inputs
+            node = node.with_operands(**{operand: selector.emit(value, node, rewriter, axis=2)})
+    if selector.last or op.visibility.unlimited:
+        return node
+    facts, key_mask, past = AttentionMask(op.visibility), node.input("key_mask"), node.input("past_key")
+    over = facts.arrange(new=node.need("k"), mask=key_mask, past=past if key_mask is None else None)
+    whole = rewriter.emit(facts, over, node, "mask")[0]
+    node = node.with_operands(key_mask=None, mask=selector.emit(whole, node, rewriter, axis=2))
+    return replace(node, op=replace(op, visibility=EVERYTHING))
 
 
 def _why_not(graph: Graph, value: Value | None) -> str:
@@ -197,9 +191,9 @@ def _row_operands(node: Node, selector: Selector) -> list[int]:
     """
     out = node.outputs[0]
     if isinstance(node.op, Attention):
-        return [0]
+        return [node.op.index_of("q")]
     names = node.op.tokenwise
-    indices = [node.op.operands.index(n) for n in names] if names else range(len(node.inputs))
+    indices = [node.op.index_of(n) for n in names] if names else range(len(node.inputs))
     found: list[int] = []
     for index in indices:
         value = node.inputs[index] if index < len(node.inputs) else None
@@ -219,18 +213,8 @@ def _refusal(node: Node, selector: Selector, compact: bool) -> str:
         if compact and op.cache:
             return "the kernel of a compact cache takes as many queries as new tokens"
         return _attention_refusal(node, op, selector)
-    match op:
-        case Split():
-            return "" if out.type.rank > 2 else mixes
-        case Concat(axis=axis) | Slice(axis=axis):
-            return "" if axis % out.type.rank >= 2 else mixes
-        case Reshape(shape=shape):
-            x = node.inputs[0]
-            return "" if x is not None and x.shape[:2] == shape[:2] else mixes
-        case _ if not op.tokenwise:
-            return mixes
-        case _:
-            pass
+    if not op.works_by_token(node.input_types, node.output_types):
+        return mixes
     for name in op.tokenwise:
         value = node.input(name)
         if value is None or value.shape[:2] == out.shape[:2]:
@@ -238,17 +222,16 @@ def _refusal(node: Node, selector: Selector, compact: bool) -> str:
         same = value.type.rank == out.type.rank and value.shape[1] != 1
         if same and not (isinstance(selector.op, Slice) and value.shape[1] == out.shape[1]):
             return f"operand {name} is the same for all rows of the batch"
-        if isinstance(op, Binary) and value.type.rank == out.type.rank - 1 and value.shape[0] != 1:
+        if op.broadcasts and value.type.rank == out.type.rank - 1 and value.shape[0] != 1:
             return f"operand {name} is the same for all rows of the batch"
     return ""
 
 
 def _attention_refusal(node: Node, op: Attention, selector: Selector) -> str:
-    q, k, key_mask = node.input("q"), node.input("k"), node.input("key_mask")
-    assert q is not None and k is not None
+    q, k, key_mask = node.need("q"), node.need("k"), node.input("key_mask")
     if q.shape[:2] != k.shape[:2]:
         return "its queries are not those of its keys"
-    placed = bool(op.causal or op.window or op.reach)
+    placed = not op.visibility.unlimited
     if isinstance(selector.op, TakeFirst) and placed:
         return "what it sees depends on where it stands"
     if isinstance(selector.op, TakeLast) and key_mask is not selector.mask and (placed or key_mask is not None):

@@ -67,13 +67,15 @@ def run(
         hint = nearest(name, known) or f"passes: {', '.join(known)}"
         raise SpecError.of("unknown-pass", f"there is no pass '{name}'", hint=hint)
     audits: dict[str, Audit] = {}
+    pruned: Graph | None = None
     for step in PIPELINE:
         if step.__name__ in skipped:
             continue
         audit = audits[step.__name__] = Audit()
-        before, graph = graph, prune(step(graph, context, audit))
+        before, made = graph, step(graph, context, audit)
+        graph = pruned = made if made is pruned else prune(made)
         if graph is not before:
-            verify(graph, step.__name__)
+            verify(graph, step.__name__, before)
             if watch is not None:
                 watch(step.__name__, graph)
     return graph, audits

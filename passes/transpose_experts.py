@@ -23,13 +23,14 @@ def transpose_experts(graph: Graph, context: Context, audit: Audit) -> Graph:
         op = node.op
         if not isinstance(op, Experts) or op.transposed or op.activation in context.target.expert_activations:
             return None
-        transposed: list[Value] = []
-        for value in node.inputs[2:]:
-            if value is None or value.weight is None:
+        transposed: dict[str, Value] = {}
+        for operand in ("gate_up", "down"):
+            weight = node.weight(operand)
+            if weight is None:
                 audit.missed.append((place(node), "an expert's weights are computed"))
                 return None
-            transposed.append(constant(Transpose(value.weight, (0, 2, 1))))
+            transposed[operand] = constant(Transpose(weight, (0, 2, 1)))
         audit.fired.append(place(node))
-        return rewriter.remake(node, replace(op, transposed=True), (*node.inputs[:2], *transposed))
+        return rewriter.remake(node, replace(op, transposed=True), **transposed)
 
     return rewrite(graph, rule)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,6 +14,23 @@ from tests.oracle_io import Oracle, case_folders, shared_folder
 # The same examples in every run and no deadline: a failure must not depend on luck or on a busy machine.
 settings.register_profile("flowc", derandomize=True, deadline=None, database=None)
 settings.load_profile("flowc")
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """The switch of text cases."""
+    parser.addoption("--update", action="store_true", help="write what came out into tests/cases, to be read in a diff")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """A robot does not say what is right."""
+    if config.getoption("--update") and os.environ.get("CI"):
+        raise pytest.UsageError("--update is not for CI: run it by hand and read the difference")
+
+
+@pytest.fixture
+def update(request: pytest.FixtureRequest) -> bool:
+    """Whether text cases are written again."""
+    return bool(request.config.getoption("--update"))
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -37,7 +37,7 @@ def metadata(compiled: Compiled, phase: Phase) -> dict[str, str]:
 
 def _assumed(graph: Graph, asked: str) -> str:
     """What a graph assumes: right padding only where its cache became compact; without a past, what was asked for."""
-    aligned = not any(getattr(node.op, "compact", False) for node in graph.nodes)
+    aligned = not any(node.op.is_compact for node in graph.nodes)
     return "none" if asked == "right-padding" and aligned and graph.phase in ("decode", "unified") else asked
 
 

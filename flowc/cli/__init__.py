@@ -6,7 +6,9 @@ when its command is called or listed, and imports what is heavy inside of its fu
 
 from __future__ import annotations
 
+import gc
 import importlib
+import os
 import sys
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
@@ -89,13 +91,21 @@ def cli(context: click.Context) -> None:
 
 _readable(cli)
 
+_COMPLETE = "_FLOWC_COMPLETE"
+"""What a shell sets to ask for its completion script, and then for completions: click answers."""
+
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command line (by default this process's); returns the exit code and shows every error itself."""
     given = list(sys.argv[1:] if arguments is None else arguments)
 
     def call() -> None:
+        if arguments is None and _COMPLETE in os.environ:
+            cli.main(given, "flowc", complete_var=_COMPLETE)
         with cli.make_context("flowc", list(given)) as context:
             cli.invoke(context)
 
-    return guarded(call, as_json="--json" in given)
+    code = guarded(call, as_json="--json" in given)
+    if arguments is None:
+        gc.disable()  # the process ends: Python would look through all that it holds twice more for cycles
+    return code

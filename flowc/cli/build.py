@@ -5,13 +5,15 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from flowc.cli.compiling import ByteSize, compile_options, ports, request_of
-from flowc.cli.progress import progress, size
+from flowc.cli.progress import Progress, progress, size
+from flowc.cli.sparing import numpy_without_threads, onnx_ir_without_sympy
 
 if TYPE_CHECKING:
     from flowc.build.compiled import Compiled
@@ -63,6 +65,8 @@ def build(
 
     Prints every file that it wrote. A build that fails leaves no file behind.
     """
+    if verify == "off":
+        numpy_without_threads()
     from flowc.cli.dumping import Dumps
     from flowc.compile import build as build_files
     from flowc.compile import compile_file
@@ -73,8 +77,11 @@ def build(
     compiled = compile_file(spec, replace(request_of(**options), in_place=in_place, shard_bytes=shard_bytes), dumps.see)
     dumps.show()
     lock = _lock(locked) if locked is not None else None
-    with progress("writing") as report:
-        built = build_files(compiled, output, check=_check(verify), verify=verify, progress=report, lock=lock)
+    onnx_ir_without_sympy()
+    with progress() as shown:
+        written = shown.of_bytes("writing") if shown is not None else None
+        check = _check(verify, shown)
+        built = build_files(compiled, output, check=check, verify=verify, progress=written, lock=lock)
     _tell(built, compiled, output, as_json)
 
 
@@ -84,14 +91,14 @@ def _lock(path: Path) -> dict[str, Any]:
     return dict(manifest.load(path).raw)
 
 
-def _check(verify: str) -> Callable[[Path, Compiled], list[dict[str, Any]]] | None:
+def _check(verify: str, shown: Progress | None) -> Callable[[Path, Compiled], list[dict[str, Any]]] | None:
     if verify == "off":
         return None
     if verify == "full":
         from flowc.verify.full import check
     else:
         from flowc.verify.quick import check
-    return check
+    return partial(check, progress=shown)
 
 
 def _tell(built: Built, compiled: Compiled, output: Path, as_json: bool) -> None:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from flowc.cli.compiling import compile_options, parameters, ports, request_of
+from flowc.cli.sparing import numpy_without_threads
 
 if TYPE_CHECKING:
     from flowc.build.compiled import Compiled
@@ -29,6 +30,7 @@ def check(spec: Path, as_json: bool, **options: Any) -> None:
 
     Where the weights are there, their headers are read too: names and shapes must fit.
     """
+    numpy_without_threads()
     from flowc.compile import compile_file
 
     compiled = compile_file(spec, request_of(**options), need_weights=False)

@@ -41,8 +41,26 @@ class ByteSize(click.ParamType[int]):
         return size
 
 
+def _complete_target(_: click.Context, __: click.Parameter, begun: str) -> list[str]:
+    from flowc.targets.registry import TARGETS
+
+    return [name for name in TARGETS if name.startswith(begun)]
+
+
+def _complete_pass(_: click.Context, __: click.Parameter, begun: str) -> list[str]:
+    from flowc.passes.pipeline import pass_names
+
+    return [name for name in pass_names() if name.startswith(begun)]
+
+
 _FORM = (
-    click.option("--target", metavar="NAME", default="ort-cpu", help="ort-cpu or portable.  [ort-cpu]"),
+    click.option(
+        "--target",
+        metavar="NAME",
+        default="ort-cpu",
+        shell_complete=_complete_target,
+        help="ort-cpu, portable or portable-20.  [ort-cpu]",
+    ),
     click.option(
         "--logits", type=click.Choice(["last", "all"]), default="last", help="Of the last token, or of all.  [last]"
     ),
@@ -54,7 +72,14 @@ _FORM = (
     click.option(
         "--context", type=click.IntRange(min=1, max=2**31 - 1), help="Context length in tokens.  [the model's]"
     ),
-    click.option("--no-pass", "skip_passes", metavar="NAME", multiple=True, help="Leave out a pass; repeatable."),
+    click.option(
+        "--no-pass",
+        "skip_passes",
+        metavar="NAME",
+        multiple=True,
+        shell_complete=_complete_pass,
+        help="Leave out a pass; repeatable.",
+    ),
 )
 _OPTIONS = (
     click.argument("spec", metavar="MODEL.yaml", type=click.Path(path_type=Path)),

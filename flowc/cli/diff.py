@@ -7,6 +7,9 @@ from pathlib import Path
 
 import click
 
+from flowc.cli.progress import progress
+from flowc.cli.sparing import numpy_without_threads
+
 
 @click.command()
 @click.argument("a", type=click.Path(path_type=Path))
@@ -24,10 +27,12 @@ def diff(context: click.Context, a: Path, b: Path, no_numbers: bool, most: int, 
 
     Names of nodes, places in the spec and the order of independent operators do not matter.
     """
+    numpy_without_threads()
     from flowc.report.difference import LEVELS, differences
     from flowc.report.subject import named
 
-    found = differences(named(a), named(b), numbers=not no_numbers)
+    with progress() as shown:
+        found = differences(named(a), named(b), numbers=not no_numbers, progress=shown)
     if as_json:
         click.echo(json.dumps({"same": not found, "differences": [d.as_json() for d in found]}, ensure_ascii=False))
     else:

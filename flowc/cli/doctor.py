@@ -8,6 +8,7 @@ from pathlib import Path
 
 import click
 
+from flowc.cli.sparing import numpy_without_threads
 from flowc.errors import Diagnostic, MissingTool
 
 
@@ -18,6 +19,7 @@ def doctor(as_json: bool) -> None:
 
     Exit code 4 when something that flowc needs is missing.
     """
+    numpy_without_threads()
     from flowc.report.doctor import examine
 
     findings = examine(Path.cwd())

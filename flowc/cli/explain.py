@@ -9,6 +9,7 @@ from typing import Any
 import click
 
 from flowc.cli.compiling import compile_options, request_of
+from flowc.cli.sparing import numpy_without_threads
 
 _TOLD = ("operators", "macs", "bytes_read")
 
@@ -24,6 +25,7 @@ def explain(spec: Path, as_json: bool, sequence: int, past: int, **options: Any)
     flowc explain model.yaml
     flowc explain model.yaml --no-pass fold_rope --json
     """
+    numpy_without_threads()
     from flowc.compile import compile_file
     from flowc.passes.explain import explain as merge
     from flowc.report.facts import Steps, facts

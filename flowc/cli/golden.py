@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from flowc.cli.progress import progress
+from flowc.cli.sparing import onnx_ir_without_sympy
 from flowc.cli.threads import THREADS
 from flowc.cli.writing import write_whole
 from flowc.errors import Diagnostics, FlowError, SpecError, WeightsError
@@ -92,7 +94,13 @@ def check(
     """
     from flowc.golden.junit import junit
 
-    reports = [_checked(case, weights, model, threads) for case in _load(cases, weights)]
+    loaded = _load(cases, weights)
+    reports: list[Report] = []
+    with progress() as shown:
+        for done, case in enumerate(loaded):
+            if shown is not None:
+                shown("playing cases", done, len(loaded))
+            reports.append(_checked(case, weights, model, threads))
     failed = any(report.fails(strict=strict) for report in reports)
     facts = {"passed": not failed, "cases": [report.as_json() for report in reports]}
     if junit_file is not None:
@@ -165,6 +173,7 @@ def _built(case: Case, weights: Path | None, model: Path | None) -> Generator[tu
         work = Path(folder)
         imported = case.spec is None
         spec = _imported(case, weights, work) if case.spec is None else case.spec
+        onnx_ir_without_sympy()
         compiled = compile_file(spec, Request(None if imported else weights, target=case.target))
         build(compiled, work / "out" / "model.onnx", verify="off")
         yield manifests.load(work / "out"), compiled

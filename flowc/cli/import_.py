@@ -7,6 +7,7 @@ from pathlib import Path
 
 import click
 
+from flowc.cli.sparing import numpy_without_threads
 from flowc.cli.writing import write_whole
 from flowc.errors import FlowError, SpecError
 
@@ -30,6 +31,7 @@ def import_(source: Path, output: Path | None, pool: str, force: bool, as_json: 
     The folder holds config.json beside safetensors. A field that could change the numbers and is not known is refused
     by name; the spec states every number. A sentence-transformers folder brings its pooler along.
     """
+    numpy_without_threads()
     from flowc.importers import import_checkpoint
 
     if output is None and as_json:

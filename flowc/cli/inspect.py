@@ -10,6 +10,7 @@ import click
 from click.core import ParameterSource
 
 from flowc.cli.compiling import form_options, request_of
+from flowc.cli.sparing import numpy_without_threads
 
 _SIZES = {"operators": "{:,}", "parameters": "{:,}", "macs": "{:,}", "bytes_read": "{:,}", "cache_bytes": "{:,}"}
 
@@ -37,6 +38,7 @@ def inspect(
     MODEL is a spec, or a build by any of its files; how its graphs are made is asked for with a spec, a build knows.
     Multiply-adds and bytes are those of one run at the given sizes, `before -> after` where the passes change them.
     """
+    numpy_without_threads()
     from flowc.report.facts import facts
     from flowc.report.subject import is_spec, named
 

@@ -6,44 +6,63 @@ import contextlib
 import sys
 import time
 from collections.abc import Callable, Generator
+from typing import Any
+
+import click
 
 from flowc.cli.failing import watched
 
-_WIDTH = 30
 _QUIET_SECONDS = 0.5
 """What is done by then needs no bar."""
 
 
+class Progress:
+    """Shows what is being done and how much of it is: one line, gone when something else is done or all is."""
+
+    def __init__(self) -> None:
+        self._what = ""
+        self._begun = 0.0
+        self._bar: Any = None
+
+    def __call__(self, what: str, done: int, total: int, text: str = "") -> None:
+        """So much of so much of something is done; `text` says it for people."""
+        if what != self._what:
+            self.close()
+            self._what, self._begun = what, time.monotonic()
+        if self._bar is None:
+            if time.monotonic() - self._begun < _QUIET_SECONDS:
+                return
+            self._bar = click.progressbar(
+                length=max(total, 1), label=what, file=sys.stderr, width=30, show_pos=not text, show_percent=True,
+                item_show_func=lambda item: None if item is None else str(item),
+            )  # fmt: skip
+            self._bar.__enter__()
+        self._bar.update(done - self._bar.pos, text or None)
+
+    def of_bytes(self, what: str) -> Callable[[int, int], None]:
+        """A function of bytes done and bytes in all."""
+        return lambda done, total: self(what, done, total, f"{size(done)} of {size(total)}")
+
+    def close(self) -> None:
+        """Take the line away."""
+        if self._bar is not None:
+            self._bar.__exit__(None, None, None)
+            sys.stderr.write("\x1b[A\r\x1b[K")  # click ends its bar with a new line
+            sys.stderr.flush()
+        self._what, self._bar = "", None
+
+
 @contextlib.contextmanager
-def progress(label: str) -> Generator[Callable[[int, int], None] | None]:
-    """A function of bytes done and bytes in all that draws a bar; None when nobody watches. The bar goes at the end."""
+def progress() -> Generator[Progress | None]:
+    """What shows progress; None when nobody watches."""
     if not watched():
         yield None
         return
-    begun, last = time.monotonic(), 0.0
-
-    def draw(done: int, total: int) -> None:
-        nonlocal last
-        now = time.monotonic()
-        if now - begun < _QUIET_SECONDS or now - last < 0.1:
-            return
-        last = now
-        sys.stderr.write("\r" + bar(label, done, total))
-        sys.stderr.flush()
-
+    shown = Progress()
     try:
-        yield draw
+        yield shown
     finally:
-        if last:
-            sys.stderr.write("\r\x1b[K")
-            sys.stderr.flush()
-
-
-def bar(label: str, done: int, total: int) -> str:
-    """One line such as `writing [######------]  50%  1.2 of 2.4 GB`."""
-    filled = _WIDTH * done // total if total else _WIDTH
-    share = 100 * done // total if total else 100
-    return f"{label} [{'#' * filled}{'-' * (_WIDTH - filled)}] {share:3d}%  {size(done)} of {size(total)}"
+        shown.close()
 
 
 def size(count: int) -> str:

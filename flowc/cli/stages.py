@@ -9,11 +9,18 @@ from typing import Any
 
 import click
 
+from flowc.cli.sparing import numpy_without_threads
 from flowc.errors import SpecError, nearest
 
 
+def _complete(_: click.Context, __: click.Parameter, begun: str) -> list[str]:
+    from flowc.stages import load_all
+
+    return sorted(kind for kind in load_all() if kind.startswith(begun))
+
+
 @click.command()
-@click.argument("kind", required=False)
+@click.argument("kind", required=False, shell_complete=_complete)
 @click.option("--json", "as_json", is_flag=True, help="One JSON object on stdout.")
 def stages(kind: str | None, as_json: bool) -> None:
     r"""List the stage kinds, or all about one of them.
@@ -22,6 +29,7 @@ def stages(kind: str | None, as_json: bool) -> None:
     flowc stages
     flowc stages rms_norm
     """
+    numpy_without_threads()
     from flowc.reference.describe import describe
     from flowc.stages import load_all
 

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from flowc.cli.progress import progress
+
 if TYPE_CHECKING:
     from flowc.verify.checks import Check, Checks
 
@@ -59,7 +61,8 @@ def verify(
 
     manifest = manifests.load(model)
     compiled = recompile(manifest, weights)
-    checks = run(manifest, compiled, int(memory * 1e9))
+    with progress() as shown:
+        checks = run(manifest, compiled, int(memory * 1e9), shown)
     if against is not None:
         check_against(checks, against, tolerance)
     found = bisect(checks) if bisect_passes and checks.failures else None

@@ -17,8 +17,10 @@ once per phase, into core operators: `expand` gets the active value and returns 
 from __future__ import annotations
 
 import inspect
+import sys
 from dataclasses import MISSING, Field, dataclass, field, fields
-from typing import Any, ClassVar, Protocol, cast, dataclass_transform, get_args, get_type_hints
+from functools import cache
+from typing import Any, ClassVar, Protocol, Self, cast, dataclass_transform, get_args
 
 from flowc.frontend.builder import Builder
 from flowc.ir.graph import Value
@@ -78,10 +80,14 @@ class Stage(_Declared):
 
     def __init_subclass__(cls, name: str = "", **kw: Any) -> None:
         super().__init_subclass__(**kw)
-        dataclass(frozen=True, kw_only=True, eq=False)(cls)
         if name:
             cls.kind = name
             REGISTRY[name] = cls
+
+    def __new__(cls, **values: Any) -> Self:
+        """An instance, whose fields `__init__` sets: a dataclass's, made when the first instance is."""
+        _complete(cls)
+        return super().__new__(cls)
 
     def expand(self, b: Builder, x: Value) -> Value:
         """Emit core operators for the phase of `b`; the result becomes the active value."""
@@ -100,8 +106,30 @@ class Stage(_Declared):
     @classmethod
     def attributes(cls) -> tuple[Attribute, ...]:
         """The declared fields in order."""
-        hints = get_type_hints(cls)
-        return tuple(Attribute(f.name, hints[f.name], f) for f in fields(cast("Any", cls)))
+        return _attributes(cls)
+
+
+@cache
+def _complete(cls: type[Stage]) -> None:
+    """Make a stage's class a dataclass, its bases first.
+
+    Not when it is declared: making one takes longer than importing its module, and a spec uses few of all kinds.
+    """
+    for base in reversed(cls.__mro__):
+        if base is not Stage and issubclass(base, Stage) and "__dataclass_fields__" not in vars(base):
+            dataclass(frozen=True, kw_only=True, eq=False)(base)
+
+
+@cache
+def _attributes(cls: type[Stage]) -> tuple[Attribute, ...]:
+    _complete(cls)
+    return tuple(Attribute(f.name, _type(cls, f), f) for f in fields(cast("Any", cls)))
+
+
+def _type(cls: type[Stage], declared: Field[Any]) -> Any:
+    """The type that a field's annotation spells; `get_type_hints` would read those of all class variables too."""
+    owner = next(base for base in cls.__mro__ if declared.name in vars(base).get("__annotations__", ()))
+    return eval(cast("str", declared.type), vars(sys.modules[owner.__module__]))
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,7 +18,6 @@ from flowc.importers.document import render
 from flowc.importers.family import Family, families
 from flowc.importers.pooling import named, of_folder, transformer_folder, with_poolers
 from flowc.weights import Checkpoint, open_checkpoint
-from flowc.weights.gguf.checkpoint import GgufCheckpoint
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,9 +51,11 @@ def import_checkpoint(path: Path, pool: Sequence[str] = ()) -> ImportedSpec:
         poolers += of_folder(path)
         path = transformer_folder(path)
     checkpoint = open_checkpoint(path)
-    if isinstance(checkpoint, GgufCheckpoint):
+    if path.suffix == ".gguf" and not path.is_dir():
         from flowc.importers.gguf import config_of
+        from flowc.weights.gguf.checkpoint import GgufCheckpoint  # gguf: who imports a folder does not wait for it
 
+        assert isinstance(checkpoint, GgufCheckpoint)
         config = config_of(checkpoint)
         weights, name = path, path.stem
     else:

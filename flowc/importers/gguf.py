@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
 from flowc.errors import Diagnostics, SpecError, nearest
 from flowc.importers.config import Config
 from flowc.importers.decoders import ROPE_TENSORS
-from flowc.weights.gguf.checkpoint import GgufCheckpoint
+
+if TYPE_CHECKING:
+    from flowc.weights.gguf.checkpoint import GgufCheckpoint
 
 _FIELDS = {
     "block_count": "num_hidden_layers",

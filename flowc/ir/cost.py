@@ -8,10 +8,7 @@ from math import prod
 
 import numpy as np
 
-from flowc.ir.core.gather import Gather
-from flowc.ir.core.rope import Rope
 from flowc.ir.graph import Graph, Node, Value
-from flowc.ir.kernel.group_query import GroupQueryAttention
 from flowc.ir.types import BATCH, PAST, SEQUENCE, TOTAL, Dim
 
 
@@ -97,15 +94,7 @@ def _bytes_of(node: Node, value: Value, sizes: Mapping[str, int]) -> int:
 
 def _readers_of_rows(node: Node, value: Value) -> Value | None:
     """What reads one row of a table per element of its first two axes; None where a node reads the whole."""
-    match node.op:
-        case Gather() if value is node.input("table"):
-            return node.input("ids")
-        case Rope() if value is not node.input("x"):
-            return node.input("position_ids")
-        case GroupQueryAttention() if value in (node.input("cos"), node.input("sin")):
-            return node.input("q")
-        case _:
-            return None
+    return next((node.input(reader) for table, reader in node.op.tables.items() if node.input(table) is value), None)
 
 
 def _itemsize(value: Value) -> int:

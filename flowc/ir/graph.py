@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
 from typing import Any
 
 from flowc.errors import InternalError, Span
@@ -67,9 +68,30 @@ class Node:
     origin: Origin
 
     def input(self, operand: str) -> Value | None:
-        """An operand by its declared name; None when absent."""
-        index = self.op.operands.index(operand)
+        """An operand by its declared name; None when absent. InternalError for a name that the operator lacks."""
+        index = self.op.index_of(operand)
         return self.inputs[index] if index < len(self.inputs) else None
+
+    def need(self, operand: str) -> Value:
+        """An operand that is always there, by its declared name."""
+        value = self.input(operand)
+        if value is None:
+            raise InternalError(f"{self.op.name} of {self.origin.stage} has no operand '{operand}'")
+        return value
+
+    def with_operands(self, **named: Value | None) -> Node:
+        """The node with other operands in the places of those named; None takes one away."""
+        return replace(self, inputs=self.op.arrange(self.inputs, **named))
+
+    @property
+    def input_types(self) -> tuple[TensorType | None, ...]:
+        """Types of the operands in order; None for one that is absent."""
+        return tuple(v.type if v is not None else None for v in self.inputs)
+
+    @property
+    def output_types(self) -> tuple[TensorType, ...]:
+        """Types of the results."""
+        return tuple(v.type for v in self.outputs)
 
     def weight(self, operand: str) -> Weight | None:
         """The weight expression of an operand, when it is a constant."""
@@ -118,11 +140,18 @@ class Graph:
 
 
 def infer(op: Op, inputs: Sequence[Value | None]) -> tuple[TensorType, ...]:
-    """Types of an operator's results; raises ShapeError that names the operator."""
+    """Types of an operator's results; raises ShapeError that names the operator, also for the number of operands."""
     try:
-        return op.infer(*[v.type if v is not None else None for v in inputs])
+        return _types(op, tuple([v.type if v is not None else None for v in inputs]))
     except ShapeError as e:
         raise ShapeError(f"{op.name}: {e}") from None
+
+
+@lru_cache(maxsize=4096)
+def _types(op: Op, types: tuple[TensorType | None, ...]) -> tuple[TensorType, ...]:
+    """What `Op.infer` says, kept: it depends on nothing but these, and a model's layers ask the same again."""
+    op.require_operands(types)
+    return op.infer(*types)
 
 
 class Rewriter:
@@ -130,17 +159,23 @@ class Rewriter:
 
     def __init__(self, graph: Graph) -> None:
         self._nodes: list[Node] = []
-        self._replaced: dict[Value, Value] = {}
-        self._names = {v.name for n in graph.nodes for v in n.outputs} | {v.name for v in graph.inputs}
+        self._replaced: dict[Value | None, Value] = {}
+        self._names: set[str] = set()
         self._makers: dict[Value, Node] = {}
         self.graph = graph
         """The graph as it was before."""
 
     def current(self, value: Value | None) -> Value | None:
         """What stands for an old value now."""
-        while value is not None and value in self._replaced:
+        while value in self._replaced:
             value = self._replaced[value]
         return value
+
+    def up_to_date(self, node: Node) -> Node:
+        """The node with its operands as they are now; itself where none was replaced."""
+        if self._replaced.keys().isdisjoint(node.inputs):
+            return node
+        return replace(node, inputs=tuple([self.current(v) for v in node.inputs]))
 
     def maker(self, value: Value | None) -> Node | None:
         """The node already emitted that makes a value, if any."""
@@ -154,11 +189,20 @@ class Rewriter:
         self.add(Node(op, tuple(inputs), outputs, like.origin))
         return outputs
 
-    def remake(self, node: Node, op: Op, inputs: Sequence[Value | None]) -> tuple[Value, ...]:
-        """Add a node in place of another, under its names; results whose types are as before stay the same values."""
-        types = infer(op, inputs)
+    def remake(
+        self, node: Node, op: Op, inputs: Sequence[Value | None] | None = None, /, **named: Value | None
+    ) -> tuple[Value, ...]:
+        """Add a node in place of another, under its names; results whose types are as before stay the same values.
+
+        Operands are `inputs` with those `named` in their places. Without `inputs`, an operator of the node's own kind
+        keeps the node's, and another kind has those named alone.
+        """
+        if inputs is None:
+            inputs = node.inputs if type(op) is type(node.op) else ()
+        operands = op.arrange(inputs, **named)
+        types = infer(op, operands)
         outputs = tuple(v if v.type == t else Value(v.name, t) for v, t in zip(node.outputs, types, strict=True))
-        self.add(Node(op, tuple(inputs), outputs, node.origin))
+        self.add(Node(op, operands, outputs, node.origin))
         return outputs
 
     def add(self, node: Node) -> None:
@@ -168,6 +212,9 @@ class Rewriter:
             self._makers[value] = node
 
     def _name(self, base: str, index: int) -> str:
+        if not self._names:
+            self._names.update(v.name for n in self.graph.nodes for v in n.outputs)
+            self._names.update(v.name for v in self.graph.inputs)
         name = base if index == 0 else f"{base}.{index}"
         count = 1
         while name in self._names:
@@ -204,8 +251,7 @@ def rewrite(graph: Graph, rule: Rule) -> Graph:
     rewriter = Rewriter(graph)
     changed = False
     for node in graph.nodes:
-        inputs = tuple(rewriter.current(v) for v in node.inputs)
-        current = node if inputs == node.inputs else replace(node, inputs=inputs)
+        current = rewriter.up_to_date(node)
         results = rule(current, rewriter)
         if results is None:
             rewriter.add(current)
@@ -219,10 +265,10 @@ def rewrite(graph: Graph, rule: Rule) -> Graph:
 
 def prune(graph: Graph) -> Graph:
     """Drop nodes whose results nobody reads."""
-    needed = {output.value for output in graph.outputs}
+    needed: set[Value | None] = {output.value for output in graph.outputs}
     kept: list[Node] = []
     for node in reversed(graph.nodes):
-        if any(v in needed for v in node.outputs):
+        if not needed.isdisjoint(node.outputs):
             kept.append(node)
-            needed.update(v for v in node.inputs if v is not None)
+            needed.update(node.inputs)
     return graph if len(kept) == len(graph.nodes) else replace(graph, nodes=tuple(reversed(kept)))

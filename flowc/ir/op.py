@@ -1,42 +1,40 @@
-"""What a core operator is: attributes, operand names, result types, and its meaning in numpy.
+"""What an operator is: attributes, operand names, result types, its meaning in numpy, and facts for other rooms.
 
 Operators are frozen dataclasses whose fields are their attributes. `infer` gives the results' types; `reference` is
-the meaning that every pass and every target is held to, in plain numpy, independent of any lowering.
+the meaning that every pass and every target is held to, in plain numpy, independent of any lowering. What else must be
+known of an operator are its traits (`Traits`).
 """
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Sequence
 from dataclasses import MISSING, dataclass, fields
-from typing import Any, ClassVar
+from types import FunctionType
+from typing import Any, ClassVar, TypeVar, cast
 
 import numpy as np
 
-from flowc.ir.types import TensorType
+from flowc.errors import InternalError
+from flowc.ir.traits import Traits
+from flowc.ir.types import ShapeError, TensorType
 
 Array = np.ndarray[Any, np.dtype[Any]]
+Operand = TypeVar("Operand")
 
 REGISTRY: dict[str, type[Op]] = {}
-"""Every core operator by name."""
+"""Every operator by name."""
 
 
 @dataclass(frozen=True)
-class Op:
-    """Base of the core operators."""
+class Op(Traits):
+    """Base of the operators."""
 
-    name: ClassVar[str] = ""
-    operands: ClassVar[tuple[str, ...]] = ()
-    """Names of the operands in order; trailing ones may be left out, any may be None where `infer` allows it."""
+    required: ClassVar[int] = 0
+    """How many of the operands must be there: those that `infer` has no default for."""
 
-    def __init_subclass__(cls, name: str = "", operands: tuple[str, ...] = (), **kw: Any) -> None:
-        super().__init_subclass__(**kw)
-        if name:
-            cls.name = name
-            cls.operands = operands
-            REGISTRY[name] = cls
-
-    tokenwise: ClassVar[tuple[str, ...]] = ()
-    """Operands [batch, sequence, ...] of whose token t alone token t of every result is made; empty when tokens mix."""
+    variadic: ClassVar[bool] = False
+    """Whether it takes any number of operands, which have no names."""
 
     exact: ClassVar[bool] = False
     """Whether each number is at most one rounding of what its operands give: moved data, a sum or product of two."""
@@ -80,9 +78,55 @@ class Op:
     reference: ClassVar[Callable[..., tuple[Array, ...]]]
     """The operator's meaning: arrays of the operands to arrays of the results, float32 to float32."""
 
-    def macs(self, inputs: Sequence[tuple[int, ...] | None], outputs: Sequence[tuple[int, ...]]) -> int:
-        """Multiply-adds for operands and results of these sizes; 0 for elementwise and data-moving operators."""
-        return 0
+    def __init_subclass__(cls, name: str = "", operands: tuple[str, ...] = (), **kw: Any) -> None:
+        super().__init_subclass__(**kw)
+        if not name:
+            return
+        infer, reference = (cast("FunctionType", f) for f in (cls.infer, cls.reference))
+        for function in (infer, reference):
+            code = function.__code__
+            if code.co_varnames[1 : code.co_argcount] != operands:
+                raise TypeError(f"{cls.__name__}.{function.__name__} does not take the operands {operands}")
+        cls.name = name
+        cls.operands = operands
+        cls.variadic = bool(infer.__code__.co_flags & inspect.CO_VARARGS)
+        cls.required = len(operands) - len(infer.__defaults__ or ())
+        REGISTRY[name] = cls
+
+    def index_of(self, operand: str) -> int:
+        """The place of an operand; InternalError for a name that is none of the operator's."""
+        if operand not in self.operands:
+            known = ", ".join(self.operands) or "none by name"
+            raise InternalError(f"the operator '{self.name}' has no operand '{operand}'; it has {known}")
+        return self.operands.index(operand)
+
+    def arrange(self, inputs: Sequence[Operand | None] = (), /, **named: Operand | None) -> tuple[Operand | None, ...]:
+        """Operands in order: `inputs` with the named ones in their places (None takes one away), no None at the end.
+
+        Raises InternalError for a name that is none of the operator's.
+        """
+        found = list(inputs)
+        for name, value in named.items():
+            index = self.index_of(name)
+            found += [None] * (index + 1 - len(found))
+            found[index] = value
+        while found and found[-1] is None:
+            found.pop()
+        return tuple(found)
+
+    def require_operands(self, inputs: Sequence[object]) -> None:
+        """Raise ShapeError when there are more operands than the operator has, or one that it needs is absent."""
+        if self.variadic:
+            if not inputs or None in inputs:
+                raise ShapeError("takes one operand or more, and each must be there")
+        elif self.required <= len(inputs) <= len(self.operands) and None not in inputs[: self.required]:
+            return
+        elif len(inputs) > len(self.operands):
+            raise ShapeError(f"takes {len(self.operands)} operands ({', '.join(self.operands)}), not {len(inputs)}")
+        else:
+            for index in range(self.required):
+                if index >= len(inputs) or inputs[index] is None:
+                    raise ShapeError(f"the operand '{self.operands[index]}' is absent")
 
     def attributes(self) -> dict[str, Any]:
         """Attributes that differ from their defaults."""

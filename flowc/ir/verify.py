@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from flowc.errors import InternalError
-from flowc.ir.graph import Graph, Value, infer
+from flowc.ir.graph import Graph, Node, Value, infer
 from flowc.ir.types import ShapeError
 
 
-def verify(graph: Graph, after: str) -> None:
+def verify(graph: Graph, after: str, before: Graph | None = None) -> None:
     """Raise InternalError unless every value is made once, before its uses, with the type that its operator infers.
 
-    `after` names what made the graph, for the message.
+    `after` names what made the graph, for the message. `before` is a graph that was verified: of a node that stood in
+    it only the place is looked at anew, for a node never changes, and what its operator infers depends on it alone.
     """
 
     def fail(message: str) -> None:
@@ -20,23 +21,18 @@ def verify(graph: Graph, after: str) -> None:
 
     made: set[Value] = set(graph.inputs)
     names: set[str] = {v.name for v in graph.inputs}
+    typed: set[Node] = set(before.nodes) if before is not None else set()
     for node in graph.nodes:
-        where = f"{node.op.name} of {node.origin.stage}"
         for value in node.inputs:
             if value is not None and value.weight is None and value not in made:
-                fail(f"{where} reads %{value.name} before it is made")
-            if value is not None and value.weight is not None and value.type.shape != value.weight.shape:
-                fail(f"{where}: constant %{value.name} has shape {value.weight.shape}, its type says {value.type}")
-        try:
-            types = infer(node.op, node.inputs)
-        except ShapeError as e:
-            fail(f"{where}: {e}")
-            return
-        if types != tuple(v.type for v in node.outputs):
-            fail(f"{where} makes {[str(t) for t in types]}, its results say {[str(v.type) for v in node.outputs]}")
+                fail(f"{_named(node)} reads %{value.name} before it is made")
+        if node not in typed:
+            wrong = _mistyped(node)
+            if wrong:
+                fail(f"{_named(node)}{wrong}")
         for value in node.outputs:
             if value in made or value.name in names:
-                fail(f"{where} makes %{value.name} a second time")
+                fail(f"{_named(node)} makes %{value.name} a second time")
             made.add(value)
             names.add(value.name)
     for output in graph.outputs:
@@ -44,6 +40,23 @@ def verify(graph: Graph, after: str) -> None:
             fail(f"output {output.name} is never made")
     if len({o.name for o in graph.outputs}) != len(graph.outputs):
         fail("two outputs have the same name")
+
+
+def _named(node: Node) -> str:
+    return f"{node.op.name} of {node.origin.stage}"
+
+
+def _mistyped(node: Node) -> str:
+    """What is wrong with the types of a node's constants and results; empty when nothing is."""
+    for value in node.inputs:
+        if value is not None and value.weight is not None and value.type.shape != value.weight.shape:
+            return f": constant %{value.name} has shape {value.weight.shape}, its type says {value.type}"
+    try:
+        types = infer(node.op, node.inputs)
+    except ShapeError as e:
+        return f": {e}"
+    said = tuple([v.type for v in node.outputs])
+    return "" if types == said else f" makes {[str(t) for t in types]}, its results say {[str(t) for t in said]}"
 
 
 def dump_around(graph: Graph, message: str) -> str:

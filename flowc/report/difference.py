@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -14,9 +14,6 @@ from flowc.ir.canonical import canonical
 from flowc.ir.graph import Graph, Node
 from flowc.report.subject import Named
 from flowc.spec.spec import Phase
-from flowc.verify.built_model import run
-from flowc.verify.quick import calls
-from flowc.verify.rebuild import subject_of
 
 LEVELS = ("spec", "graphs", "weights", "numbers")
 
@@ -35,11 +32,15 @@ class Difference:
         return {"level": self.level, "at": self.at, "a": self.a, "b": self.b}
 
 
-def differences(a: Named, b: Named, *, numbers: bool = True) -> list[Difference]:
+Progress = Callable[[str, int, int], None]
+"""What is being compared, how much of it was, and how much there is."""
+
+
+def differences(a: Named, b: Named, *, numbers: bool = True, progress: Progress | None = None) -> list[Difference]:
     """Everything that differs. Weights and numbers are compared where both sides have them at hand."""
     found = list(_specs(a, b))
     found += _graphs(a, b)
-    found += _weights(a, b)
+    found += _weights(a, b, progress)
     if numbers and a.is_build and b.is_build:
         found += _numbers(a, b)
     return found
@@ -98,10 +99,13 @@ def _only(mine: list[str], theirs: list[str]) -> str:
     return "; ".join(line for line in mine if line not in theirs) or "–"
 
 
-def _weights(a: Named, b: Named) -> Iterator[Difference]:
+def _weights(a: Named, b: Named, progress: Progress | None) -> Iterator[Difference]:
     """Tensors that are not on both sides, have other shapes, or (where both files are there) other values."""
     x, y = a.compiled.usage.tensors, b.compiled.usage.tensors
-    for name in dict.fromkeys([*x, *y]):
+    names = list(dict.fromkeys([*x, *y]))
+    for done, name in enumerate(names):
+        if progress is not None:
+            progress("comparing weights", done, len(names))
         if name not in x or name not in y:
             yield Difference("weights", name, _shape(x.get(name)), _shape(y.get(name)))
         elif x[name][0] != y[name][0]:
@@ -129,6 +133,10 @@ def _numbers(a: Named, b: Named) -> Iterator[Difference]:
     """Outputs of both builds for the same seeded inputs, the past of every later call taken from the first build."""
     if a.manifest is None or b.manifest is None:
         return
+    from flowc.verify.built_model import run
+    from flowc.verify.quick import calls
+    from flowc.verify.rebuild import subject_of
+
     mine, theirs = subject_of(a.manifest, a.compiled), subject_of(b.manifest, b.compiled)
     results: dict[str, tuple[Any, Mapping[str, Any]]] = {}
     for call in calls(mine, cast("Any", results)):

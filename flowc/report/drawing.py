@@ -8,19 +8,10 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from html import escape
 
-from flowc.ir.core.norm import Norm
 from flowc.ir.graph import Graph, Node, Value
-from flowc.ir.op import Op
 
 ROW, BOX, GAP, PAD, CHAR = 46, 26, 18, 22, 7.0
 """Heights of a row and of a box, distances, and the width of a letter, in pixels."""
-
-FAMILIES = {
-    "linear": "matrix", "experts": "matrix", "gather": "table", "norm": "norm", "rope": "rope", "rope_angles": "rope",
-    "attention": "attention", "attention_mask": "mask", "relative_bias": "mask", "delta_scan": "attention",
-    "causal_conv": "matrix", "patches": "table", "custom": "custom",
-}  # fmt: skip
-"""Colour family of operators; the others are small steps."""
 
 Shape = tuple[tuple[str, ...], ...]
 
@@ -77,16 +68,6 @@ def _shape(part: Group) -> Shape:
     return tuple((n.op.name, repr(n.op), *(str(v.type) for v in n.outputs)) for n in part.nodes)
 
 
-def caption(op: Op) -> str:
-    """What stands in an operator's box."""
-    match op:
-        case Norm():
-            return "RMSNorm" if op.kind == "rms" else "LayerNorm"
-        case _:
-            function = getattr(op, "function", None)
-            return str(function) if function else op.name.replace("_", " ")
-
-
 def draw(graph: Graph) -> str:
     """The SVG of a graph."""
     found = groups(graph)
@@ -136,11 +117,8 @@ def _place(part: Group, makers: dict[Value, Node]) -> None:
 
 
 def _text(node: Node) -> str:
-    """A box's text: the weight's or the operator's own name."""
-    name = node.outputs[0].name.rsplit(".", 1)[-1]
-    if node.op.name in ("linear", "norm"):
-        return name
-    return caption(node.op)
+    """A box's text: the operator's own, or its name in its stage."""
+    return node.op.caption() or node.outputs[0].name.rsplit(".", 1)[-1]
 
 
 def _box(part: Group, middle: float, top: float, makers: dict[Value, Node]) -> list[str]:
@@ -159,12 +137,11 @@ def _box(part: Group, middle: float, top: float, makers: dict[Value, Node]) -> l
             else:
                 out.append(f'<path class="enter" d="M{middle + x:.0f},{top + y - 9:.0f} v9"/>')
     for node, (x, y, width) in part.at.items():
-        family = FAMILIES.get(node.op.name, "step")
         shape = ", ".join(str(v.type) for v in node.outputs)
         facts = ", ".join(f"{k} = {v}" for k, v in node.op.attributes().items())
         tip = escape(f"{node.op.name} {facts}\n{shape}\n{node.origin}")
         x0 = middle + x - width / 2
-        out.append(f'<g class="op {family}"><title>{tip}</title>'
+        out.append(f'<g class="op {node.op.category}"><title>{tip}</title>'
                    f'<rect x="{x0:.1f}" y="{top + y:.0f}" width="{width:.1f}" height="{BOX}" rx="6"/>'
                    f'<text x="{middle + x:.1f}" y="{top + y + 17:.0f}">{escape(_text(node))}</text></g>')  # fmt: skip
     return out

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from html import escape
-from typing import Any
+from typing import Any, get_args
 
 from flowc import __version__
+from flowc.ir.traits import Category
 from flowc.passes.explain import explain
-from flowc.report.drawing import FAMILIES, draw
+from flowc.report.drawing import draw
 from flowc.report.subject import Named
 
 STYLE = """
@@ -56,7 +57,7 @@ svg .port text{fill:var(--paper)}
 
 def render(subject: Named, facts: Mapping[str, Any], checks: Sequence[Mapping[str, Any]]) -> str:
     """The page. `facts` as `flowc.report.facts` gives them; `checks` as a build's check does, empty when not run."""
-    colours = "".join(f"svg .{f} rect{{fill:var(--{f})}}" for f in sorted(set(FAMILIES.values())))
+    colours = "".join(f"svg .{f} rect{{fill:var(--{f})}}" for f in get_args(Category))
     body = [
         _head(facts),
         _flow(subject),
@@ -92,8 +93,7 @@ def _head(facts: Mapping[str, Any]) -> str:
 
 def _flow(subject: Named) -> str:
     legend = "".join(
-        f'<span><i style="background:var(--{family})"></i>{family}</span>'
-        for family in [*dict.fromkeys(FAMILIES.values()), "step"]
+        f'<span><i style="background:var(--{family})"></i>{family}</span>' for family in get_args(Category)
     )
     graphs = "".join(
         _folded(phase, draw(graph), opened=i == 0) for i, (phase, graph) in enumerate(subject.compiled.graphs.items())

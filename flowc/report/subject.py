@@ -10,7 +10,6 @@ from flowc.build.compiled import Compiled, Request
 from flowc.build.manifest import Manifest
 from flowc.compile import compile_file
 from flowc.errors import WeightsError
-from flowc.verify.rebuild import recompile
 
 SPECS = (".yaml", ".yml", ".json")
 
@@ -38,6 +37,8 @@ def named(path: Path, weights: Path | None = None, request: Request | None = Non
         raise WeightsError.of("missing-file", f"there is nothing at '{path}'")
     if is_spec(path):
         return Named(path, compile_file(path, request or Request(weights), need_weights=False), None)
+    from flowc.verify.rebuild import recompile
+
     manifest = manifests.load(path)
     return Named(path, recompile(manifest, weights), manifest)
 

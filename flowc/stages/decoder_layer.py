@@ -8,6 +8,7 @@ from flowc.frontend.builder import Builder
 from flowc.frontend.stage import Stage, attr
 from flowc.ir.core.elementwise import Function
 from flowc.ir.graph import Value
+from flowc.ir.visibility import Visibility
 from flowc.stages.blocks.decoder import AttentionFacts, QkNorm, add, decoder_attention, gated_mlp, linear, rms_norm
 from flowc.stages.blocks.tokens import layer_index
 
@@ -55,7 +56,8 @@ class DecoderLayer(Stage):
 
     def facts(self) -> AttentionFacts:
         """What decides the attention."""
-        return AttentionFacts(self.heads, self.kv_heads, self.head_dim, self.scale, window=self.window, rope=self.rope)
+        seen = Visibility.before(self.window)
+        return AttentionFacts(self.heads, self.kv_heads, self.head_dim, self.scale, visibility=seen, rope=self.rope)
 
     def qk_norm_facts(self) -> QkNorm | None:
         """The norm over each head of q and k, where the family has one."""

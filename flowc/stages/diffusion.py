@@ -9,6 +9,7 @@ from flowc.ir.core.elementwise import Binary, Unary
 from flowc.ir.core.layout import Concat, Reshape, Slice, Split
 from flowc.ir.core.norm import Norm
 from flowc.ir.graph import Value
+from flowc.ir.visibility import EVERYTHING
 from flowc.ir.weights.expressions import scalar
 from flowc.stages.blocks.decoder import AttentionFacts, linear, rms_norm, rotate
 from flowc.stages.blocks.tokens import add_rope, require_whole
@@ -137,7 +138,7 @@ class JointAttention(Stage, name="joint_attention"):
         q, k, v = b.emit(Split((self.heads * self.head_dim,) * 3), x, name="qkv")
         interleaved = self.rope in b.state.ropes and b.state.ropes[self.rope].interleaved
         facts = AttentionFacts(
-            self.heads, self.heads, self.head_dim, self.scale, causal=False, rope=self.rope, interleaved=interleaved
+            self.heads, self.heads, self.head_dim, self.scale, None, EVERYTHING, self.rope, interleaved=interleaved
         )
         q, k = rotate(b, q, self.heads, facts, "q_rope"), rotate(b, k, self.heads, facts, "k_rope")
         return b.op(Attention(self.heads, self.heads, facts.factor), q, k, v, name="attention")

@@ -6,6 +6,7 @@ from flowc.frontend.builder import Builder
 from flowc.frontend.stage import Stage, attr
 from flowc.ir.core.elementwise import Binary, Function
 from flowc.ir.graph import Value
+from flowc.ir.visibility import EVERYTHING
 from flowc.stages.blocks.decoder import AttentionFacts, add
 from flowc.stages.blocks.encoder import (
     Projection,
@@ -46,7 +47,7 @@ class Dinov2Layer(Stage, name="dinov2_layer"):
         h = layer_norm(b, x, f"{p}.norm1.weight", self.eps)
         q, k, v = (Projection(f"{p}.attention.attention.{name}.weight") for name in ("query", "key", "value"))
         names = Projections(q, k, v, f"{p}.attention.output.dense.weight", self.qkv_bias)
-        facts = AttentionFacts(self.heads, self.heads, self.head_dim, causal=False, rope=None)
+        facts = AttentionFacts(self.heads, self.heads, self.head_dim, visibility=EVERYTHING, rope=None)
         x = add(b, x, self._scaled(b, encoder_attention(b, h, names, facts, token_mask(b, x)), 1))
         h = layer_norm(b, x, f"{p}.norm2.weight", self.eps)
         return add(b, x, self._scaled(b, self._mlp(b, h), 2))

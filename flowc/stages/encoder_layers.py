@@ -8,6 +8,7 @@ from flowc.frontend.builder import Builder
 from flowc.frontend.stage import Stage, attr
 from flowc.ir.core.elementwise import Function
 from flowc.ir.graph import Value
+from flowc.ir.visibility import EVERYTHING, Visibility
 from flowc.stages.blocks.decoder import AttentionFacts, add
 from flowc.stages.blocks.encoder import (
     Projection,
@@ -81,7 +82,7 @@ class BertEncoderLayer(Stage, name="bert_encoder_layer"):
         names = _STYLES[self.style]
         at = {n: f"{self.prefix}.{getattr(names, n)}.weight" for n in names.__slots__}
         projections = Projections(Projection(at["q"]), Projection(at["k"]), Projection(at["v"]), at["out"])
-        facts = AttentionFacts(self.heads, self.heads, self.head_dim, causal=False, rope=None)
+        facts = AttentionFacts(self.heads, self.heads, self.head_dim, visibility=EVERYTHING, rope=None)
         h = encoder_attention(b, x, projections, facts, token_mask(b, x), score_bias(b, self.bias, self.heads))
         x = layer_norm(b, add(b, x, h), at["attention_norm"], self.eps)
         h = plain_mlp(b, x, at["up"], at["down"], self.activation, self.ffn)
@@ -135,7 +136,7 @@ class NomicEncoderLayer(Stage, name="nomic_encoder_layer"):
         p, bias = self.prefix, self.attention_bias
         projections = packed_projections(f"{p}.attn.Wqkv.weight", f"{p}.attn.out_proj.weight", bias=bias, out_bias=bias)
         facts = AttentionFacts(
-            self.heads, self.heads, self.head_dim, causal=False, rope=self.rope, interleaved=self.interleaved
+            self.heads, self.heads, self.head_dim, visibility=EVERYTHING, rope=self.rope, interleaved=self.interleaved
         )
         h = encoder_attention(b, x, projections, facts, token_mask(b, x))
         x = layer_norm(b, add(b, x, h), f"{p}.norm1.weight", self.eps)
@@ -186,7 +187,9 @@ class ModernBertLayer(Stage, name="modernbert_layer"):
         p, bias = self.prefix, self.attention_bias
         h = layer_norm(b, x, f"{p}.attn_norm.weight", self.eps, bias=self.norm_bias) if self.attn_norm else x
         projections = packed_projections(f"{p}.attn.Wqkv.weight", f"{p}.attn.Wo.weight", bias=bias, out_bias=bias)
-        facts = AttentionFacts(self.heads, self.heads, self.head_dim, causal=False, reach=self.reach, rope=self.rope)
+        facts = AttentionFacts(
+            self.heads, self.heads, self.head_dim, visibility=Visibility.around(self.reach), rope=self.rope
+        )
         x = add(b, x, encoder_attention(b, h, projections, facts, token_mask(b, x)))
         h = layer_norm(b, x, f"{p}.mlp_norm.weight", self.eps, bias=self.norm_bias)
         gate, up = packed_rows(f"{p}.mlp.Wi.weight", 2)

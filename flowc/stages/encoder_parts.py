@@ -4,6 +4,7 @@ from flowc.frontend.builder import Builder
 from flowc.frontend.stage import Stage, attr
 from flowc.ir.core.elementwise import Function, Unary
 from flowc.ir.graph import Value
+from flowc.ir.visibility import Visibility
 from flowc.stages.blocks.decoder import AttentionFacts
 from flowc.stages.blocks.encoder import (
     Projection,
@@ -96,7 +97,6 @@ class EncoderSelfAttn(Stage, name="encoder_self_attn"):
             projections = Projections(Projection(self.q), Projection(self.k), Projection(self.v), self.out, bias, bias)
         else:
             raise b.fail("missing-field", "stage 'encoder_self_attn' needs `q`, `k` and `v`, or `qkv` alone")
-        facts = AttentionFacts(
-            self.heads, self.heads, self.head_dim, self.scale, causal=False, reach=self.reach, rope=self.rope
-        )
+        seen = Visibility.around(self.reach)
+        facts = AttentionFacts(self.heads, self.heads, self.head_dim, self.scale, visibility=seen, rope=self.rope)
         return encoder_attention(b, x, projections, facts, token_mask(b, x), score_bias(b, self.bias, self.heads))

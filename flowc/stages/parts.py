@@ -4,6 +4,7 @@ from flowc.frontend.builder import Builder
 from flowc.frontend.stage import Stage, attr
 from flowc.ir.core.elementwise import Function
 from flowc.ir.graph import Value
+from flowc.ir.visibility import Visibility
 from flowc.stages.blocks.decoder import AttentionFacts, QkNorm, decoder_attention, gated_mlp, linear
 from flowc.stages.blocks.tokens import layer_index
 
@@ -80,9 +81,8 @@ class SelfAttnPrefill(Stage, name="self_attn_prefill"):
     layer: int | None = attr(doc="Index of the cache; the number in the prefix by default.", default=None, ge=0)
 
     def expand(self, b: Builder, x: Value) -> Value:
-        heads = AttentionFacts(
-            self.heads, self.kv_heads, self.head_dim, self.scale, self.softcap, window=self.window, rope=self.rope
-        )
+        seen = Visibility.before(self.window)
+        heads = AttentionFacts(self.heads, self.kv_heads, self.head_dim, self.scale, self.softcap, seen, self.rope)
         norm = None
         if self.qk_norm:
             if self.eps is None:

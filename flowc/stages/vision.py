@@ -6,6 +6,7 @@ from flowc.ir.core.attention import Attention
 from flowc.ir.core.elementwise import Binary, Function
 from flowc.ir.core.vision import ExpandBatch
 from flowc.ir.graph import Value
+from flowc.ir.visibility import EVERYTHING
 from flowc.stages.blocks.decoder import AttentionFacts, gate_times, linear
 from flowc.stages.blocks.encoder import (
     Projection,
@@ -50,7 +51,7 @@ class VitSelfAttn(Stage, name="vit_self_attn"):
     rope: str | None = attr(doc="Name of the rope; null for none.", default=None)
 
     def expand(self, b: Builder, x: Value) -> Value:
-        facts = AttentionFacts(self.heads, self.heads, self.head_dim, causal=False, rope=self.rope)
+        facts = AttentionFacts(self.heads, self.heads, self.head_dim, visibility=EVERYTHING, rope=self.rope)
         return encoder_attention(b, x, self._projections(b), facts, token_mask(b, x))
 
     def _projections(self, b: Builder) -> Projections:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from math import isfinite
 from typing import Any
@@ -57,17 +57,27 @@ class Check:
         return out
 
 
+Progress = Callable[[str, int, int], None]
+"""What is being checked, how much of it was, and how much there is."""
+
+
 @dataclass(slots=True)
 class Checks:
     """Everything that was checked so far."""
 
     subject: Subject
     done: list[Check] = field(default_factory=list[Check])
+    progress: Progress | None = None
     first_wrong: Call | None = None
     """The first call that gave wrong numbers."""
     padding_shows: bool = False
     """Whether the spec means that a row's result depends on its padding."""
     _blamed: set[str] = field(default_factory=set[str])
+
+    def told(self, what: str, done: int, total: int) -> None:
+        """Tell whoever waits how far the checks are."""
+        if self.progress is not None:
+            self.progress(what, done, total)
 
     def passed(self, name: str, graph: str = "", detail: str = "", worst: Deviation | None = None) -> None:
         """Note a check that held."""

@@ -11,8 +11,7 @@ from flowc.build.data import Layout, pieces
 from flowc.errors import CheckFailed
 from flowc.ir.graph import Graph, Origin
 from flowc.ir.weights.expressions import Read, Weight
-from flowc.ir.weights.place import lies_in_graph
-from flowc.lowering.emitter import weight_name
+from flowc.ir.weights.place import lies_in_graph, weight_name
 from flowc.runtime.session import one_line
 from flowc.verify.checks import Checks
 from flowc.verify.rebuild import Stored
@@ -29,11 +28,13 @@ def check_weights(checks: Checks, layout: Layout, folder: Path) -> None:
     compiled = checks.subject.compiled
     users = _users(compiled.graphs.values())
     count = 0
-    for place, weight in layout.stored:
+    stored = list(layout.stored)
+    for place, weight in stored:
         data, offset = folder / place.file, place.offset
         if compiled.checkpoint is None and any(True for _ in weight.tensors()):
             continue
         count += 1
+        checks.told("checking weights", count, len(stored))
         if _lies_at(data, offset, weight, checks.subject.checkpoint_read):
             continue
         expected = weight.evaluate(checks.subject.checkpoint_read)

@@ -13,7 +13,7 @@ from flowc.build.files import graph_file
 from flowc.build.in_place import UsedInPlace, record_of
 from flowc.build.lock import leaves
 from flowc.build.manifest import Manifest
-from flowc.lowering.emitter import DTYPES
+from flowc.ir.onnx_text.parse import element_name
 from flowc.spec.spec import PHASES
 from flowc.targets.registry import target
 from flowc.verify.built_model import Subject
@@ -142,10 +142,9 @@ def _opset(model: Any) -> str:
 
 def _ports(values: Iterable[Any]) -> dict[str, str]:
     """Types as the file declares them; onnxruntime tells what it inferred."""
-    names = {dtype.value: name for name, dtype in DTYPES.items()}
     ports: dict[str, str] = {}
     for value in values:
         kind = value.type.tensor_type
         dims = [d.dim_value if d.HasField("dim_value") else d.dim_param for d in kind.shape.dim]
-        ports[value.name] = f"{names.get(kind.elem_type)}[{', '.join(map(str, dims))}]"
+        ports[value.name] = f"{element_name(kind.elem_type)}[{', '.join(map(str, dims))}]"
     return ports

@@ -16,7 +16,7 @@ finite      no NaN and no infinity, also where nothing is specified
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -32,7 +32,7 @@ from flowc.errors import WeightsError
 from flowc.ir.types import SEQUENCE
 from flowc.spec.spec import Phase
 from flowc.verify.batch_invariance import check_together
-from flowc.verify.checks import Checks
+from flowc.verify.checks import Checks, Progress
 from flowc.verify.data_file import check_places, check_weights
 from flowc.verify.files import check_facts, check_files, check_ports
 from flowc.verify.inputs import Array, Arrays, Call
@@ -63,17 +63,17 @@ MEMORY = 2_000_000_000
 """Bytes that a call may take in the interpreter before its prompt is replaced by a made-up past, or left out."""
 
 
-def check(manifest: Path, compiled: Compiled) -> list[dict[str, Any]]:
+def check(manifest: Path, compiled: Compiled, progress: Progress | None = None) -> list[dict[str, Any]]:
     """The checks as `flowc build --verify full` runs them. Raises CheckFailed with everything that is wrong."""
-    checks = verify(manifests.load(manifest), compiled)
+    checks = verify(manifests.load(manifest), compiled, progress=progress)
     checks.stop_if_any()
     return checks.as_json()
 
 
 @np.errstate(all="ignore")  # a broken model's numbers are judged, not warned about
-def verify(manifest: Manifest, compiled: Compiled, memory: int = MEMORY) -> Checks:
+def verify(manifest: Manifest, compiled: Compiled, memory: int = MEMORY, progress: Progress | None = None) -> Checks:
     """Check a build against its compiled form; what is wrong stands in the result."""
-    checks = Checks(subject_of(manifest, compiled))
+    checks = Checks(subject_of(manifest, compiled), progress=progress)
     check_files(manifest.path, checks, whole=True)
     if not all((manifest.folder / record.file).is_file() for record in manifest.graphs.values()):
         return checks
@@ -135,14 +135,21 @@ class _Full:
     def run(self) -> None:
         if "encode" in self.phases:
             tokens, padded = self.feeder.takes_tokens, self.feeder.takes_mask
-            for scenario in encoder_scenarios(self.compiled, self.facts, tokens=tokens, padded=padded):
+            for scenario in self._told(encoder_scenarios(self.compiled, self.facts, tokens=tokens, padded=padded)):
                 if self._affordable("encode", scenario):
                     self.encode(scenario)
         else:
-            for scenario in decoder_scenarios(self.compiled, self.facts, self.memory, large=self.large):
+            for scenario in self._told(decoder_scenarios(self.compiled, self.facts, self.memory, large=self.large)):
                 self.decode(scenario)
             if self.compiled.request.options.assume == "right-padding" and self.feeder.takes_mask:
                 self.compact()
+
+    def _told(self, scenarios: Iterable[Scenario]) -> Iterator[Scenario]:
+        """The scenarios, each told when it begins."""
+        every = list(scenarios)
+        for done, scenario in enumerate(every):
+            self.checks.told("checking numbers", done, len(every))
+            yield scenario
 
     def _affordable(self, phase: Any, scenario: Scenario) -> bool:
         needed = memory_of(self.phases[phase], len(scenario.mask), scenario.mask.shape[1], scenario.past)

@@ -14,9 +14,6 @@ from typing import Any, Literal
 import numpy as np
 
 from flowc.build.compiled import Compiled
-from flowc.ir.core.gather import Gather
-from flowc.ir.core.rope import RopeAngles
-from flowc.ir.core.vision import Patches
 from flowc.ir.graph import Graph, Value
 from flowc.ir.types import BATCH, PAST, SEQUENCE, TOTAL, Dim, TensorType
 from flowc.spec.spec import Phase
@@ -95,10 +92,7 @@ class Feeder:
         self._free = {name: _FREE_SIZE + i for i, name in enumerate(free)}
         for graph in compiled.graphs.values():
             for node in graph.nodes:
-                if isinstance(node.op, Patches) and node.inputs[0] is not None:
-                    # Two patches and a bit by three and a bit: what fills no patch is left out.
-                    rows, columns = (str(d) for d in node.inputs[0].shape[2:])
-                    self._free |= {rows: 2 * node.op.height + 1, columns: 3 * node.op.width + 1}
+                self._free |= node.op.trial_sizes(node.input_types)
 
     def _port(self, graph: Graph, value: Value) -> _Port:
         names = {public: name for name, public in self._public.items()}
@@ -234,15 +228,13 @@ def _columns(array: Array, axis: int, start: int, stop: int) -> Array:
 
 def _bound(graph: Graph, value: Value, context: int | None) -> int:
     """How far integers of an input may go: to the end of the shortest table that they index."""
-    bounds: list[int] = []
-    for node in graph.users().get(value, []):
-        if isinstance(node.op, Gather) and node.input("ids") is value:
-            table = node.input("table")
-            if table is not None and isinstance(table.shape[0], int):
-                bounds.append(table.shape[0])
-        elif isinstance(node.op, RopeAngles):
-            bounds.append(context or 64)
-    return min(bounds, default=_BINARY)
+    found = (
+        node.op.index_bound(operand, node.input_types, context)
+        for node in graph.users().get(value, [])
+        for operand, given in zip(node.op.operands, node.inputs, strict=False)
+        if given is value
+    )
+    return min((bound for bound in found if bound is not None), default=_BINARY)
 
 
 def _draw(port: _Port, shape: list[int], rng: np.random.Generator) -> Array:

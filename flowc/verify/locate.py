@@ -19,10 +19,8 @@ from typing import Any
 import numpy as np
 
 from flowc.errors import Span
-from flowc.ir.core.attention import AttentionMask
 from flowc.ir.graph import Graph, Node, Value
 from flowc.ir.interpret import interpret
-from flowc.ir.kernel.group_query import MaskBias
 from flowc.ir.types import BATCH, SEQUENCE, TOTAL
 from flowc.passes.pipeline import run
 from flowc.runtime.session import one_line
@@ -169,7 +167,7 @@ def _operators(
 
 def _where(subject: Subject, call: Call, node: Node, value: Value, name: str) -> Array:
     """Where a result of an operator is specified."""
-    if isinstance(node.op, AttentionMask | MaskBias):
+    if node.op.specified_at_padding:
         return call.valid(value.type, mask=True)
     return subject.specified(call, name, value.type)
 

@@ -25,7 +25,7 @@ from flowc.build.files import graph_file
 from flowc.ir.graph import Graph, Node
 from flowc.spec.spec import Phase
 from flowc.verify.built_model import Subject
-from flowc.verify.checks import Checks
+from flowc.verify.checks import Checks, Progress
 from flowc.verify.files import check_files, check_ports
 from flowc.verify.inputs import Call
 from flowc.verify.locate import sweep
@@ -40,26 +40,27 @@ COLUMNS, NEW = 6, 3
 
 
 @np.errstate(all="ignore")  # a broken model's numbers are judged, not warned about
-def check(manifest: Path, compiled: Compiled) -> list[dict[str, Any]]:
+def check(manifest: Path, compiled: Compiled, progress: Progress | None = None) -> list[dict[str, Any]]:
     """Check a build in the folder of its manifest.
 
     Returns what was checked. Raises CheckFailed with everything that is wrong; numbers name the first wrong stage.
     """
-    return checked(manifest, compiled).as_json()
+    return checked(manifest, compiled, progress).as_json()
 
 
-def checked(manifest: Path, compiled: Compiled) -> Checks:
+def checked(manifest: Path, compiled: Compiled, progress: Progress | None = None) -> Checks:
     """The same, with the comparisons."""
     stem = manifest.name.removesuffix(".flowc.json")
     files: dict[Phase, Path] = {p: manifest.parent / graph_file(Path(f"{stem}.onnx"), p) for p in compiled.graphs}
     subject = Subject(compiled, files)
-    checks = Checks(subject)
+    checks = Checks(subject, progress=progress)
     check_files(manifest, checks, whole=False)
     check_ports(subject, checks)
     checks.stop_if_any()
     small = parameters(compiled) <= SMALL
     results: dict[str, tuple[Call, dict[str, Array]]] = {}
     for call in calls(subject, results):
+        checks.told("checking numbers", len(results), len(subject.graphs) + 1)
         found = subject.run(call)
         results[call.label] = (call, found)
         checks.finite(call, found)

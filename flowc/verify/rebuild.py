@@ -47,8 +47,7 @@ class Stored(Derived):
         """None: nothing is computed from the original tensors."""
         return ()
 
-    @property
-    def key(self) -> str:
+    def spell(self) -> str:
         """The key of the weight that is stored."""
         return self.of.key
 

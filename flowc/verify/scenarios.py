@@ -18,8 +18,6 @@ from math import prod
 import numpy as np
 
 from flowc.build.compiled import Compiled
-from flowc.ir.core.attention import Attention
-from flowc.ir.core.rope import RopeAngles
 from flowc.ir.graph import Graph
 from flowc.ir.types import BATCH, PAST, SEQUENCE, TOTAL
 from flowc.spec.spec import Phase
@@ -27,7 +25,7 @@ from flowc.verify.inputs import Array
 from flowc.verify.quick import ragged
 
 COPIES = 5
-"""How often the interpreter holds attention scores at once."""
+"""How often the interpreter holds the largest array of an operator, such as attention scores, at once."""
 
 MARGIN = 1 << 24
 
@@ -82,11 +80,9 @@ class Facts:
         switches: set[int] = set()
         for graph in compiled.expanded.values():
             for node in graph.nodes:
-                if isinstance(node.op, Attention):
-                    windows |= {node.op.window or 0, 2 * (node.op.reach or 0)}
-                if isinstance(node.op, RopeAngles) and node.op.facts.switches:
-                    switches.add(node.op.facts.original_length)
-        return cls(tuple(sorted(windows - {0})), tuple(sorted(switches)), compiled.context_length)
+                windows.update(node.op.windows())
+                switches.update(node.op.switches())
+        return cls(tuple(sorted(windows)), tuple(sorted(switches)), compiled.context_length)
 
     def switch_between(self, before: int, after: int) -> bool:
         """Whether a rope changes its tables when the longest row grows from `before` tokens to `after`."""
@@ -97,20 +93,16 @@ def memory_of(graph: Graph, batch: int, new: int, past: int) -> int:
     """Bytes that interpreting a call takes at most: its widest results, attention scores and caches."""
     sizes = {BATCH: batch, SEQUENCE: new, PAST: past, TOTAL: past + new}
 
-    def size(shape: tuple[int | str, ...]) -> int:
-        return prod(d if isinstance(d, int) else sizes.get(d, 8) for d in shape) * 4
+    def sized(shape: tuple[int | str, ...]) -> tuple[int, ...]:
+        return tuple(d if isinstance(d, int) else sizes.get(d, 8) for d in shape)
 
-    caches = sum(CACHES * size(v.shape) for v in graph.inputs)
+    caches = sum(CACHES * prod(sized(v.shape)) for v in graph.inputs)
     widest = 0
     for node in graph.nodes:
-        scores = 0
-        if isinstance(node.op, Attention):
-            q, k = node.inputs[0], node.inputs[1]
-            assert q is not None and k is not None
-            total = sizes.get(str(k.shape[1]), 1) + past
-            scores = COPIES * batch * node.op.heads * sizes.get(str(q.shape[1]), 1) * total * 4
-        widest = max(widest, scores + 3 * sum(size(v.shape) for v in node.outputs))
-    return caches + widest
+        outputs = [sized(v.shape) for v in node.outputs]
+        scratch = node.op.scratch([sized(v.shape) if v is not None else None for v in node.inputs], outputs)
+        widest = max(widest, COPIES * scratch + 3 * sum(map(prod, outputs)))
+    return 4 * (caches + widest)
 
 
 def decoder_scenarios(compiled: Compiled, facts: Facts, memory: int, *, large: bool) -> Iterator[Scenario]:

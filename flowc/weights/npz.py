@@ -143,7 +143,8 @@ class NpzCheckpoint:
 def _read_array_header(stream: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
     """Shape, whether columns come first, and element type. ValueError says what is wrong.
 
-    Format 1.0 only: numpy writes the later ones for structured types alone.
+    Format 1.0 only: numpy writes the later ones for structured types alone. numpy's own reader of headers is less
+    strict (tests/weights/test_npz.py): it takes negative sizes and booleans, and other errors of Python's parser pass.
     """
     start = stream.read(10)
     if start[:8] != b"\x93NUMPY\x01\x00" or len(start) != 10:

@@ -13,7 +13,7 @@ import safetensors.numpy
 
 from flowc.build.compiled import Request
 from flowc.compile import build, compile_file
-from tests.bench import large_model
+from tests.bench import commands, large_model
 from tests.bench import run as runs
 from tests.bench.build import WALL_GOALS, report, verdict
 from tests.bench.measure import Contender, Failed, Sample, Summary, in_turn, measure, table
@@ -124,3 +124,27 @@ def test_runs_are_compared_in_both_orders_with_bound_caches(tmp_path: Path, monk
         assert min(found.seconds) > 0
         assert len(opened) == 4
     assert "a / b" in runs.report([found])
+
+
+def test_commands_are_compared_in_turn_and_the_first_round_does_not_count(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given: list[tuple[Path, str]] = []
+
+    def timed(checkout: Path, words: list[str], folder: Path) -> float:
+        given.append((checkout, words[0]))
+        assert all((folder / word).is_file() for word in words if word.endswith(".yaml"))
+        return (100.0 if len(given) <= 2 else 4.0) if checkout == tmp_path else 1.0
+
+    monkeypatch.setattr(commands, "processor_time", timed)
+    monkeypatch.setattr(commands, "COMMANDS", {"check": (["check", "large.yaml"], 0.5)})
+    found = commands.compare(tmp_path, 3, tmp_path)
+    assert given == [(tmp_path, "check"), (ROOT, "check")] * 4
+    assert commands.report(found).splitlines()[-1].split() == ["check", "4.000", "1.000", "0.25", "0.25", "0.50"]
+
+
+def test_a_command_that_fails_has_no_processor_time(tmp_path: Path) -> None:
+    commands.write_specs(tmp_path)
+    assert commands.processor_time(ROOT, ["check", "large.yaml"], tmp_path) > 0
+    with pytest.raises(RuntimeError, match=r"flowc check nothing\.yaml"):
+        commands.processor_time(ROOT, ["check", "nothing.yaml"], tmp_path)

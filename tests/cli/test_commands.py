@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import subprocess
 import sys
@@ -53,14 +54,106 @@ def imported_by(*words: object) -> set[str]:
     """Top-level names of what a command line imports."""
     call = f"from flowc.cli import main; main({[str(w) for w in words]!r})"
     program = f"import sys; {call}; print(*sys.modules, file=sys.stderr)"
-    ran = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True)
+    ran = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     return {name.partition(".")[0] for name in ran.stderr.split()}
 
 
-@pytest.mark.parametrize("words", [["--help"], ["stages"], ["schema"], ["check"], ["nonsense"]])
-def test_light_commands_import_nothing_heavy(words: list[str], tmp_path: Path) -> None:
-    words = [*words, str(write_spec(tmp_path))] if words == ["check"] else words
-    assert not imported_by(*words) & set(HEAVY)
+@pytest.fixture(scope="module")
+def small(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with two specs, a.yaml and b.yaml, a HuggingFace folder hf, and a build m.onnx."""
+    folder = tmp_path_factory.mktemp("small")
+    write_spec(folder).rename(folder / "a.yaml")
+    write_spec(folder, BASE.replace("1e-5", "1e-6")).rename(folder / "b.yaml")
+    hf_folder(folder)
+    done("build", folder / "a.yaml", "-o", folder / "m.onnx", "--verify", "off")
+    return folder
+
+
+LIGHT = [
+    "--help", "nonsense", "check a.yaml", "diff a.yaml b.yaml", "diff a.yaml m.onnx", "explain a.yaml",
+    "inspect a.yaml", "stages", "schema", "import hf", "golden --help", "golden check --help",
+    "report a.yaml -o page.html", "report m.onnx -o page.html --verify off",
+]  # fmt: skip
+ASKED = {
+    "inspect m.onnx": {"onnxruntime"},  # where it placed the operators
+    "doctor": {"onnx", "onnxruntime"},  # whether a graph of each target loads
+    "verify m.onnx": {"onnx", "onnxruntime"},  # what the graphs give
+    "report m.onnx -o page.html": {"onnx", "onnxruntime"},  # the checks that it shows
+    "build a.yaml -o m.onnx --verify off": {"onnx", "onnx_ir"},
+    "build a.yaml -o m.onnx --verify off --target portable": {"onnx", "onnx_ir"},
+    "build a.yaml -o m20.onnx --verify off --target portable-20": {"onnx", "onnx_ir", "onnxscript"},
+}
+"""What a command imports because of what it was asked for."""
+
+
+@pytest.mark.parametrize("line", [*LIGHT, *ASKED])
+def test_commands_import_nothing_heavy_but_what_they_are_asked_for(
+    line: str, small: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(small)
+    assert imported_by(*line.split()) & set(HEAVY) == ASKED.get(line, set())
+
+
+@pytest.mark.parametrize("line", ["build a.yaml -o m.onnx", "build a.yaml -o m.onnx --verify off"])
+def test_a_build_leaves_sympy_to_whoever_uses_it(line: str, small: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(small)
+    used = "import onnx_ir; assert str(onnx_ir.SymbolicDim('a') + 1) == 'a + 1'; assert 'sympy.core' in sys.modules"
+    before = "assert 'sympy.core' not in sys.modules"
+    program = f"import sys; from flowc.cli import main; assert main({line.split()!r}) == 0; {before}; {used}"
+    subprocess.run([sys.executable, "-c", program], check=True, capture_output=True)
+
+
+@pytest.mark.parametrize("given", [None, "3"])
+def test_commands_that_multiply_nothing_start_no_threads(
+    given: str | None, small: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(small)
+    name = "OPENBLAS_NUM_THREADS"
+    monkeypatch.delenv(name, raising=False)
+    if given is not None:
+        monkeypatch.setenv(name, given)
+    threads = "len(os.listdir('/proc/self/task'))"
+    program = (
+        f"import os; from flowc.cli import main; assert main(['check', 'a.yaml']) == 0; "
+        f"assert os.environ.get({name!r}) == {given!r}; assert ({threads} == 1) == {given is None}, {threads}"
+    )
+    subprocess.run([sys.executable, "-c", program], check=True, capture_output=True)
+
+
+def completed(line: str) -> list[str]:
+    """What a shell is offered behind a line."""
+    words = line.split(" ")
+    asked = {"_FLOWC_COMPLETE": "bash_complete", "COMP_WORDS": line, "COMP_CWORD": str(len(words) - 1)}
+    command = [sys.executable, "-c", "import sys; from flowc.cli import main; sys.exit(main())"]
+    ran = subprocess.run(command, env={**os.environ, **asked}, capture_output=True, text=True, check=True)
+    return [text.partition(",")[2] for text in ran.stdout.split()]
+
+
+def test_shells_are_told_how_to_complete() -> None:
+    for shell in ("bash", "zsh", "fish"):
+        command = [sys.executable, "-c", "import sys; from flowc.cli import main; sys.exit(main())"]
+        asked = {**os.environ, "_FLOWC_COMPLETE": f"{shell}_source"}
+        script = subprocess.run(command, env=asked, capture_output=True, text=True, check=True).stdout
+        assert f"_FLOWC_COMPLETE={shell}_complete" in script
+
+
+@pytest.mark.parametrize(
+    ("line", "offered"),
+    [
+        ("flowc ", list(COMMANDS)),
+        ("flowc ch", ["check"]),
+        ("flowc build --ver", ["--verify"]),
+        ("flowc build --verify ", ["quick", "full", "off"]),
+        ("flowc check --target p", ["portable", "portable-20"]),
+        ("flowc check --no-pass fuse", ["fuse_attention", "fuse_projections"]),
+        ("flowc golden ", ["check", "export", "record"]),
+        ("flowc stages rms", ["rms_norm"]),
+        ("flowc check ", ["/"]),
+    ],
+)
+def test_what_is_completed(line: str, offered: list[str]) -> None:
+    # Of a path, the shell is told that it is one.
+    assert [name or "/" for name in completed(line)] == offered
 
 
 def test_check_shows_what_a_spec_makes(tmp_path: Path) -> None:

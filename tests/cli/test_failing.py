@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import io
 import json
 import os
 import re
@@ -18,7 +19,7 @@ import pytest
 
 from flowc.cli import failing, main
 from flowc.cli.failing import painted
-from flowc.cli.progress import bar, size
+from flowc.cli.progress import size
 from tests.cli.calling import BASE, flowc, process, write_spec
 from tests.oracle_io import ROOT
 
@@ -324,13 +325,6 @@ def test_what_is_coloured() -> None:
     )
 
 
-def test_a_bar_says_how_far() -> None:
-    assert bar("writing", 1_200_000_000, 2_400_000_000) == (
-        "writing [###############---------------]  50%  1.2 GB of 2.4 GB"
-    )
-    assert bar("writing", 0, 0).endswith("100%  0 B of 0 B")
-
-
 @pytest.mark.parametrize(
     ("count", "text"),
     [
@@ -361,18 +355,39 @@ def test_a_bar_is_for_people_at_a_terminal(
     assert progress.watched() is (not environment)
 
 
-def test_a_bar_is_drawn_and_wiped(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_bar_is_drawn_and_wiped(monkeypatch: pytest.MonkeyPatch) -> None:
     from flowc.cli import progress
 
-    clock = iter([0.0, 0.2, 1.0, 1.05, 2.0])
+    class Terminal(io.StringIO):
+        def isatty(self) -> bool:
+            return True
+
+    clock = iter([0.0, 0.2, 1.0, 2.0, 2.1, 3.0])
     monkeypatch.setattr(progress, "watched", lambda: True)
-    monkeypatch.setattr("time.monotonic", lambda: next(clock))
-    with progress.progress("writing") as draw:
-        assert draw is not None
-        for done in (1, 2, 3, 4):
-            draw(done * 10, 40)
-    first, second = bar("writing", 20, 40), bar("writing", 40, 40)
-    assert capsys.readouterr().err == f"\r{first}\r{second}\r\x1b[K"
+    monkeypatch.setattr(progress.time, "monotonic", lambda: next(clock))
+    monkeypatch.setattr("sys.stderr", terminal := Terminal())
+    with progress.progress() as shown:
+        assert shown is not None
+        write = shown.of_bytes("writing")
+        write(10, 4000)
+        assert not terminal.getvalue()  # half a second has not gone
+        write(2000, 4000)
+        write(4000, 4000)
+        shown("checking numbers", 0, 9)
+        assert terminal.getvalue().endswith("\x1b[A\r\x1b[K")
+        shown("checking numbers", 3, 9)
+    drawn = terminal.getvalue()
+    assert "writing  [###############---------------]   50%  2.0 kB of 4.0 kB" in drawn
+    assert "writing  [##############################]  100%  4.0 kB of 4.0 kB" in drawn
+    assert "checking numbers  [##########--------------------]  3/9   33%" in drawn
+    assert drawn.endswith("\x1b[A\r\x1b[K")
+
+
+def test_nothing_is_drawn_where_nobody_watches() -> None:
+    from flowc.cli import progress
+
+    with progress.progress() as shown:
+        assert shown is None
 
 
 def test_signals_are_given_back() -> None:

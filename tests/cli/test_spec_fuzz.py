@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from flowc.stages import load_all
 from flowc.text.source import parse, plain
-from tests.cli.calling import BASE, flowc
+from tests.cli.calling import BASE, done, flowc
 
 COMPOSED = """\
 flowc: 1
@@ -89,6 +89,12 @@ def build_changed(folder: Path, data: st.DataObject) -> None:
 
 ALLOWED = [(3, "no-weights"), (4, "cannot-write")]
 """What only a build can find: that there are no weights, or no room for those that the spec makes up."""
+
+
+@pytest.mark.parametrize("spec", SPECS, ids=["whole layers", "composed"])
+def test_the_specs_that_are_changed_are_sound(spec: Any, tmp_path: Path) -> None:
+    (tmp_path / "model.json").write_text(json.dumps(spec), encoding="utf-8")
+    done("build", tmp_path / "model.json", "-o", tmp_path / "out" / "model.onnx", "--verify", "off")
 
 
 @given(data=st.data())

@@ -20,6 +20,7 @@ from flowc.ir.core.positions import Positions
 from flowc.ir.core.rope import Rope
 from flowc.ir.graph import Node
 from flowc.ir.op import Op
+from flowc.ir.visibility import EVERYTHING
 from flowc.lowering import emitter
 from flowc.lowering.lower import EMITTER_MODULES
 from tests.oracle_io import ROOT
@@ -63,7 +64,8 @@ def scaled(factor: float) -> Callable[[Any, Node], tuple[Any, Node]]:
 
 
 def wider(op: AttentionMask, node: Node) -> tuple[Any, Node]:
-    return (op if op.window is None else replace(op, window=op.window + 1)), node
+    seen = op.visibility
+    return (op if seen.left is None else replace(op, visibility=replace(seen, left=seen.left + 1))), node
 
 
 def swapped(op: Binary, node: Node) -> tuple[Any, Node]:
@@ -79,7 +81,7 @@ REGRESSIONS: dict[str, tuple[str, type[Op], Callable[[Any, Node], tuple[Any, Nod
     "no softcap": ("gemma2", Attention, attribute(softcap=None)),
     "activation": ("bert", Unary, attribute(function="relu")),
     "gate added": ("qwen3", Binary, swapped),
-    "no causal mask": ("tiny-llama", AttentionMask, attribute(causal=False)),
+    "no causal mask": ("tiny-llama", AttentionMask, attribute(visibility=EVERYTHING)),
     "positions ignore the past": ("tiny-llama", Positions, without(1)),
 }
 

@@ -27,6 +27,8 @@ def test_case_is_whole(case: str, oracle: Callable[[str], Oracle]) -> None:
     assert read.folder.parent == COMMITTED
     for scenario in read.scenarios:
         assert read.expected(scenario), f"{scenario} expects nothing"
+    if read.meta["family"] != "ops":
+        assert 1e-6 < read.allowed() < 5e-4, "too loose for the smallest planted mistake, or too tight to compute"
     for name, array in read.arrays.items():
         if name.split("/")[1] not in INPUTS:
             assert np.isfinite(array).all(), name

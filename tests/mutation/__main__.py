@@ -5,18 +5,17 @@ python -m tests.mutation
 
 from __future__ import annotations
 
-import re
 import sys
 import tempfile
 from pathlib import Path
 
+from tests.blocks import Block
 from tests.mutation.damage import FILE_FAULTS
 from tests.mutation.faults import FAULTS
 from tests.mutation.planting import Verdict, damaged, planted
 from tests.oracle_io import ROOT
 
-PAGE = ROOT / "docs" / "verify.md"
-BEGIN, END = "<!-- faults: written by `python -m tests.mutation` -->", "<!-- end of faults -->"
+TABLES = Block(ROOT / "docs" / "verify.md", "<!-- faults: written by `make gen-full` -->", "<!-- end of faults -->")
 
 
 def line(name: str, verdict: Verdict) -> str:
@@ -43,16 +42,19 @@ def tables() -> tuple[str, bool]:
     return "\n".join(text), all(v.caught for _, v in [*found, *files])
 
 
+def stale() -> list[str]:
+    """What a look at the page alone can tell: faults that it lacks, and rows of faults that are gone."""
+    rows = [row.split(" | ")[0].removeprefix("| ") for row in TABLES.read().splitlines() if row.startswith("| ")]
+    listed = set(rows) - {"planted", "---"}
+    planted_today = {f"{f.name} ({f.example})" for f in FAULTS} | {f.name for f in FILE_FAULTS}
+    lacks = [f"docs/verify.md lacks the fault '{name}'" for name in sorted(planted_today - listed)]
+    return lacks + [f"docs/verify.md has the fault '{name}', which is gone" for name in sorted(listed - planted_today)]
+
+
 def main() -> int:
-    """Write the page's part between its marks, at its end where it has none."""
+    """Write the page's tables; exit code 1 when a fault was missed."""
     text, good = tables()
-    page = PAGE.read_text(encoding="utf-8") if PAGE.is_file() else "# Verify\n"
-    block = f"{BEGIN}\n{text}\n{END}"
-    if BEGIN in page:
-        page = re.sub(re.escape(BEGIN) + ".*?" + re.escape(END), lambda _: block, page, flags=re.DOTALL)
-    else:
-        page = f"{page.rstrip()}\n\n## Faults that were planted\n\n{block}\n"
-    PAGE.write_text(page, encoding="utf-8")
+    TABLES.write(text)
     return 0 if good else 1
 
 

@@ -22,6 +22,7 @@ from flowc.ir.core.rope import Rope, RopeAngles
 from flowc.ir.graph import Graph, Node, Output, Rewriter, Value, constant, rewrite
 from flowc.ir.op import Op
 from flowc.ir.rope import RopeFacts
+from flowc.ir.visibility import Visibility
 from flowc.ir.weights.expressions import Affine, Concat, Reshape, Rows, Transpose, Weight
 
 Plant = Callable[[Graph], Graph]
@@ -46,6 +47,15 @@ def times(factor: float) -> Change:
 def plus(term: int) -> Change:
     """A whole number plus another; None stays."""
     return lambda value: None if value is None else value + term
+
+
+def seen(**facts: Any) -> Change:
+    """A visibility with other facts; a value may be a function of the old one."""
+
+    def change(old: Visibility) -> Visibility:
+        return replace(old, **{k: v(getattr(old, k)) if callable(v) else v for k, v in facts.items()})
+
+    return change
 
 
 def opposite(value: bool) -> bool:
@@ -87,9 +97,7 @@ def without(op: type[Op], operand: str, nth: int | None = None) -> Plant:
     """An operand of operators of a kind left out, where they have it."""
 
     def act(node: Node, r: Rewriter) -> Sequence[Value]:
-        inputs = list(node.inputs)
-        inputs[node.op.operands.index(operand)] = None
-        return r.emit(node.op, inputs, node, "planted")
+        return r.emit(node.op, node.with_operands(**{operand: None}).inputs, node, "planted")
 
     return at_nodes(lambda node: isinstance(node.op, op) and node.input(operand) is not None, nth, act)
 
@@ -109,8 +117,7 @@ def sine_for_cosine(graph: Graph) -> Graph:
     """Every rope with its two tables exchanged."""
 
     def act(node: Node, r: Rewriter) -> Sequence[Value]:
-        x, cos, sin, *rest = node.inputs
-        return r.emit(node.op, [x, sin, cos, *rest], node, "planted")
+        return r.emit(node.op, node.with_operands(cos=node.need("sin"), sin=node.need("cos")).inputs, node, "planted")
 
     return at_nodes(lambda node: isinstance(node.op, Rope), None, act)(graph)
 
@@ -215,7 +222,7 @@ ATTENTION, MLP = "layers.0.self_attn", "layers.0.mlp"
 
 _LLAMA: dict[str, Plant] = {
     "attention scale off by 2 %": changed(Attention, scale=times(1.02)),
-    "causality dropped in one layer": changed(Attention, 0, causal=False),
+    "causality dropped in one layer": changed(Attention, 0, visibility=seen(causal=False)),
     "padding mask ignored in one layer": without(Attention, "key_mask", 0),
     "padding mask ignored in the last layer": without(Attention, "key_mask", 1),
     "pasts of two layers exchanged": inputs_exchanged("past_key_values.0.key", "past_key_values.1.key"),
@@ -243,9 +250,9 @@ _OTHERS: dict[str, tuple[str, Plant]] = {
     "norm of k skipped": ("qwen3", skipped(Norm, 0, per_head)),
     "bias of one projection dropped": ("qwen2", without(Linear, "bias", 0)),
     "biases of k and v exchanged": ("qwen2", exchanged(f"{ATTENTION}.k_proj.bias", f"{ATTENTION}.v_proj.bias")),
-    "window one token longer": ("mistral", changed(Attention, window=plus(1))),
-    "window one token shorter": ("mistral", changed(Attention, window=plus(-1))),
-    "window dropped": ("mistral", changed(Attention, window=None)),
+    "window one token longer": ("mistral", changed(Attention, visibility=seen(left=plus(1)))),
+    "window one token shorter": ("mistral", changed(Attention, visibility=seen(left=plus(-1)))),
+    "window dropped": ("mistral", changed(Attention, visibility=seen(left=None))),
     "weights of k and v exchanged": ("gemma", exchanged(f"{ATTENTION}.k_proj", f"{ATTENTION}.v_proj")),
     "1 + w of one norm forgotten": ("gemma", changed(Norm, 0, offset=0.0)),
     "erf gelu for tanh gelu": ("gemma", changed(Unary, 0, function="gelu")),
@@ -255,7 +262,7 @@ _OTHERS: dict[str, tuple[str, Plant]] = {
     "softcap of the scores 30 % too small": ("gemma2", changed(Attention, softcap=times(0.7))),
     "softcap of the logits dropped": ("gemma2", skipped(Softcap)),
     "norm after the attention skipped": ("gemma2", skipped(Norm, 1)),
-    "window of one layer on all": ("gemma3", changed(Attention, window=8)),
+    "window of one layer on all": ("gemma3", changed(Attention, visibility=seen(left=7))),
     "epsilon of all norms 1e-3": ("gemma3", changed(Norm, eps=1e-3)),
     "rope of the global layers on all": ("gemma3", rope_base(lambda _: 1e6)),
     "one expert fewer": ("qwen3-moe", changed(Experts, 0, top=plus(-1))),
@@ -273,7 +280,9 @@ _OTHERS: dict[str, tuple[str, Plant]] = {
     "relative bias dropped": ("mpnet", without(Attention, "bias", 0)),
     "relative bias by other buckets": ("mpnet", changed(RelativeBias, max_distance=times(2))),
     "norm of the embeddings with another epsilon": ("roberta", changed(Norm, 0, eps=0.3)),
-    "local attention reaches one token further": ("modernbert", changed(Attention, reach=plus(1))),
+    "local attention reaches one token further": (
+        "modernbert", changed(Attention, visibility=seen(left=plus(1), right=plus(1))),
+    ),
     "layer scale dropped": ("dinov2", skipped(Binary, 0, is_product)),
     "rows and columns of a patch exchanged": ("vit", weight_changed("projection.weight", patches_turned)),
 }  # fmt: skip

@@ -8,7 +8,6 @@ from __future__ import annotations
 import re
 import sys
 from collections.abc import Iterable
-from pathlib import Path
 
 from tests.oracle_io import ROOT, Oracle, case_folders
 from tests.parity.harness import Check, check_case
@@ -26,12 +25,14 @@ KINDS: tuple[tuple[str, str], ...] = (
 )
 """Columns of the table, and which comparisons belong to each."""
 
+PAGE = ROOT / "docs" / "parity.md"
 HEAD = """# Parity with HuggingFace
 
-Written by `make parity`; do not edit. Each number is the worst absolute difference from what transformers computes in
-float32 (for `padded rows` and `pair = unified`: from the same graphs' own numbers for a row alone, and from the pair),
-over all runs of the case; valid positions only. Both batches of every case are in it, one left- or right-padded. The
-tolerance is absolute, plus 1e-5 relative. `–`: the case has nothing of that kind.
+Written by `make parity` or `make gen-full`; do not edit. Each number is the worst absolute difference from what
+transformers computes in float32 (for `padded rows` and `pair = unified`: from the same graphs' own numbers for a row
+alone, and from the pair), over all runs of the case; valid positions only. Both batches of every case are in it, one
+left- or right-padded. The tolerance (of results / of caches and states) is absolute, six times the rounding noise that
+the case records, plus 1e-5 relative. `–`: the case has nothing of that kind.
 """
 
 
@@ -47,9 +48,37 @@ def row(case: str, target: str, checks: Iterable[Check]) -> tuple[str, bool]:
         worst = max(found, key=lambda c: c.ratio)
         cells.append(f"{max(c.error for c in found):.1e}" + ("" if worst.good else " **off**"))
     good = all(c.good for c in checks)
-    tolerances = sorted({f"{c.allowed:g}" for c in checks})
+    tolerances = [f"{allowed:.1e}" for allowed in sorted({c.allowed for c in checks}, reverse=True)]
     verdict = "equal" if good else "**DIFFERENT**"
     return f"| {case} | {target} | {verdict} | {' / '.join(tolerances)} | {' | '.join(cells)} |", good
+
+
+def stale() -> list[str]:
+    """What a look at the page alone can tell: another head, and cases or tolerances that are not today's."""
+    text = PAGE.read_text(encoding="utf-8")
+    found = [] if text.startswith(HEAD + "\n" + columns()) else ["docs/parity.md has another head"]
+    for case in sorted(set(parity_cases()) & set(case_folders())):
+        for target in TARGETS:
+            rows = [line.split(" | ") for line in text.splitlines() if line.startswith(f"| {case} | {target} | ")]
+            if len(rows) != 1:
+                found.append(f"docs/parity.md has {len(rows)} rows of {case} on {target}")
+            elif rows[0][3] not in tolerances(Oracle(case_folders()[case])):
+                found.append(f"docs/parity.md has another tolerance of {case} on {target}: {rows[0][3]}")
+    return found
+
+
+def tolerances(oracle: Oracle) -> tuple[str, str]:
+    """How the tolerance of a case is written: of results, and where caches are compared, of them too."""
+    results = f"{oracle.allowed():.1e}"
+    caches = f" / {oracle.allowed(cached=True):.1e}" if oracle.meta["kind"] == "decoder" else ""
+    return results, results + caches
+
+
+def columns() -> str:
+    """The head of the table."""
+    return f"| case | target | verdict | tolerance | {' | '.join(k for k, _ in KINDS)} |\n|" + " --- |" * (
+        4 + len(KINDS)
+    )
 
 
 def main(names: list[str]) -> int:
@@ -59,8 +88,7 @@ def main(names: list[str]) -> int:
     if absent:
         print(f"not at hand: {', '.join(absent)} (FLOWC_SHARED)", file=sys.stderr)
         return 4
-    lines = [HEAD, f"| case | target | verdict | tolerance | {' | '.join(k for k, _ in KINDS)} |"]
-    lines.append("|" + " --- |" * (4 + len(KINDS)))
+    lines = [HEAD, columns()]
     worst = 0
     for case in cases:
         for target in TARGETS:
@@ -69,7 +97,7 @@ def main(names: list[str]) -> int:
             lines.append(line)
             worst = max(worst, not good)
     if not names:
-        (Path(ROOT) / "docs" / "parity.md").write_text("\n".join(lines) + "\n", encoding="utf-8")
+        PAGE.write_text("\n".join(lines) + "\n", encoding="utf-8")
     return worst
 
 

@@ -17,15 +17,7 @@ from flowc.compile import build, compile_file
 from flowc.frontend.state import Options
 from flowc.importers import import_checkpoint
 from flowc.ir.interpret import interpret
-from tests.oracle_io import Array, Oracle
-
-TOLERANCE = {
-    "decoder": (1e-4, 5e-5), "hybrid": (5e-4, 5e-4), "encoder": (1e-4, 1e-4), "vision": (1e-4, 1e-4),
-    "flux": (1e-3, 1e-3),
-}  # fmt: skip
-"""Absolute tolerance of outputs and of cached keys and values, per kind (oracles/README.md, section 3)."""
-RTOL = 1e-5
-HYBRIDS = frozenset({"qwen3_next", "qwen3_5", "qwen3_5_moe"})
+from tests.oracle_io import RTOL, Array, Oracle
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,11 +90,10 @@ def check_case(oracle: Oracle, target: str) -> list[Check]:
     """Every comparison that a case allows, on one target."""
     with tempfile.TemporaryDirectory() as work:
         model = make(oracle.folder, target, Path(work))
-        kind = "hybrid" if oracle.meta["family"] in HYBRIDS else oracle.meta["kind"]
         runner = _Decoder if "encode" not in model.compiled.graphs else _Encoder
         checks: list[Check] = []
         for what, got, want, cached in runner(oracle, model).comparisons():
-            allowed = TOLERANCE.get(kind, (1e-4, 1e-4))[1 if cached else 0]
+            allowed = oracle.allowed(cached=cached)
             error, ratio = _distance(got, want, allowed)
             checks.append(Check(oracle.meta["case"], target, what, error, allowed, ratio))
         return checks

@@ -63,8 +63,13 @@ class Result:
 
 def apply(step: Pass, graph: Graph, *, assume: str = "none", context: int | None = 64, on: str = "ort-cpu") -> Result:
     """Run one pass alone, verified as in the pipeline."""
+    return apply_in(step, graph, Context(target(on), assume, context))
+
+
+def apply_in(step: Pass, graph: Graph, context: Context) -> Result:
+    """As `apply`, with what a build knows."""
     audit = Audit()
-    after = prune(step(graph, Context(target(on), assume, context), audit))
+    after = prune(step(graph, context, audit))
     verify(after, step.__name__)
     return Result(graph, after, audit)
 

@@ -1,6 +1,6 @@
-"""Writes the generated part of docs/passes.md: what each pass does to real models.
+"""Writes the generated parts of docs/passes.md: what each pass is, and what it does to real models.
 
-    python -m tests.passes.report            # needs SmolLM2, Gemma 3 270M and MiniLM in the cache
+    python -m tests.passes.report            # both; needs SmolLM2, Gemma 3 270M and MiniLM in the cache
 
 Multiply-adds and bytes are those of the cost model (`flowc inspect`), for a prompt of 128 tokens or one token at past
 128; onnxruntime is not asked.
@@ -25,10 +25,12 @@ from flowc.passes.explain import explain
 from flowc.passes.pipeline import PIPELINE
 from flowc.report.facts import Steps
 from tests.bench.measure import table
+from tests.blocks import Block
 from tests.oracle_io import COMMITTED, ROOT
 
 PAGE = ROOT / "docs" / "passes.md"
-BEGIN, END = "<!-- generated: python -m tests.passes.report -->", "<!-- end -->"
+PASSES = Block(PAGE, "<!-- passes: written by `make gen` -->", "<!-- end of passes -->")
+FIGURES = Block(PAGE, "<!-- figures: written by `make gen-full` -->", "<!-- end of figures -->")
 CACHE = Path(os.environ.get("FLOWC_CACHE") or Path.home() / ".cache" / "flowc") / "models"
 MODELS = {
     "SmolLM2 135M": CACHE / "smollm2-hf",
@@ -94,22 +96,32 @@ def passes_part() -> str:
     return "\n".join(parts)
 
 
-def generated(models: Mapping[str, Path]) -> str:
-    """The generated part of the page."""
-    figures = "\n".join(model_part(name, source) for name, source in models.items())
-    heads = ("## The passes, in order", "## What they did to real models")
-    return f"{BEGIN}\n\n{heads[0]}\n\n{passes_part()}\n{heads[1]}\n\n{figures}\n{END}"
+def figures(models: Mapping[str, Path]) -> str:
+    """What the passes did to each model."""
+    return "\n".join(model_part(name, source) for name, source in models.items())
+
+
+def missing() -> list[str]:
+    """Models that are not in the cache."""
+    return [name for name, source in MODELS.items() if not source.exists()]
+
+
+def stale_figures() -> list[str]:
+    """What a look at the page alone can tell: models that it lacks, and passes that are gone."""
+    text = FIGURES.read()
+    lacks = [f"docs/passes.md has no figures of {name}" for name in MODELS if f"### {name}\n" not in text]
+    rows = set(re.findall(r"(?m)^(\w+) +\d+ of \d+", text)) | set(re.findall(r"(?m)^- `(\w+)` at", text))
+    gone = sorted(rows - {step.__name__ for step in PIPELINE})
+    return lacks + [f"docs/passes.md has figures of the pass '{name}', which is gone" for name in gone]
 
 
 def main() -> int:
     """Exit codes: 0 written, 4 a model is not in the cache."""
-    missing = [name for name, source in MODELS.items() if not source.exists()]
-    if missing:
-        print(f"not in the cache: {', '.join(missing)} (examples/fetch.py)", file=sys.stderr)
+    PASSES.write(passes_part())
+    if missing():
+        print(f"not in the cache: {', '.join(missing())} (examples/fetch.py)", file=sys.stderr)
         return 4
-    text = PAGE.read_text(encoding="utf-8")
-    head, rest = text.split(BEGIN)
-    PAGE.write_text(head + generated(MODELS) + rest.split(END)[1], encoding="utf-8")
+    FIGURES.write(figures(MODELS))
     return 0
 
 

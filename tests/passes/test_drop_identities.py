@@ -7,7 +7,10 @@ from flowc.ir.core.elementwise import Scale
 from flowc.ir.core.layout import Concat, Reshape, Slice, Split, Transpose
 from flowc.ir.core.linear import Linear
 from flowc.ir.core.norm import Norm
-from flowc.ir.core.positions import TakeLast
+from flowc.ir.core.pool import Pool
+from flowc.ir.core.positions import Positions, TakeLast
+from flowc.ir.core.recurrent import CausalConv, DeltaScan
+from flowc.ir.core.token_positions import AllOnes
 from flowc.ir.graph import Graph, Node, Origin, Output, Value, constant, infer
 from flowc.ir.interpret import interpret
 from flowc.ir.op import Op
@@ -89,3 +92,50 @@ def test_neutral_operands_vanish(op: Op, operands: tuple[Value, ...], left: int)
 
     before, after = interpret(graph, feeds, read), interpret(result.after, feeds, read)
     np.testing.assert_array_equal(before["y0"], after["y0"])
+
+
+def recurrent(op: Op, *operands: Value | None) -> Graph:
+    """An operator with a mask of ones over tokens [2, 5, 8]."""
+    x = Value("x", TensorType("float32", (2, 5, 8)))
+    ones = Node(AllOnes(), (x,), (Value("ones", TensorType("int64", (2, 5))),), Origin("test", "test"))
+    inputs = op.arrange((x, *operands), mask=ones.outputs[0])
+    results = tuple(Value(f"r{i}", t) for i, t in enumerate(infer(op, inputs)))
+    nodes = (ones, Node(op, inputs, results, Origin("test", "test")))
+    return Graph("encode", (x,), tuple(Output(v.name, v) for v in results), nodes)
+
+
+RNG = np.random.default_rng(4)
+
+
+def made(*shape: int) -> Value:
+    return constant(Constant(RNG.standard_normal(shape).astype(np.float32)))
+
+
+@pytest.mark.parametrize(
+    "graph",
+    [
+        recurrent(TakeLast()),
+        recurrent(Pool("mean")),
+        recurrent(Positions()),
+        recurrent(CausalConv(), made(8, 1, 3)),
+        recurrent(DeltaScan(2, 2, 0.5), made(2, 5, 8), made(2, 5, 8), made(2, 5, 2), made(2, 5, 2)),
+    ],
+    ids=lambda graph: graph.nodes[-1].op.name,
+)
+def test_a_mask_of_ones_vanishes(graph: Graph) -> None:
+    result = apply(drop_identities, graph)
+    (node,) = result.after.nodes
+    assert node.input("mask") is None
+    feeds = {"x": RNG.standard_normal((2, 5, 8)).astype(np.float32)}
+
+    def read(name: str, rows: slice | None) -> np.ndarray:
+        raise AssertionError(name)
+
+    before, after = interpret(graph, feeds, read), interpret(result.after, feeds, read)
+    for name, array in before.items():
+        np.testing.assert_array_equal(array, after[name])
+
+
+def test_a_gain_stays_for_a_bias_that_needs_it() -> None:
+    graph = chain((Norm("layer", 1e-5), (filled(1.0, 8), filled(0.5, 8))))
+    assert apply(drop_identities, graph).after is graph

@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 
 from flowc.ir.canonical import difference
-from tests.encoders.test_composed import BERT, BERT_COMPOSED, FLOW
-from tests.encoders.test_composed import HEAD as TEXT_HEAD
 from tests.passes.making import compile_text
 from tests.passes.test_twins import stripped
+from tests.stages.test_composed_encoders import BERT, BERT_COMPOSED, FLOW
+from tests.stages.test_composed_encoders import HEAD as TEXT_HEAD
 
 IMAGE_HEAD = """
 flowc: 1

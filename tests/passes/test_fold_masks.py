@@ -7,6 +7,7 @@ import pytest
 
 from flowc.ir.core.attention import Attention, AttentionMask
 from flowc.ir.graph import Graph
+from flowc.ir.visibility import CAUSAL, EVERYTHING, Visibility
 from flowc.passes.fold_masks import fold_masks
 from flowc.passes.fold_rope import fold_rope
 from tests.passes.making import LLAMA, apply, compile_text, count, same_numbers
@@ -18,8 +19,8 @@ MIXED = LLAMA.replace(
 )
 
 
-def facts(graph: Graph) -> list[tuple[bool, int | None]]:
-    return [(n.op.causal, n.op.window) for n in graph.nodes if isinstance(n.op, (Attention, AttentionMask))]
+def seen(graph: Graph) -> list[Visibility]:
+    return [n.op.visibility for n in graph.nodes if isinstance(n.op, (Attention, AttentionMask))]
 
 
 @pytest.mark.parametrize("padding", ["left", "right", "ragged"])
@@ -28,9 +29,8 @@ def test_one_mask_per_window(tmp_path: Path, phase: Any, padding: str) -> None:
     compiled = compile_text(tmp_path, MIXED, graphs=(phase,))
     result = apply(fold_masks, compiled.expanded[phase])
     masks = {n.outputs[0]: n.op for n in result.after.nodes if isinstance(n.op, AttentionMask)}
-    assert {m.window for m in masks.values()} == {None, 3}
     assert len(masks) == 2
-    assert {m.causal for m in masks.values()} == {phase != "decode"}
+    assert {m.visibility for m in masks.values()} == {Visibility(phase != "decode"), Visibility(phase != "decode", 2)}
     for node in result.after.nodes:
         if isinstance(node.op, Attention):
             assert node.input("mask") in masks
@@ -45,7 +45,7 @@ def test_without_padding_causal_is_the_operators_own(tmp_path: Path, phase: Any)
     compiled = compile_text(tmp_path, LLAMA, graphs=(phase,), assume="no-padding")
     result = apply(fold_masks, compiled.expanded[phase])
     assert count(result.after, AttentionMask) == 0
-    assert [n.op.causal for n in result.after.nodes if isinstance(n.op, Attention)] == [phase != "decode"] * 2
+    assert seen(result.after) == [EVERYTHING if phase == "decode" else CAUSAL] * 2
     same_numbers(result, compiled)
 
 
@@ -61,7 +61,7 @@ def test_right_padding_in_a_prompt_hides_nothing_that_causality_does_not(tmp_pat
     compiled = compile_text(tmp_path, LLAMA, graphs=("prefill",), assume="right-padding")
     result = apply(fold_masks, compiled.expanded["prefill"], assume="right-padding")
     layers = [n for n in result.after.nodes if isinstance(n.op, Attention)]
-    assert facts(result.after) == [(True, None)] * 2
+    assert seen(result.after) == [CAUSAL] * 2
     assert [(n.input("key_mask"), n.input("mask")) for n in layers] == [(None, None)] * 2
     assert len(result.audit.fired) == 2
     same_numbers(result, compiled, padding="right")

@@ -18,6 +18,7 @@ from flowc.ir.core.token_positions import AllOnes
 from flowc.ir.graph import Graph, Value
 from flowc.ir.op import Op
 from flowc.ir.types import TensorType
+from flowc.ir.visibility import CAUSAL, EVERYTHING, Visibility
 from flowc.passes.fold_rope import fold_rope
 from flowc.passes.hoist_token_selection import hoist_token_selection
 from tests.passes.graphs import B, Maker, S, ids, tokens
@@ -83,7 +84,7 @@ IDS = tokens(8)
 MASK = ids("attention_mask")
 
 
-def encoder(make: Maker, *, bias: bool = False, **facts: Any) -> Value:
+def encoder(make: Maker, seen: Visibility = EVERYTHING, *, bias: bool = False) -> Value:
     x = IDS
     for _ in range(2):
         h = make(Norm("layer", 1e-5), x)
@@ -92,7 +93,7 @@ def encoder(make: Maker, *, bias: bool = False, **facts: Any) -> Value:
         if bias:
             scores = make(Reshape((B, S, 1, 1)), make(Linear(), h, make.weight(1, 8)))
             b = make(Binary("add"), make(Transpose((0, 2, 1, 3)), scores), make(Transpose((0, 2, 3, 1)), scores))
-        y = make(Attention(2, 2, 0.5, **facts), q, k, v, None, None, MASK, b)
+        y = make(Attention(2, 2, 0.5, seen), q, k, v, None, None, MASK, b)
         x = make(Binary("add"), x, make(Linear(), y, make.weight(8, 8), make.weight(8)))
         x = make(Binary("add"), x, make(Unary("relu"), make(Linear(), x, make.weight(8, 8))))
     return x
@@ -105,12 +106,12 @@ def feeds() -> dict[str, Array]:
     return {"x": rng.standard_normal((2, 6, 8)).astype(np.float32), "attention_mask": mask}
 
 
-@pytest.mark.parametrize("facts", [{}, {"reach": 2}, {"causal": True}, {"causal": True, "window": 2}])
+@pytest.mark.parametrize("seen", [EVERYTHING, Visibility.around(2), CAUSAL, Visibility.before(2)], ids=str)
 @pytest.mark.parametrize("bias", [False, True])
 @pytest.mark.parametrize("choice", [Slice(1, 0, 1), Slice(1, -1), Slice(1, 2, 3)])
-def test_a_cls_token_alone(facts: dict[str, Any], bias: bool, choice: Slice) -> None:
+def test_a_cls_token_alone(seen: Visibility, bias: bool, choice: Slice) -> None:
     make = Maker()
-    graph = make.graph(IDS, MASK, y=make(choice, encoder(make, bias=bias, **facts)))
+    graph = make.graph(IDS, MASK, y=make(choice, encoder(make, seen, bias=bias)))
     result = apply(hoist_token_selection, graph)
     assert widths(result.after, Attention) == [S, 1]
     assert len(result.audit.fired) == 1
@@ -165,10 +166,10 @@ def test_poolers_that_keep_one_token(kind: Any, masked: bool) -> None:
     assert_close(got, want)
 
 
-@pytest.mark.parametrize("facts", [{"reach": 2}, {"causal": True}])
-def test_a_place_that_differs_by_row_needs_attention_without_places(facts: dict[str, Any]) -> None:
+@pytest.mark.parametrize("seen", [Visibility.around(2), CAUSAL], ids=str)
+def test_a_place_that_differs_by_row_needs_attention_without_places(seen: Visibility) -> None:
     make = Maker()
-    graph = make.graph(IDS, MASK, y=make(Pool("cls"), encoder(make, **facts), MASK))
+    graph = make.graph(IDS, MASK, y=make(Pool("cls"), encoder(make, seen), MASK))
     result = apply(hoist_token_selection, graph)
     assert widths(result.after, Attention) == [S, S]
     assert [why for _, why in result.audit.missed] == ["what it sees depends on where it stands"]
@@ -193,7 +194,7 @@ def test_a_pooler_stays_one_operator_where_the_whole_is_needed() -> None:
 
 def test_a_token_chosen_by_another_mask_is_not_the_last_of_the_keys() -> None:
     make, other = Maker(), ids("other")
-    x = make(Unary("relu"), encoder(make, causal=True))
+    x = make(Unary("relu"), encoder(make, CAUSAL))
     graph = make.graph(IDS, MASK, other, y=make(TakeLast(), x, other))
     result = apply(hoist_token_selection, graph)
     assert widths(result.after, Attention) == [S, S]
@@ -205,13 +206,13 @@ def test_a_token_chosen_by_another_mask_is_not_the_last_of_the_keys() -> None:
     assert_close(got, want)
 
 
-@pytest.mark.parametrize(("facts", "moves"), [({"reach": 1}, False), ({"causal": True}, False), ({}, True)])
-def test_a_token_chosen_by_a_mask_that_hides_no_keys(facts: dict[str, Any], moves: bool) -> None:
+@pytest.mark.parametrize(("seen", "moves"), [(Visibility.around(1), False), (CAUSAL, False), (EVERYTHING, True)])
+def test_a_token_chosen_by_a_mask_that_hides_no_keys(seen: Visibility, moves: bool) -> None:
     """Keys of padding are not hidden, so the last valid token is not where the last query stands."""
     make = Maker()
     h = make(Norm("layer", 1e-5), IDS)
     q, k, v = (make(Linear(), h, make.weight(8, 8)) for _ in range(3))
-    y = make(Attention(2, 2, 0.5, **facts), q, k, v)
+    y = make(Attention(2, 2, 0.5, seen), q, k, v)
     result = apply(hoist_token_selection, make.graph(IDS, MASK, y=make(TakeLast(), y, MASK)))
     assert widths(result.after, Attention) == [1 if moves else S]
     want, got = (make.run(g, feeds()) for g in (result.before, result.after))

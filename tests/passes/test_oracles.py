@@ -10,8 +10,8 @@ import pytest
 
 from flowc.build.facts import metadata
 from flowc.importers.family import families
-from tests.oracle_io import Oracle, case_folders
-from tests.parity.harness import HYBRIDS, TOLERANCE, Array, Model, make, past_of
+from tests.oracle_io import RTOL, Oracle, case_folders
+from tests.parity.harness import Array, Model, make, past_of
 
 
 def decoders() -> list[str]:
@@ -22,8 +22,7 @@ def decoders() -> list[str]:
 
 
 def near(got: Array, want: Array, oracle: Oracle) -> None:
-    kind = "hybrid" if oracle.meta["family"] in HYBRIDS else "decoder"
-    np.testing.assert_allclose(got, want, atol=TOLERANCE[kind][0], rtol=1e-5)
+    np.testing.assert_allclose(got, want, atol=oracle.allowed(), rtol=RTOL)
 
 
 def pair(

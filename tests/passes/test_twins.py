@@ -1,6 +1,6 @@
 """A spec in small stages and its twin in whole layers compile to the same graphs, without any recogniser of layers.
 
-Text encoders: tests/encoders/test_composed.py.
+Text encoders: tests.stages.test_composed_encoders.py.
 """
 
 from __future__ import annotations

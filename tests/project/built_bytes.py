@@ -63,13 +63,29 @@ def digests(source: Path) -> Iterator[tuple[str, str]]:
                 yield f"{form}: {file.name}", hashlib.sha256(file.read_bytes()).hexdigest()
 
 
+def found_now() -> dict[str, dict[str, str]]:
+    """The digests of what this checkout builds, by model."""
+    return {name: dict(digests(source)) for name, source in models().items()}
+
+
+def write() -> int:
+    """Write the record."""
+    record = {"made_with": {library: version(library) for library in MADE_WITH}, "models": found_now()}
+    RECORD.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+    return 0
+
+
+def stale() -> list[str]:
+    """What a look at the record alone can tell: models that it lacks, or that are gone."""
+    names = set(json.loads(RECORD.read_text(encoding="utf-8"))["models"])
+    return [f"golden/built_bytes.json, {name}" for name in sorted(names ^ set(models()))]
+
+
 def main() -> int:
     """Write or check the record."""
-    found = {name: dict(digests(source)) for name, source in models().items()}
     if "--check" not in sys.argv:
-        record = {"made_with": {library: version(library) for library in MADE_WITH}, "models": found}
-        RECORD.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
-        return 0
+        return write()
+    found = found_now()
     recorded = json.loads(RECORD.read_text(encoding="utf-8"))["models"]
     wrong = [
         f"{name}, {what}"

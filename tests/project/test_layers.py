@@ -6,6 +6,7 @@ import ast
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping, Set
+from fnmatch import fnmatch
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
@@ -101,6 +102,10 @@ def offence(importer: str, imported: str) -> str:
     return "" if there <= here else "its room comes later"
 
 
+OPERATORS = ("flowc.ir.core", "flowc.ir.kernel")
+NAME_OPERATORS = (*OPERATORS, "flowc.stages", "flowc.passes", "flowc.lowering")
+
+
 def is_package(module: str) -> bool:
     """Whether a module is a folder."""
     place = module.removeprefix("flowc.").replace(".", "/")
@@ -127,6 +132,18 @@ def test_only_these_modules_are_loose() -> None:
 
 def test_a_room_is_a_folder() -> None:
     assert [n for names in ROOMS for n in names if not is_package(n) and n not in LOOSE] == []
+
+
+def test_what_is_true_of_an_operator_stands_with_it() -> None:
+    """Costs, reports, builds and verify ask an operator for its traits; those that make or rewrite one name it."""
+    outside = [
+        f"{name}:{line}"
+        for name, tree in MODULES.items()
+        if not any(inside(name, n) for n in NAME_OPERATORS)
+        for line, imported in imports(tree)
+        if any(inside(imported, n) for n in OPERATORS)
+    ]
+    assert outside == []
 
 
 def test_no_import_cycles() -> None:
@@ -191,14 +208,27 @@ def loaded_by(statement: str, folder: Path) -> set[str]:
     return {name.partition(".")[0] for name in done.stdout.split()}
 
 
-needs_cli = pytest.mark.skipif("flowc.cli" not in MODULES, reason="there is no flowc.cli")
-
-
-@needs_cli
 def test_the_command_line_starts_without_heavy_libraries(tmp_path: Path) -> None:
     assert not loaded_by("import flowc.cli", tmp_path) & set(HEAVY)
 
 
-@needs_cli
 def test_no_second_copy_of_the_linked_packages(tmp_path: Path) -> None:
     assert not loaded_by("import flowc.cli, flowc.lowering, flowc.passes", tmp_path) & {"lowering", "passes"}
+
+
+APART = {"bench", "cases", "mutation", "parity", "project", "real", "robust"}
+"""Folders of tests that are about no single room."""
+
+
+def test_folders_of_tests_are_named_like_rooms() -> None:
+    rooms = {name.split(".")[1] for names in ROOMS for name in names} | {IMPORTERS.split(".")[1]}
+    folders = {path.name for path in (ROOT / "tests").iterdir() if path.is_dir() and any(path.rglob("*.py"))}
+    assert folders - APART - rooms == set()
+
+
+def test_pytest_enters_every_folder_of_tests(pytestconfig: pytest.Config) -> None:
+    """By default it passes by folders with such names as `build`."""
+    passed_by: list[str] = pytestconfig.getini("norecursedirs")
+    folders = [path.name for path in (ROOT / "tests").rglob("*") if path.is_dir() and any(path.glob("test_*.py"))]
+    assert "build" in folders
+    assert [name for name in folders if any(fnmatch(name, pattern) for pattern in passed_by)] == []

@@ -18,8 +18,6 @@ from tests.oracle_io import ROOT, Array
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 EXAMPLE = ROOT / "examples" / "tiny-llama.yaml"
 
-needs_cli = pytest.mark.skipif(not (ROOT / "flowc" / "cli" / "__init__.py").exists(), reason="there is no flowc.cli")
-
 
 def flowc(*words: str, folder: Path) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "flowc", *words]
@@ -41,7 +39,6 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@needs_cli
 def test_files_of_the_first_example_are_those_of_the_table(built: Path) -> None:
     table = README.partition("## What comes out")[2].partition("An encoder")[0]
     promised = set(re.findall(r"^\| `(out/[^`]+)`", table, re.MULTILINE))
@@ -65,7 +62,6 @@ def recomputed(session: onnxruntime.InferenceSession, ids: list[int], count: int
     return row[len(ids) :]
 
 
-@needs_cli
 def test_the_loop_of_plain_onnxruntime_gives_the_tokens_of_the_unified_graph(built: Path) -> None:
     (block,) = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
     done = subprocess.run([sys.executable, "-c", block], cwd=built, capture_output=True, text=True, check=False)
@@ -75,7 +71,6 @@ def test_the_loop_of_plain_onnxruntime_gives_the_tokens_of_the_unified_graph(bui
     assert tokens == recomputed(session, [1, 2, 3], 16)
 
 
-@needs_cli
 def test_the_spec_of_the_readme_is_one(tmp_path: Path) -> None:
     sketch = README.partition("## What a spec looks like")[2]
     lines = [line[4:] for line in sketch.partition("A flow states")[0].splitlines() if line.startswith("    ")]
@@ -84,7 +79,6 @@ def test_the_spec_of_the_readme_is_one(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
 
 
-@needs_cli
 def test_commands_of_the_readme_exist(tmp_path: Path) -> None:
     table = README.partition("## Commands")[2].partition("Results go")[0]
     named = set(re.findall(r"`flowc ([a-z]+)", table))
@@ -95,10 +89,13 @@ def test_commands_of_the_readme_exist(tmp_path: Path) -> None:
 
 
 def test_links_of_the_pages_lead_somewhere() -> None:
+    followed = 0
     for page in [ROOT / "README.md", ROOT / "CHANGELOG.md", *(ROOT / "docs").glob("*.md"), ROOT / "golden/README.md"]:
         for target in re.findall(r"\]\(([^)#]+)[^)]*\)", page.read_text(encoding="utf-8")):
             if "://" not in target:
                 assert (page.parent / target).exists(), f"{page.name} links to {target}"
+                followed += 1
+    assert followed > 50
 
 
 @pytest.mark.parametrize(
@@ -107,7 +104,9 @@ def test_links_of_the_pages_lead_somewhere() -> None:
 def test_lists_of_examples_and_pages_are_whole(page: str, folder: str, ending: str) -> None:
     text = (ROOT / page).read_text(encoding="utf-8")
     linked = {(ROOT / page).parent / target for target in re.findall(r"\]\(([^)#]+)\)", text)}
-    assert not set((ROOT / folder).glob(f"*.{ending}")) - linked - {ROOT / page}
+    files = set((ROOT / folder).glob(f"*.{ending}"))
+    assert len(files) > 10
+    assert not files - linked - {ROOT / page}
 
 
 def test_exit_codes_of_the_readme_are_those_of_the_help(tmp_path: Path) -> None:

@@ -51,7 +51,8 @@ def test_wheel_is_the_tree(wheel: zipfile.ZipFile) -> None:
 
 def test_the_package_asks_for_the_onnxruntime_that_its_graphs_need() -> None:
     asked = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["dependencies"]
-    assert {f"onnxruntime>={target.min_onnxruntime}" for target in TARGETS.values()} <= set(asked)
+    newest = max((t.min_onnxruntime for t in TARGETS.values()), key=lambda text: [int(n) for n in text.split(".")])
+    assert f"onnxruntime>={newest}" in asked
 
 
 def test_tree_holds_only_what_is_meant_to_ship() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, cast
@@ -10,17 +11,16 @@ import pytest
 from jsonschema import Draft7Validator
 
 from flowc.build.compiled import Request
-from flowc.codes import CODES
 from flowc.compile import compile_file
 from flowc.errors import Diagnostics, SpecError
 from flowc.frontend.bind import bind
-from flowc.frontend.stage import Composite, Stage, Stages
+from flowc.frontend.stage import Attribute, Composite, Stage, Stages
 from flowc.frontend.usage import Usage
 from flowc.reference import __main__ as reference
 from flowc.reference.describe import describe, type_name
 from flowc.reference.schema import schema
 from flowc.spec.load import build as build_spec
-from flowc.spec.spec import METADATA_SYMBOLS, Spec
+from flowc.spec.spec import Spec
 from flowc.stages import load_all
 from flowc.text.source import parse, plain
 
@@ -78,14 +78,62 @@ def test_every_field_is_documented_and_typed(cls: type[Stage]) -> None:
     for attribute in cls.attributes():
         assert attribute.doc.endswith("."), attribute.name
         assert type_name(attribute.type)
-        if not attribute.required and attribute.default is not None and not isinstance(attribute.default, Stages):
-            found = stage_value(cls, attribute.name)
-            assert found == attribute.default
     assert sum(attribute.main for attribute in cls.attributes()) <= 1
 
 
-def stage_value(cls: type[Stage], name: str) -> object:
-    return next(a.default for a in cls.attributes() if a.name == name)
+OPTIONAL = [
+    pytest.param(REGISTRY[kind], attribute, id=f"{kind}-{attribute.name}")
+    for kind in KINDS
+    for attribute in REGISTRY[kind].attributes()
+    if not attribute.required and attribute.default is not None and not isinstance(attribute.default, Stages)
+]
+
+
+def test_many_fields_have_a_default() -> None:
+    assert len(OPTIONAL) > 100
+
+
+@pytest.mark.parametrize(("cls", "attribute"), OPTIONAL)
+def test_a_default_is_what_a_user_could_write(cls: type[Stage], attribute: Attribute) -> None:
+    """Written out in the example, the default that the reference tells is allowed, and read as the default."""
+    (described,) = (field for field in describe(cls)["fields"] if field["name"] == attribute.name)
+    written = json.loads(json.dumps(described["default"]))
+    example = with_field(plain(parse(cls.example, "s.yaml")), cls, attribute.name, written)
+    VALIDATOR.validate({"flowc": 1, "flow": [example]})
+    (stage,) = stages_of(stage_of(json.dumps(example)), cls)
+    found = getattr(stage, attribute.name)
+    assert type(found) is type(attribute.default)
+    assert found == attribute.default
+
+
+def with_field(example: object, cls: type[Stage], name: str, value: object) -> object:
+    """An example with one field of its stage of this kind written out."""
+    main = next((a.name for a in cls.attributes() if a.main), "")
+    match example:
+        case str() if example == cls.kind:
+            return {cls.kind: {name: value}}
+        case list():
+            return [with_field(item, cls, name, value) for item in cast("list[object]", example)]
+        case dict():
+            found = cast("dict[str, object]", example)
+            if cls.kind not in found:
+                return {key: with_field(inner, cls, name, value) for key, inner in found.items()}
+            given = found[cls.kind]
+            fields = cast("dict[str, object]", given) if isinstance(given, dict) else {main: given}
+            return {cls.kind: {**fields, name: value}}
+        case _:
+            return example
+
+
+def stages_of(stage: Stage, cls: type[Stage]) -> list[Stage]:
+    """The stage itself where it is of a kind, else those of a `sequence` that are."""
+    if isinstance(stage, cls):
+        return [stage]
+    spec = spec_of("  - identity")
+    inner = [a for a in stage.attributes() if isinstance(getattr(stage, a.name), Stages)]
+    problems = Diagnostics()
+    found = [bind(item, spec, Usage(), {}, problems) for a in inner for item in getattr(stage, a.name).items]
+    return [bound.stage for bound in found if bound is not None and isinstance(bound.stage, cls)]
 
 
 @every_kind
@@ -149,29 +197,6 @@ def test_its_description_is_whole(cls: type[Stage]) -> None:
     assert found["doc"] == cls.summary()
     assert f"\n## {cls.kind}\n" in PAGE
     assert all(f"`{field['name']}`" in PAGE for field in found["fields"])
-
-
-def test_generated_files_are_up_to_date() -> None:
-    stale = [str(path) for path, text in reference.generated().items() if path.read_text(encoding="utf-8") != text]
-    assert not stale, "run `python -m flowc.reference`"
-
-
-def test_a_check_of_generated_files_can_fail(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    (tmp_path / "stale").write_text("old")
-    monkeypatch.setattr(reference, "generated", lambda: {tmp_path / "stale": "new", tmp_path / "absent": "x"})
-    assert reference.main(["--check"]) == 1
-    assert capsys.readouterr().err.count("is not up to date") == 2
-    assert reference.main([]) == 0
-    assert reference.main(["--check"]) == 0
-    assert (tmp_path / "stale").read_text() == "new"
-    assert reference.main(["--chekc"]) == 2
-
-
-def test_metadata_symbols_are_documented() -> None:
-    assert all(f"`{name}`" in PAGE for name in METADATA_SYMBOLS)
-    assert all(f"`{code}`" in reference.codes_page() for code in CODES)
 
 
 HEAD = "flowc: 1\nmodel: {{context_length: 64{symbols}}}\nweights: {{random: 0}}\n{extra}\nflow: {flow}\n"

@@ -57,6 +57,12 @@ def put(value: Any, at: tuple[str | int, ...], new: Any) -> Any:
     return copy
 
 
+def test_what_is_spoiled_is_sound(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    sound = shutil.copytree(model, model.parent / "sound")
+    monkeypatch.setattr(full, "_Full", _Nothing)
+    assert main(["verify", str(sound), "--json"]) == 0
+
+
 def spoiled(data: st.DataObject, value: Any) -> str:
     places = list(paths(value))
     for _ in range(data.draw(st.integers(1, 3))):

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import contextlib
 import io
+import tokenize
 import warnings
 import zipfile
 from pathlib import Path
@@ -97,6 +99,14 @@ def test_a_broken_array_header_is_refused(tmp_path: Path, fault: str) -> None:
     file = archive(tmp_path / "m.npz", {"w.npy": with_header(HEADERS[fault], bytes(8))})
     with refused("broken-npz", "m.npz"):
         open_checkpoint(file)
+
+
+@pytest.mark.parametrize(("fault", "error"), [("negative", None), ("boolean", None), ("deep", tokenize.TokenError)])
+def test_numpys_own_reader_would_not_do(fault: str, error: type[Exception] | None) -> None:
+    stream = io.BytesIO(with_header(HEADERS[fault]))
+    assert np.lib.format.read_magic(stream) == (1, 0)
+    with pytest.raises(error) if error is not None else contextlib.nullcontext():
+        np.lib.format.read_array_header_1_0(stream)
 
 
 def test_what_is_no_npz_is_refused(tmp_path: Path) -> None:

@@ -2,36 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import prod
 
 import numpy as np
 
 from flowc.ir.op import Array, Op
+from flowc.ir.traits import Sizes
 from flowc.ir.types import Dim, TensorType, add_dims, known, require
-
-
-def allowed(causal: bool, window: int | None, reach: int | None, queries: int, total: int, mask: Array | None) -> Array:
-    """Which keys each query may see: bool [batch or 1, queries, total].
-
-    The queries are the last columns. A causal query sees no later column; with `window` w only the w newest tokens up
-    to itself; with `reach` r only tokens at most r away on both sides. Distances count valid tokens, so padding between
-    them does not shorten a window. mask int64 [batch, total]: a masked key is seen by nobody.
-    """
-    columns = np.arange(total)
-    valid = np.ones((1, total), bool) if mask is None else mask != 0
-    places = columns[None] if mask is None else np.cumsum(valid, axis=1) - 1
-    at_query = places[:, total - queries :, None]
-    distance = at_query - places[:, None, :]
-    keep = np.broadcast_to(valid[:, None, :], (len(valid), queries, total)).copy()
-    if causal:
-        keep &= columns[None, None, :] <= columns[None, total - queries :, None]
-    if window is not None:
-        keep &= distance < window
-    if reach is not None:
-        keep &= np.abs(distance) <= reach
-    return keep
+from flowc.ir.visibility import CAUSAL, EVERYTHING, Visibility
 
 
 def capped(softcap: float | None, heads: int, kv_heads: int, v: Array | None, past: Sequence[Array | None]) -> Array:
@@ -56,9 +36,10 @@ class AttentionMask(Op, name="attention_mask", operands=("new", "mask", "past", 
     past [batch, heads, past, dim] and keys [batch, sequence, ...] (by default `new`) have together.
     """
 
-    causal: bool = True
-    window: int | None = None
-    reach: int | None = None
+    visibility: Visibility = CAUSAL
+
+    category = "mask"
+    specified_at_padding = True
 
     def infer(
         self,
@@ -80,7 +61,7 @@ class AttentionMask(Op, name="attention_mask", operands=("new", "mask", "past", 
         queries = new.shape[1]
         length = (new if keys is None else keys).shape[1]
         total = mask.shape[1] if mask is not None else length + (0 if past is None else past.shape[2])
-        return (allowed(self.causal, self.window, self.reach, queries, total, mask)[:, None],)
+        return (self.visibility.allowed(queries, total, mask)[:, None],)
 
 
 @dataclass(frozen=True)
@@ -90,19 +71,25 @@ class Attention(Op, name="attention", operands=("q", "k", "v", "past_key", "past
     q [batch, queries, heads * head_dim]; k, v [batch, sequence, kv_heads * head_dim], keys already rotated; heads
     share keys in groups (GQA, Ainslie et al. 2023). past_key, past_value [batch, kv_heads, past, head_dim] stand before
     the new keys. key_mask int64 [batch, total]: 0 where a key is padding. bias float [1 or batch, heads or 1, queries,
-    total] is added to the scores. mask bool [batch or 1, 1, queries, total] replaces key_mask, causal, window and
-    reach. Results: [batch, queries, heads * v_head_dim] and, with `cache`, present key and value
+    total] is added to the scores. mask bool [batch or 1, 1, queries, total] replaces key_mask and
+    visibility. Results: [batch, queries, heads * v_head_dim] and, with `cache`, present key and value
     [batch, kv_heads, total, head_dim]. A query that sees no key gives zeros.
     """
 
     heads: int
     kv_heads: int
     scale: float
-    causal: bool = False
-    window: int | None = None
-    reach: int | None = None
+    visibility: Visibility = EVERYTHING
     softcap: float | None = None
     cache: bool = False
+
+    category = "attention"
+
+    def neutral(self) -> Mapping[str, float]:
+        return {"key_mask": 1.0, "bias": 0.0}
+
+    def windows(self) -> tuple[int, ...]:
+        return () if self.visibility.span is None else (self.visibility.span,)
 
     def infer(
         self,
@@ -124,7 +111,7 @@ class Attention(Op, name="attention", operands=("q", "k", "v", "past_key", "past
         require(
             k_width // self.kv_heads == head_dim, f"heads of q are {head_dim} wide, of k {k_width // self.kv_heads}"
         )
-        require(mask is None or not (self.causal or self.window or self.reach), "a mask replaces the mask facts")
+        require(mask is None or self.visibility.unlimited, "a mask replaces what a query sees")
         y = q.with_last(self.heads * v_dim)
         if not self.cache:
             return (y,)
@@ -159,7 +146,7 @@ class Attention(Op, name="attention", operands=("q", "k", "v", "past_key", "past
             scores = scores + bias
         if mask is None:
             total, queries = keys.shape[2], q.shape[1]
-            mask = allowed(self.causal, self.window, self.reach, queries, total, key_mask)[:, None]
+            mask = self.visibility.allowed(queries, total, key_mask)[:, None]
         top = np.where(mask, scores, -np.inf).max(axis=-1, keepdims=True, initial=np.finfo(q.dtype).min)
         weights = np.where(mask, np.exp(np.minimum(scores - top, 0)), 0).astype(q.dtype)
         sums = weights.sum(axis=-1, keepdims=True)
@@ -172,7 +159,12 @@ class Attention(Op, name="attention", operands=("q", "k", "v", "past_key", "past
         y, *present = (np.abs(r) for r in results)
         return (y + capped(self.softcap, self.heads, self.kv_heads, operands[2], operands[4:5]), *present)
 
-    def macs(self, inputs: Sequence[tuple[int, ...] | None], outputs: Sequence[tuple[int, ...]]) -> int:
+    def scratch(self, inputs: Sizes, outputs: Sequence[tuple[int, ...]]) -> int:
+        """Scores: [batch, heads, queries, total]."""
+        q, k, _, past = (*inputs, None, None, None)[:4]
+        return 0 if q is None or k is None else prod(q[:2]) * self.heads * (k[1] + (past[2] if past is not None else 0))
+
+    def macs(self, inputs: Sizes, outputs: Sequence[tuple[int, ...]]) -> int:
         q, k, v, past = (*inputs, None, None, None)[:4]
         if q is None or k is None or v is None:
             return 0

@@ -25,6 +25,8 @@ class Custom(Op, name="custom", operands=()):
 
     text: str
 
+    category = "custom"
+
     def infer(self, *types: TensorType) -> tuple[TensorType, ...]:
         try:
             return result_types(self.text, types)

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
 
 from flowc.ir.op import Array, Op
+from flowc.ir.traits import Types
 from flowc.ir.types import TensorType, broadcast, require
+from flowc.ir.weights.expressions import Affine, Product, Sum, Weight
 
 Function = Literal["silu", "gelu", "gelu_tanh", "quick_gelu", "relu", "tanh", "sigmoid", "softplus", "exp", "neg"]
 
@@ -56,6 +59,9 @@ class Unary(Op, name="unary", operands=("x",)):
 
     tokenwise = ("x",)
 
+    def caption(self) -> str:
+        return self.function
+
     def infer(self, x: TensorType) -> tuple[TensorType, ...]:
         return (x,)
 
@@ -80,6 +86,16 @@ class Binary(Op, name="binary", operands=("a", "b")):
 
     tokenwise = ("a", "b")
     exact = True
+    broadcasts = True
+
+    def caption(self) -> str:
+        return self.function
+
+    def of_constants(self, operands: Sequence[Weight | None]) -> Weight | None:
+        a, b = operands
+        if a is None or b is None:
+            return None
+        return Sum(a, b) if self.function == "add" else Product(a, b) if self.function == "mul" else None
 
     def infer(self, a: TensorType, b: TensorType) -> tuple[TensorType, ...]:
         require(a.dtype == b.dtype, f"element types differ: {a} and {b}")
@@ -98,6 +114,12 @@ class Scale(Op, name="scale", operands=("x",)):
 
     tokenwise = ("x",)
     exact = True
+
+    def is_identity(self, types: Types) -> bool:
+        return self.factor == 1.0
+
+    def of_constants(self, operands: Sequence[Weight | None]) -> Weight | None:
+        return Affine(operands[0], self.factor) if operands[0] is not None else None
 
     def infer(self, x: TensorType) -> tuple[TensorType, ...]:
         return (x,)

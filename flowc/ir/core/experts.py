@@ -10,6 +10,7 @@ import numpy as np
 
 from flowc.ir.core.elementwise import Function, apply
 from flowc.ir.op import Array, Op
+from flowc.ir.traits import Sizes
 from flowc.ir.types import TensorType, known, require
 
 TIED = 4
@@ -33,6 +34,7 @@ class Experts(Op, name="experts", operands=("x", "scores", "gate_up", "down")):
     activation: Function = "silu"
     transposed: bool = False
 
+    category = "matrix"
     tokenwise = ("x", "scores")
 
     def infer(self, x: TensorType, scores: TensorType, gate_up: TensorType, down: TensorType) -> tuple[TensorType, ...]:
@@ -74,7 +76,7 @@ class Experts(Op, name="experts", operands=("x", "scores", "gate_up", "down")):
         size = np.maximum(np.abs(scores).max(axis=-1), 1)
         return ranked[..., self.top - 1] - ranked[..., self.top] <= TIED * np.finfo(scores.dtype).eps * size
 
-    def macs(self, inputs: Sequence[tuple[int, ...] | None], outputs: Sequence[tuple[int, ...]]) -> int:
+    def macs(self, inputs: Sizes, outputs: Sequence[tuple[int, ...]]) -> int:
         x, _, _, down = inputs
         if x is None or down is None:
             return 0

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from flowc.ir.op import Array, Op
+from flowc.ir.traits import Types
 from flowc.ir.types import Dim, TensorType, add_dims, known, require
+from flowc.ir.weights import expressions as weights
+from flowc.ir.weights.expressions import Weight
 
 
 @dataclass(frozen=True)
@@ -17,6 +21,12 @@ class Split(Op, name="split", operands=("x",)):
     sizes: tuple[int, ...]
 
     exact = True
+
+    def is_identity(self, types: Types) -> bool:
+        return len(self.sizes) == 1
+
+    def works_by_token(self, types: Types, results: Sequence[TensorType]) -> bool:
+        return results[0].rank > 2
 
     def infer(self, x: TensorType) -> tuple[TensorType, ...]:
         width = known(x.shape[-1], "the split axis")
@@ -35,6 +45,12 @@ class Concat(Op, name="concat", operands=()):
     axis: int
 
     exact = True
+
+    def is_identity(self, types: Types) -> bool:
+        return len(types) == 1
+
+    def works_by_token(self, types: Types, results: Sequence[TensorType]) -> bool:
+        return self.axis % results[0].rank >= 2
 
     def infer(self, *types: TensorType) -> tuple[TensorType, ...]:
         first = types[0]
@@ -61,6 +77,23 @@ class Slice(Op, name="slice", operands=("x",)):
     stop: int | None = None
 
     exact = True
+
+    def is_identity(self, types: Types) -> bool:
+        x = types[0]
+        if x is None or self.start != 0:
+            return False
+        size = x.shape[self.axis % x.rank]
+        return self.stop is None or (isinstance(size, int) and self.stop >= size)
+
+    def works_by_token(self, types: Types, results: Sequence[TensorType]) -> bool:
+        return self.axis % results[0].rank >= 2
+
+    def of_constants(self, operands: Sequence[Weight | None]) -> Weight | None:
+        x = operands[0]
+        if x is None or self.axis % len(x.shape) != 0:
+            return None
+        places = range(x.shape[0])[self.start : self.stop]
+        return weights.Rows(x, places.start, places.stop) if len(places) else None
 
     def infer(self, x: TensorType) -> tuple[TensorType, ...]:
         axis = self.axis % x.rank
@@ -94,6 +127,19 @@ class Reshape(Op, name="reshape", operands=("x",)):
 
     exact = True
 
+    def is_identity(self, types: Types) -> bool:
+        return types[0] is not None and self.shape == types[0].shape
+
+    def works_by_token(self, types: Types, results: Sequence[TensorType]) -> bool:
+        return types[0] is not None and types[0].shape[:2] == self.shape[:2]
+
+    def on_one_token(self) -> Reshape:
+        return replace(self, shape=(self.shape[0], 1, *self.shape[2:]))
+
+    def of_constants(self, operands: Sequence[Weight | None]) -> Weight | None:
+        x, sizes = operands[0], tuple(d for d in self.shape if isinstance(d, int))
+        return weights.Reshape(x, sizes) if x is not None and len(sizes) == len(self.shape) else None
+
     def infer(self, x: TensorType) -> tuple[TensorType, ...]:
         old, new = list(x.shape), list(self.shape)
         for symbol in [d for d in new if isinstance(d, str)]:
@@ -122,6 +168,12 @@ class Transpose(Op, name="transpose", operands=("x",)):
     axes: tuple[int, ...]
 
     exact = True
+
+    def is_identity(self, types: Types) -> bool:
+        return self.axes == tuple(range(len(self.axes)))
+
+    def of_constants(self, operands: Sequence[Weight | None]) -> Weight | None:
+        return weights.Transpose(operands[0], self.axes) if operands[0] is not None else None
 
     def infer(self, x: TensorType) -> tuple[TensorType, ...]:
         require(sorted(self.axes) == list(range(x.rank)), f"axes {self.axes} do not fit {x}")

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import prod
 
 import numpy as np
 
 from flowc.ir.op import Array, Op
+from flowc.ir.traits import Sizes
 from flowc.ir.types import TensorType, require
 
 
@@ -16,7 +17,15 @@ from flowc.ir.types import TensorType, require
 class Linear(Op, name="linear", operands=("x", "weight", "bias")):
     """`x @ weight.T + bias` for x [..., in], weight [out, in], bias [out] (torch nn.Linear)."""
 
+    category = "matrix"
     tokenwise = ("x",)
+    scales_with = ("weight", "bias")
+
+    def caption(self) -> str:
+        return ""
+
+    def neutral(self) -> Mapping[str, float]:
+        return {"bias": 0.0}
 
     def infer(self, x: TensorType, weight: TensorType, bias: TensorType | None = None) -> tuple[TensorType, ...]:
         require(weight.rank == 2, f"the weight must be [out, in], not {weight}")
@@ -36,6 +45,6 @@ class Linear(Op, name="linear", operands=("x", "weight", "bias")):
         y = x @ weight.T
         return (each**2 * (np.square(x) @ np.square(weight).T).astype(np.float64) + (row * y.astype(np.float64)) ** 2,)
 
-    def macs(self, inputs: Sequence[tuple[int, ...] | None], outputs: Sequence[tuple[int, ...]]) -> int:
+    def macs(self, inputs: Sizes, outputs: Sequence[tuple[int, ...]]) -> int:
         x = inputs[0]
         return 0 if x is None else prod(x) * outputs[0][-1]

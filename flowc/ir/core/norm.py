@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -24,7 +25,14 @@ class Norm(Op, name="norm", operands=("x", "gain", "bias")):
     offset: float = 0.0
     groups: int = 1
 
+    category = "norm"
     tokenwise = ("x",)
+
+    def caption(self) -> str:
+        return ""
+
+    def neutral(self) -> Mapping[str, float]:
+        return {"gain": 1.0 - self.offset, "bias": 0.0}
 
     def infer(
         self, x: TensorType, gain: TensorType | None = None, bias: TensorType | None = None

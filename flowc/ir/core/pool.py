@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -23,6 +24,9 @@ class Pool(Op, name="pool", operands=("x", "mask")):
     """
 
     kind: PoolKind
+
+    def neutral(self) -> Mapping[str, float]:
+        return {"mask": 1.0}
 
     def infer(self, x: TensorType, mask: TensorType | None = None) -> tuple[TensorType, ...]:
         require(x.rank == 3, f"expected [batch, sequence, width], not {x}")

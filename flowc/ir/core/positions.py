@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from flowc.ir.op import Array, Op
+from flowc.ir.traits import Types
 from flowc.ir.types import TensorType, require
 
 
@@ -25,6 +27,16 @@ class Positions(Op, name="positions", operands=("new", "mask", "past")):
     compact: bool = False
 
     exact = True
+
+    def neutral(self) -> Mapping[str, float]:
+        return {"mask": 1.0}
+
+    @property
+    def is_compact(self) -> bool:
+        return self.compact
+
+    def compacted(self) -> Positions:
+        return replace(self, compact=True)
 
     def infer(
         self, new: TensorType, mask: TensorType | None = None, past: TensorType | None = None
@@ -58,6 +70,19 @@ class TakeLast(Op, name="take_last", operands=("x", "mask")):
 
     exact = True
 
+    def neutral(self) -> Mapping[str, float]:
+        return {"mask": 1.0}
+
+    @property
+    def is_compact(self) -> bool:
+        return self.compact
+
+    def compacted(self) -> TakeLast:
+        return replace(self, compact=True)
+
+    def is_identity(self, types: Types) -> bool:
+        return types[0] is not None and types[0].shape[1] == 1
+
     def infer(self, x: TensorType, mask: TensorType | None = None) -> tuple[TensorType, ...]:
         require(x.rank >= 2, f"expected [batch, sequence, ...], not {x}")
         return (x.with_shape(x.shape[0], 1, *x.shape[2:]),)
@@ -82,6 +107,9 @@ class TakeFirst(Op, name="take_first", operands=("x", "mask")):
     """
 
     exact = True
+
+    def is_identity(self, types: Types) -> bool:
+        return types[0] is not None and types[0].shape[1] == 1
 
     def infer(self, x: TensorType, mask: TensorType) -> tuple[TensorType, ...]:
         require(x.rank >= 2 and x.shape[:2] == mask.shape, f"mask {mask} is not that of {x}")

@@ -5,13 +5,14 @@ Their state is what it is after each row's last valid token. A masked token leav
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import prod
 
 import numpy as np
 
 from flowc.ir.op import Array, Op
+from flowc.ir.traits import Sizes
 from flowc.ir.types import TensorType, known, require
 
 
@@ -31,6 +32,11 @@ class DeltaScan(Op, name="delta_scan", operands=("q", "k", "v", "g", "beta", "st
     key_heads: int
     value_heads: int
     scale: float
+
+    category = "attention"
+
+    def neutral(self) -> Mapping[str, float]:
+        return {"mask": 1.0, "state": 0.0}
 
     def infer(
         self,
@@ -90,7 +96,7 @@ class DeltaScan(Op, name="delta_scan", operands=("q", "k", "v", "g", "beta", "st
             out[:, t] = np.einsum("bhkv,bhk->bhv", memory, queries[:, t]) * v.dtype.type(self.scale)
         return (out.reshape(v.shape), memory)
 
-    def macs(self, inputs: Sequence[tuple[int, ...] | None], outputs: Sequence[tuple[int, ...]]) -> int:
+    def macs(self, inputs: Sizes, outputs: Sequence[tuple[int, ...]]) -> int:
         return 3 * outputs[0][1] * prod(outputs[1])
 
 
@@ -103,6 +109,11 @@ class CausalConv(Op, name="causal_conv", operands=("x", "weight", "bias", "state
     a valid token never sees a masked one. A masked token gets what the valid token before it got (or the row's first).
     Results: y as x, and the last kernel - 1 inputs of valid tokens [batch, channels, kernel - 1].
     """
+
+    category = "matrix"
+
+    def neutral(self) -> Mapping[str, float]:
+        return {"bias": 0.0, "state": 0.0, "mask": 1.0}
 
     def infer(
         self,
@@ -149,6 +160,6 @@ class CausalConv(Op, name="causal_conv", operands=("x", "weight", "bias", "state
             after[row] = line[count : count + kernel - 1].T
         return (out, after)
 
-    def macs(self, inputs: Sequence[tuple[int, ...] | None], outputs: Sequence[tuple[int, ...]]) -> int:
+    def macs(self, inputs: Sizes, outputs: Sequence[tuple[int, ...]]) -> int:
         weight = inputs[1]
         return 0 if weight is None else prod(outputs[0]) * weight[2]

@@ -24,6 +24,8 @@ class RelativeBias(Op, name="relative_bias", operands=("new", "table")):
     buckets: int = 32
     max_distance: int = 128
 
+    category = "mask"
+
     def bucket(self, distance: Array) -> Array:
         """Rows of the table for key column minus query column; int64 to int64, float32 logarithms as in HF."""
         half = self.buckets // 2

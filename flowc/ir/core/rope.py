@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 
 from flowc.ir.op import Array, Op
 from flowc.ir.rope import RopeFacts
+from flowc.ir.traits import Types
 from flowc.ir.types import TensorType, known, require
+
+FEW_POSITIONS = 64
+"""Positions that angles are tried at where the context is not known."""
 
 
 @dataclass(frozen=True)
@@ -20,6 +26,14 @@ class RopeAngles(Op, name="rope_angles", operands=("position_ids",)):
     """
 
     facts: RopeFacts
+
+    category = "rope"
+
+    def switches(self) -> tuple[int, ...]:
+        return (self.facts.original_length,) if self.facts.switches else ()
+
+    def index_bound(self, operand: str, types: Types, context: int | None) -> int | None:
+        return context or FEW_POSITIONS
 
     def infer(self, position_ids: TensorType) -> tuple[TensorType, ...]:
         require(position_ids.rank == 2, f"positions must be [batch, sequence], not {position_ids}")
@@ -41,6 +55,12 @@ class SwitchRows(Op, name="switch_rows", operands=("position_ids",)):
     length: int
     rows: int
 
+    def switches(self) -> tuple[int, ...]:
+        return (self.length,)
+
+    def index_bound(self, operand: str, types: Types, context: int | None) -> int | None:
+        return self.rows
+
     def infer(self, position_ids: TensorType) -> tuple[TensorType, ...]:
         return (position_ids,)
 
@@ -60,6 +80,8 @@ class Rope(Op, name="rope", operands=("x", "cos", "sin", "position_ids")):
     heads: int
     interleaved: bool = False
 
+    category = "rope"
+    tables: ClassVar[Mapping[str, str]] = {"cos": "position_ids", "sin": "position_ids"}
     tokenwise = ("x", "cos", "sin", "position_ids")
 
     def infer(

@@ -50,6 +50,7 @@ class AllOnes(Op, name="all_ones", operands=("new",)):
     """A mask without padding over the tokens of new [batch, sequence, ...]: int64 ones [batch, sequence]."""
 
     exact = True
+    uniform = 1.0
 
     def infer(self, new: TensorType) -> tuple[TensorType, ...]:
         require(new.rank >= 2, f"expected [batch, sequence, ...], not {new}")

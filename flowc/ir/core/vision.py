@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
 
 from flowc.ir.op import Array, Op
 from flowc.ir.patch_rope import PatchRopeFacts
+from flowc.ir.traits import Types
 from flowc.ir.types import Dim, TensorType, add_dims, known, require
 
 
@@ -32,6 +34,15 @@ class Patches(Op, name="patches", operands=("pixels",)):
 
     height: int
     width: int
+
+    category = "table"
+
+    def trial_sizes(self, types: Types) -> Mapping[str, int]:
+        """Two patches and a bit by three and a bit: what fills no patch is left out."""
+        pixels = types[0]
+        sizes = (2 * self.height + 1, 3 * self.width + 1)
+        named = zip(pixels.shape[2:], sizes, strict=True) if pixels is not None else ()
+        return {dim: size for dim, size in named if isinstance(dim, str)}
 
     def infer(self, pixels: TensorType) -> tuple[TensorType, ...]:
         require(pixels.rank == 4, f"pixels must be [batch, channels, height, width], not {pixels}")

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import prod
+from typing import ClassVar
 
 import numpy as np
 
 from flowc.ir.core.attention import capped
 from flowc.ir.core.rope import Rope
 from flowc.ir.op import Array, Op
+from flowc.ir.traits import Sizes
 from flowc.ir.types import TensorType, add_dims, known, require
 
 
@@ -23,6 +25,12 @@ class MaskBias(Op, name="mask_bias", operands=("mask", "bias")):
     """
 
     HIDDEN = np.float32(-1e30)
+
+    category = "mask"
+    specified_at_padding = True
+
+    def neutral(self) -> Mapping[str, float]:
+        return {"bias": 0.0}
 
     def infer(self, mask: TensorType, bias: TensorType | None = None) -> tuple[TensorType, ...]:
         require(mask.dtype == "bool" and mask.rank == 4, f"expected a bool mask of four axes, not {mask}")
@@ -61,6 +69,20 @@ class GroupQueryAttention(
     softcap: float | None = None
     interleaved: bool = False
     compact: bool = False
+
+    category = "attention"
+    tables: ClassVar[Mapping[str, str]] = {"cos": "q", "sin": "q"}
+
+    @property
+    def is_compact(self) -> bool:
+        return self.compact
+
+    def windows(self) -> tuple[int, ...]:
+        return () if self.window is None else (self.window,)
+
+    def scratch(self, inputs: Sizes, outputs: Sequence[tuple[int, ...]]) -> int:
+        """Scores: [batch, heads, sequence, total]."""
+        return prod(outputs[0][:2]) * self.heads * outputs[1][2]
 
     def infer(
         self,
@@ -138,6 +160,6 @@ class GroupQueryAttention(
         y, *present = (np.abs(r) for r in results)
         return (y + capped(self.softcap, self.heads, self.kv_heads, operands[2], operands[4:5]), *present)
 
-    def macs(self, inputs: Sequence[tuple[int, ...] | None], outputs: Sequence[tuple[int, ...]]) -> int:
+    def macs(self, inputs: Sizes, outputs: Sequence[tuple[int, ...]]) -> int:
         q = inputs[0]
         return 0 if q is None else 2 * prod(q) * outputs[1][2]

@@ -178,9 +178,11 @@ def declared(value: Any) -> TensorType:
 
 
 def element_name(element: int) -> str:
-    """Our name of an element type of ONNX; its own where we have none."""
+    """Our name of an element type of ONNX; its own where we have none, its number where ONNX knows none."""
     from onnx import TensorProto
 
+    if element not in TensorProto.DataType.values():
+        return f"type {element}"
     name = TensorProto.DataType.Name(element)
     return _ELEMENTS.get(name, name.lower())
 

@@ -63,8 +63,7 @@ class Member(Weight):
     def dtype(self) -> str:
         return self.bundle.members[self.name].dtype
 
-    @property
-    def key(self) -> str:
+    def spell(self) -> str:
         return f"{self.bundle.key}.{self.name}"
 
     @property

@@ -42,9 +42,13 @@ class Weight:
         """Element type of the result."""
         return "float32"
 
-    @property
+    @cached_property
     def key(self) -> str:
-        """Canonical text; equal texts mean equal values."""
+        """Canonical text; equal texts mean equal values. Spelled once: those that are made of this one ask again."""
+        return self.spell()
+
+    def spell(self) -> str:
+        """Makes the key."""
         raise NotImplementedError
 
     @property
@@ -176,8 +180,7 @@ class Tensor(Weight):
     def dtype(self) -> str:
         return self.as_dtype
 
-    @property
-    def key(self) -> str:
+    def spell(self) -> str:
         return f'w"{self.name}"'
 
     @property
@@ -206,8 +209,7 @@ class Constant(Weight):
     def dtype(self) -> str:
         return self.values.dtype.name
 
-    @cached_property
-    def key(self) -> str:  # pyright: ignore[reportIncompatibleMethodOverride]
+    def spell(self) -> str:
         digest = hashlib.sha256(np.ascontiguousarray(self.values).tobytes()).hexdigest()[:16]
         return f"{self.label}<{self.dtype}{list(self.shape)} {digest}>"
 
@@ -239,8 +241,7 @@ class Generated(Weight):
     def dtype(self) -> str:
         return self.as_dtype
 
-    @property
-    def key(self) -> str:
+    def spell(self) -> str:
         return self.label
 
     def evaluate(self, read: Read) -> Array:
@@ -264,8 +265,7 @@ class Rows(Derived):
     def shape(self) -> tuple[int, ...]:
         return (self.stop - self.start, *self.of.shape[1:])
 
-    @property
-    def key(self) -> str:
+    def spell(self) -> str:
         return f"rows({self.of.key}; {self.start}:{self.stop})"
 
     def rows(self, read: Read, start: int, stop: int) -> Array:
@@ -290,8 +290,7 @@ class Concat(Weight):
     def dtype(self) -> str:
         return self.parts[0].dtype
 
-    @property
-    def key(self) -> str:
+    def spell(self) -> str:
         return f"concat({', '.join(p.key for p in self.parts)}; 0)"
 
     @property
@@ -327,8 +326,7 @@ class Reshape(Derived):
     def shape(self) -> tuple[int, ...]:
         return self.sizes
 
-    @property
-    def key(self) -> str:
+    def spell(self) -> str:
         return f"reshape({self.of.key}; {'x'.join(map(str, self.sizes))})"
 
     @property
@@ -361,8 +359,7 @@ class Transpose(Derived):
     def shape(self) -> tuple[int, ...]:
         return tuple(self.of.shape[a] for a in self.axes)
 
-    @property
-    def key(self) -> str:
+    def spell(self) -> str:
         return f"transpose({self.of.key}; {','.join(map(str, self.axes))})"
 
     @property
@@ -396,8 +393,7 @@ class Affine(Elementwise):
     scale: float = 1.0
     shift: float = 0.0
 
-    @property
-    def key(self) -> str:
+    def spell(self) -> str:
         return f"affine({self.of.key}; {self.scale!r}, {self.shift!r})"
 
     def apply(self, values: Array) -> Array:
@@ -412,8 +408,7 @@ class Affine(Elementwise):
 class Product(Broadcast):
     """Elementwise product with numpy broadcasting (a per-channel scale folded into a matrix)."""
 
-    @property
-    def key(self) -> str:
+    def spell(self) -> str:
         return f"mul({self.a.key}, {self.b.key})"
 
     def apply(self, a: Array, b: Array) -> Array:
@@ -424,8 +419,7 @@ class Product(Broadcast):
 class Sum(Broadcast):
     """Elementwise sum with numpy broadcasting (position and token-type tables that always meet)."""
 
-    @property
-    def key(self) -> str:
+    def spell(self) -> str:
         return f"add({self.a.key}, {self.b.key})"
 
     def apply(self, a: Array, b: Array) -> Array:
@@ -436,8 +430,7 @@ class Sum(Broadcast):
 class NegatedExp(Elementwise):
     """`-exp(of)`, element by element, in float64 and then rounded (the decay rate of a gated DeltaNet's `A_log`)."""
 
-    @property
-    def key(self) -> str:
+    def spell(self) -> str:
         return f"-exp({self.of.key})"
 
     def apply(self, values: Array) -> Array:

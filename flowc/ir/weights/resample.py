@@ -63,8 +63,7 @@ class Resampled(Weight):
     def dtype(self) -> str:
         return self.of.dtype
 
-    @property
-    def key(self) -> str:
+    def spell(self) -> str:
         how = "antialias" if self.antialias else "bicubic"
         return f"resample({self.of.key}; {self.leading} + {self.old} -> {self.new}, {how})"
 

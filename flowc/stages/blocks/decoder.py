@@ -13,6 +13,7 @@ from flowc.ir.core.norm import Norm
 from flowc.ir.core.rope import Rope
 from flowc.ir.graph import Value
 from flowc.ir.types import Dim
+from flowc.ir.visibility import CAUSAL, Visibility
 from flowc.ir.weights.expressions import Rows
 from flowc.stages.blocks.tokens import require_tokens, rope_angles
 
@@ -27,9 +28,7 @@ class AttentionFacts:
     scale: float | None = None
     """1 / sqrt(head_dim) when None."""
     softcap: float | None = None
-    causal: bool = True
-    window: int | None = None
-    reach: int | None = None
+    visibility: Visibility = CAUSAL
     rope: str | None = "rope"
     """Name of the rope, None for no position encoding."""
     interleaved: bool = False
@@ -128,9 +127,7 @@ def cached_attention(b: Builder, q: Value, k: Value, v: Value, facts: AttentionF
     """
     require_tokens(b, k)
     past_key, past_value = b.past_keys(layer, facts.kv_heads, facts.head_dim, facts.value_dim)
-    op = Attention(
-        facts.heads, facts.kv_heads, facts.factor, facts.causal, facts.window, facts.reach, facts.softcap, cache=True
-    )
+    op = Attention(facts.heads, facts.kv_heads, facts.factor, facts.visibility, facts.softcap, cache=True)
     y, key, value = b.emit(op, q, k, v, past_key, past_value, b.attention_mask(), name="attention")
     b.present(layer, key=key, value=value)
     return y

@@ -115,7 +115,7 @@ def encoder_attention(
     """Attention of every token to every token that `mask` keeps, with its output projection.
 
     x [batch, sequence, hidden]; mask int64 [batch, sequence]; bias float [1, heads, sequence, sequence]
-    joins the scores. `facts.reach` limits how far a token sees on both sides, `facts.rope` turns q and k.
+    joins the scores. `facts.visibility` says how far a token sees on both sides, `facts.rope` turns q and k.
     """
     width, values = facts.heads * facts.head_dim, facts.heads * facts.value_dim
     q = project(b, x, names.q, width, bias=names.bias, name="q")
@@ -123,7 +123,7 @@ def encoder_attention(
     v = project(b, x, names.v, values, bias=names.bias, name="v")
     q = rotate(b, q, facts.heads, facts, "q_rope")
     k = rotate(b, k, facts.heads, facts, "k_rope")
-    op = Attention(facts.heads, facts.heads, facts.factor, False, facts.window, facts.reach, facts.softcap)
+    op = Attention(facts.heads, facts.heads, facts.factor, facts.visibility, facts.softcap)
     y = b.op(op, q, k, v, None, None, mask, bias, name="attention")
     return linear(b, y, names.out, x.shape[-1], bias=names.out_bias, name="out")
 
