@@ -215,7 +215,8 @@ def allowances(
         if own.dtype.kind != "f":
             allowed[name] = np.zeros((1,) * own.ndim)
             continue
-        squares: Array = np.zeros(own.shape)
+        # What its own last move comes to is known; that of all moves before it can cancel it in every run.
+        squares: Array = (EACH * unit_roundoff(own.dtype.name) * own.astype(np.float64)) ** 2
         for run in runs:
             with np.errstate(all="ignore"):
                 squares += (run[name].astype(np.float64) - own) ** 2 / len(runs)

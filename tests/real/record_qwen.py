@@ -9,6 +9,7 @@ import importlib
 import json
 import sys
 from pathlib import Path
+from typing import Any
 
 PROMPTS = (
     "def fibonacci(n):\n",
@@ -22,14 +23,15 @@ TOKENS = 12
 
 def main() -> None:
     """The command line: the GGUF, and the file to write."""
-    torch, transformers = importlib.import_module("torch"), importlib.import_module("transformers")
+    torch: Any = importlib.import_module("torch")
+    transformers: Any = importlib.import_module("transformers")
     source = Path(sys.argv[1])
     given = {"gguf_file": source.name}
     tokenizer = transformers.AutoTokenizer.from_pretrained(str(source.parent), **given)
     model = transformers.AutoModelForCausalLM.from_pretrained(
         str(source.parent), dtype=torch.float32, attn_implementation="eager", **given
     ).eval()
-    prompts = []
+    prompts: list[dict[str, Any]] = []
     for prompt in PROMPTS:
         ids = tokenizer(prompt, add_special_tokens=False)["input_ids"]
         found = list(ids)
