@@ -1,6 +1,6 @@
 """Records greedy tokens of Qwen2.5-Coder-0.5B-Instruct with transformers, which dequantises the GGUF itself.
 
-    PEERS/bin/python tests/real/record_qwen.py FILE.gguf tests/real/recorded/qwen2.5-coder-0.5b.json
+    PEERS/bin/python tests/real/record_qwen.py FILE.gguf tests/real/qwen2.5-coder-0.5b.json
 
 Run by an interpreter that has torch and transformers; flowc and its tests never import them.
 """

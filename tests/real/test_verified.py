@@ -41,7 +41,9 @@ def test_default_and_full_verify(name: str, tmp_path: Path, capsys: pytest.Captu
 
 
 def test_greedy_tokens_of_qwen(tmp_path: Path) -> None:
-    recorded = Path(__file__).with_name("recorded") / "qwen2.5-coder-0.5b.json"
+    recorded = Path(__file__).with_name("qwen2.5-coder-0.5b.json")
+    if not recorded.is_file():
+        pytest.skip(f"{recorded.name} is not recorded: run tests/real/record_qwen.py")
     prompts = json.loads(recorded.read_text(encoding="utf-8"))["prompts"]
     assert len(prompts) == 5
     decoder = Decoder.open(manifest.load(built(QWEN, tmp_path)[1]), way="pair")
