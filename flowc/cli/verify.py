@@ -95,7 +95,8 @@ def _reference(checkpoint: Any) -> str:
 
 
 def _tell(checks: Checks, found: str | None, reference: str) -> None:
-    for alike in _grouped(checks.done):
+    root = checks.root
+    for alike in _grouped(checks.done, root):
         tell(_line(alike))
     tell(f"weights: {reference}")
     if found is not None:
@@ -104,12 +105,13 @@ def _tell(checks: Checks, found: str | None, reference: str) -> None:
         click.echo(checks.render(), err=True)
 
 
-def _grouped(done: list[Check]) -> list[list[Check]]:
-    """Checks that held, those of one kind and graph together; each that did not, alone."""
-    groups: dict[object, list[Check]] = {}
+def _grouped(done: list[Check], root: Check | None) -> list[list[Check]]:
+    """The root cause alone and first, then checks of one kind, graph and outcome together."""
+    groups: dict[object, list[Check]] = {} if root is None else {"root": [root]}
     for number, check in enumerate(done):
-        key = (check.name, check.graph) if check.passed and check.name != "skipped" else number
-        groups.setdefault(key, []).append(check)
+        if check is not root:
+            key = number if check.name == "skipped" else (check.name, check.graph, check.passed)
+            groups.setdefault(key, []).append(check)
     return list(groups.values())
 
 
@@ -117,8 +119,8 @@ def _line(alike: list[Check]) -> str:
     first = alike[0]
     measured = [c for c in alike if c.worst is not None]
     detail, error = first.detail, ""
-    if first.passed and len(alike) > 1:
-        detail = f"{len(alike)} times"
+    if len(alike) > 1:
+        detail = f"{len(alike)} times" if first.passed else f"{len(alike)} times, first: {detail}"
     if first.passed and measured:
         worst = max((c.worst for c in measured if c.worst), key=lambda d: d.ratio)
         error = f", worst error {worst.error:.1e} of {worst.allowed:.1e}"

@@ -18,11 +18,13 @@ def interpret(
     feeds: Mapping[str, Array],
     read: Read,
     watch: Callable[[Node, tuple[Array, ...]], None] | None = None,
+    change: Callable[[Node, tuple[Array, ...]], tuple[Array, ...]] | None = None,
 ) -> dict[str, Array]:
     """Named results of a graph for named inputs.
 
     `read` gives tensors of the checkpoint. Weights are evaluated when a node needs them and dropped after it, so
-    memory holds the activations and one operator's weights. `watch` sees every node with its results.
+    memory holds the activations and one operator's weights. `watch` sees every node with its results;
+    `change` gives what its readers are to get in their place.
     """
     values: dict[Value, Array] = {v: feeds[v.name] for v in graph.inputs}
     last: dict[Value, int] = {}
@@ -41,6 +43,8 @@ def interpret(
         results = node.op.reference(*[get(v) for v in node.inputs])
         if watch is not None:
             watch(node, results)
+        if change is not None:
+            results = change(node, results)
         values.update(zip(node.outputs, results, strict=True))
         for value in {v for v in node.inputs if v is not None and last[v] == index and v not in wanted}:
             values.pop(value, None)

@@ -39,6 +39,41 @@ class Op(Traits):
 
     dtypes: ClassVar[Groups] = ()
     """Which operands must be of one element type, and of which; see `flowc.ir.dtypes`."""
+    exact: ClassVar[bool] = False
+    """Whether each number is at most one rounding of what its operands give: moved data, a sum or product of two."""
+
+    def rounds_at(self) -> str | float | None:
+        """Size of the number that was rounded last on the way to a result, when it is not the result itself.
+
+        An operand's name, where a result is that operand times a factor near 0 or 1 (a gate); a number, where it comes
+        of a sum with a constant, or of a function that saturates there.
+        """
+        return None
+
+    def rounding(self, operands: Sequence[Array | None], results: Sequence[Array]) -> tuple[Array, ...]:
+        """The numbers that one last rounding moves by the unit roundoff, as a share of them, broadcastable to results.
+
+        What operands that are off by a rounding do to a result is not meant (see `verify/rounding.py`).
+        """
+        at = self.rounds_at()
+        if isinstance(at, str):
+            operand = operands[self.operands.index(at)]
+            return tuple(np.abs(r if operand is None else operand) for r in results)
+        return tuple(np.abs(r) if at is None else np.maximum(np.abs(r), r.dtype.type(at)) for r in results)
+
+    def spread(self, operands: Sequence[Array | None], each: float, row: float) -> tuple[Array, ...] | None:
+        """Mean squares of how far results move with their operands that are no weights, in closed form; None without.
+
+        Every number of such an operand moves by the share `each` of it, up or down at random, and every row by `row`.
+        """
+        return None
+
+    def undecided(self, operands: Sequence[Array | None]) -> Array | None:
+        """Where the last rounding decides which way the operator goes: bool, of the leading axes of every result.
+
+        None for an operator that goes one way only.
+        """
+        return None
 
     infer: ClassVar[Callable[..., tuple[TensorType, ...]]]
     """Types of the results for types of the operands; raises ShapeError when they do not fit."""

@@ -136,8 +136,9 @@ class Traits:
         """Numbers of tokens past which it computes something else: some inputs pass them, some end just before."""
         return ()
 
+    def router(self) -> tuple[str, int] | None:
+        """The operand whose largest numbers choose what is computed for a token, and how many; None where none does."""
+        return None
+
     specified_at_padding: ClassVar[bool] = False
     """Whether its results mean something for padded keys too, as a mask's do, which says that they are hidden."""
-
-    amplifies_rounding: ClassVar[bool] = False
-    """Whether small numbers of its results come of large ones, so that what follows enlarges their rounding."""

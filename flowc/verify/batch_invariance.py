@@ -37,12 +37,13 @@ def check_together(manifest: Manifest, checks: Checks) -> None:
 def _compare(decoder: Decoder, way: str, ids: Array, mask: Array, checks: Checks) -> None:
     together = _play(decoder, ids, mask)
     phase = "decode" if way == "pair" else "unified"
-    tolerance = checks.subject.tolerance(phase)
+    share = checks.subject.shares.get((phase, "logits"), 0.0)
     for row in range(len(ids)):
         kept: Array = np.flatnonzero(np.concatenate([mask[row], np.ones(STEPS, np.int64)]))
         alone = _play(decoder, ids[row : row + 1, kept], np.ones((1, int(mask[row].sum())), np.int64))
         everywhere = np.ones((1, 1), bool)
-        found = compare("logits", together[:, row], alone[:, 0], everywhere, tolerance)
+        allowed = share * np.sqrt(np.square(alone[:, 0].astype(np.float64)).mean(axis=-1, keepdims=True))
+        found = compare("logits", together[:, row], alone[:, 0], everywhere, allowed)
         what = f"row {row} of a batch, a prompt and {STEPS} steps ({way}) = the row alone"
         if found.good:
             checks.passed("together", phase, what, found)

@@ -53,7 +53,8 @@ def _wrong(subject: Subject, call: Call, passes: list[str]) -> bool:
             compiled = compile_spec(subject.compiled.spec, request)
             build(compiled, out, verify="off")
             again = Subject(compiled, {call.phase: Path(folder) / graph_file(out, call.phase)})
-            differences = again.outputs_differ(call, again.run(call), subject.reference(call))
+            found = again.run(call)
+            differences = again.outputs_differ(call, found, subject.reference(call), found)
         except (FlowError, InternalError):
             return True
     return not all(d.good for d in differences)

@@ -12,16 +12,18 @@ import numpy as np
 
 from flowc.build.compiled import Compiled
 from flowc.errors import CheckFailed, InternalError
-from flowc.ir.graph import Graph, Node
+from flowc.ir.graph import Graph, Node, Value
 from flowc.ir.interpret import interpret
-from flowc.ir.types import SEQUENCE, TOTAL, TensorType
+from flowc.ir.types import BATCH, SEQUENCE, TOTAL, TensorType
 from flowc.ir.weights.expressions import Generated, Read, Weight
 from flowc.outside.foreign import foreign
 from flowc.outside.runtime import onnxruntime, open_graph
 from flowc.runtime import session as sessions
 from flowc.spec.spec import Phase
-from flowc.verify.compare import Deviation, compare, tolerance_of
+from flowc.verify.compare import Deviation, compare
+from flowc.verify.disturbed import Allowance, allowances, disturbed, moved_values, routers, ties
 from flowc.verify.inputs import PRESENT, Call, Feeder
+from flowc.verify.rounding import PROBES, row_means
 
 if TYPE_CHECKING:
     from onnxruntime import InferenceSession
@@ -31,6 +33,12 @@ Array = np.ndarray[Any, np.dtype[Any]]
 
 KEPT_BYTES = 1 << 30
 """Weights that the reference keeps between its runs."""
+
+ONE_SESSION_BYTES = 1 << 31
+"""Weights from which on sessions are open one after the other: each of them maps all weights."""
+
+KEPT_ALLOWANCES = 2
+"""Calls whose allowances are kept: those that are compared with one another."""
 
 
 class Subject:
@@ -57,20 +65,96 @@ class Subject:
         """What each graph is held to: the spec's meaning, before any pass."""
         return self.compiled.expanded
 
-    def tolerance(self, phase: Phase) -> float:
-        """Allowed error of a graph's outputs; see `compare`."""
-        nodes = self.graphs[phase].nodes
-        return tolerance_of(len(nodes), amplified=any(node.op.amplifies_rounding for node in nodes))
+    def allowance(self, call: Call, found: Mapping[str, Array]) -> Allowance:
+        """How far rounding may move each output of a call, of which `found` is what the graph gives; kept for a while.
+
+        See `disturbed.py`.
+        """
+        for kept, allowance in self._allowances:
+            if kept is call:
+                return allowance
+        allowance = self._allowance(call, found)
+        self._allowances.append((call, allowance))
+        del self._allowances[:-KEPT_ALLOWANCES]
+        return allowance
+
+    def _allowance(self, call: Call, found: Mapping[str, Array]) -> Allowance:
+        graph, kinds = self.graphs[call.phase], {o.name: o.value.type for o in self.meanings[call.phase].outputs}
+        chosen = routers(graph, names_in_file(graph))
+        session = self._disturbed(call.phase)
+        runs = [run(session, call) if session is not None else found for _ in range(PROBES)]
+        tied = ties(chosen, runs) if session is not None else None
+        if tied is not None:
+            behind: Array = np.maximum.accumulate(tied, axis=1)
+            if call.phase == "encode":
+                behind = np.broadcast_to(tied.max(axis=1, keepdims=True), tied.shape)
+            tied = np.broadcast_to(behind, call.new.shape)
+        recent = {name: self._recent(call, kind) for name, kind in kinds.items()}
+        wheres = {name: self.specified(call, name, kind) for name, kind in kinds.items()}
+        wheres = {name: _cut(where, found[name].shape, recent[name]) for name, where in wheres.items()}
+        own = {name: found[name][cut] for name, cut in recent.items()}
+        errors = allowances(own, [{name: one[name][cut] for name, cut in recent.items()} for one in runs], wheres)
+        for name in [n for n, array in own.items() if array.dtype.kind == "f"]:
+            size = np.sqrt(row_means(np.square(own[name], dtype=np.float64), wheres[name]))
+            share = np.divide(errors[name], size, out=np.zeros(own[name].shape), where=(size > 0) & wheres[name])
+            self.shares[call.phase, name] = max(self.shares.get((call.phase, name), 0.0), float(share.max(initial=0)))
+        return Allowance(errors, tied)
+
+    def _recent(self, call: Call, kind: TensorType) -> tuple[slice, ...]:
+        """The part of an output that the call computes: of a cache the new columns, where it is no compact one."""
+        new, total = call.new.shape[1], call.total.shape[1]
+        whole = new == total or self.compiled.request.options.assume == "right-padding"
+        return tuple(slice(total - new, None) if d == TOTAL and not whole else slice(None) for d in kind.shape)
+
+    @functools.cached_property
+    def shares(self) -> dict[tuple[Phase, str], float]:
+        """The largest error that was allowed so far, by graph and output, as a share of its row's root mean square."""
+        return {}
+
+    def _disturbed(self, phase: Phase) -> InferenceSession | None:
+        """A session of the moved copy; None for a file that is not of this graph, which no rounding excuses."""
+        if phase not in self._copies:
+            self._make_room()
+            graph = self.graphs[phase]
+            names = names_in_file(graph)
+            scores = [router.scores for router in routers(graph, names)]
+            copy = disturbed(self.files[phase], list(moved_values(graph, names)), scores)
+            try:
+                self._copies[phase] = session_of_copy(copy, self.files[phase])
+            except CheckFailed:
+                self._copies[phase] = None
+        return self._copies[phase]
+
+    @functools.cached_property
+    def _copies(self) -> dict[Phase, InferenceSession | None]:
+        return {}
+
+    @functools.cached_property
+    def _allowances(self) -> list[tuple[Call, Allowance]]:
+        return []
 
     def session(self, phase: Phase) -> InferenceSession:
-        """A session of a graph file; opened once."""
+        """A session of a graph file; opened once, or again after that of another one where weights are large."""
         if phase not in self._sessions:
+            self._make_room()
             self._sessions[phase] = sessions.open_session(self.files[phase], prepack=False, spin=False)
         return self._sessions[phase]
+
+    def _make_room(self) -> None:
+        """Close what is open where each session maps all weights of a large model."""
+        if self.large:
+            self.release()
+
+    @functools.cached_property
+    def large(self) -> bool:
+        """Whether no two sessions are to be open at once."""
+        weights = {w.key: w.nbytes for graph in self.compiled.graphs.values() for w in graph.weights()}
+        return sum(weights.values()) > ONE_SESSION_BYTES
 
     def release(self) -> None:
         """Close all sessions; one that is asked for again is opened again."""
         self._sessions.clear()
+        self._copies.clear()
 
     @functools.cached_property
     def _sessions(self) -> dict[Phase, InferenceSession]:
@@ -87,19 +171,39 @@ class Subject:
     def specified(self, call: Call, name: str, kind: TensorType) -> Array:
         """Where a value is specified; a recurrent state is so in every row, though all new tokens are masked."""
         name = self._internal.get(name, name)
+        if call.tied is not None and not {SEQUENCE, TOTAL} & set(kind.shape) and kind.shape[:1] == (BATCH,):
+            return ~call.tied.any(axis=1).reshape(-1, *(1,) * (kind.rank - 1)) & self._specified(call, name, kind)
+        return self._specified(call, name, kind)
+
+    def _specified(self, call: Call, name: str, kind: TensorType) -> Array:
         if name.startswith(PRESENT) and not {SEQUENCE, TOTAL} & set(kind.shape):
             return np.ones((1,) * kind.rank, bool)
         return call.valid(kind)
 
-    def outputs_differ(self, call: Call, found: Mapping[str, Array], expected: Mapping[str, Array]) -> list[Deviation]:
-        """The comparison of each output, worst first."""
+    def outputs_differ(
+        self, call: Call, found: Mapping[str, Array], expected: Mapping[str, Array], own: Mapping[str, Array],
+        more: Mapping[str, Array] | None = None,
+    ) -> list[Deviation]:  # fmt: skip
+        """The comparison of each output, worst first; `own` is what the graph itself gives for the call.
+
+        `more` is allowed beside what rounding may move the outputs by.
+        """
         kinds = {o.name: o.value.type for o in self.meanings[call.phase].outputs}
-        tolerance = self.tolerance(call.phase) * call.slack
-        compared = [
-            compare(name, found[name], expected[name], self.specified(call, name, kind), tolerance)
-            for name, kind in kinds.items()
-            if name in expected
-        ]
+        allowance = self.allowance(call, own)
+        sure, more = call.without(allowance.tied), more or {}
+        compared: list[Deviation] = []
+        for name, kind in kinds.items():
+            if name not in expected:
+                continue
+            where, recent = self.specified(sure, name, kind), self._recent(call, kind)
+            shape, errors = found[name].shape, allowance.errors[name]
+            if name not in more and expected[name].shape == shape and _same_before(found[name], expected[name], recent):
+                cut = _cut(where, shape, recent)
+                compared.append(compare(name, found[name][recent], expected[name][recent], cut, errors))
+            else:
+                allowed: Array = np.zeros(shape)
+                allowed[recent] = errors
+                compared.append(compare(name, found[name], expected[name], where, allowed + more.get(name, 0.0)))
         return sorted(compared, key=lambda d: -d.ratio)
 
     def weight(self, weight: Weight) -> Array:
@@ -128,6 +232,25 @@ class Subject:
     def inner(self, call: Call, names: Collection[str]) -> dict[str, Array]:
         """Values inside of a built graph by name, from a copy of it that gives them out; those that it has."""
         return run(exposed(self.files[call.phase], names), call)
+
+
+def names_in_file(graph: Graph) -> dict[Value, str]:
+    """The ONNX name of every computed value: its own, or that of the output that it is."""
+    names = {value: value.name for node in graph.nodes for value in node.outputs}
+    for output in reversed(graph.outputs):
+        names[output.value] = output.name
+    return names
+
+
+def _cut(where: Array, shape: tuple[int, ...], part: tuple[slice, ...]) -> Array:
+    """A part of what is broadcastable to a shape, broadcastable to the part."""
+    return np.broadcast_to(where, shape)[part]
+
+
+def _same_before(found: Array, expected: Array, recent: tuple[slice, ...]) -> bool:
+    """Whether the columns before the recent ones, which are copies, are equal."""
+    before = tuple(slice(0, s.start) if s.start else s for s in recent)
+    return before == recent or bool(np.array_equal(found[before], expected[before]))
 
 
 class KeptWeights:
@@ -184,15 +307,18 @@ def exposed(file: Path, names: Collection[str]) -> InferenceSession:
     """A session of a copy of a graph, made in memory, that also gives out values by name."""
     import onnx
 
-    ort = onnxruntime()
-
     model = sessions.graph_file(file)
     made = {name for node in model.graph.node for name in node.output}
     there = {output.name for output in model.graph.output}
     for name in names:
         if name in made and name not in there:
             model.graph.output.append(onnx.ValueInfoProto(name=name))
-    folder = _behind_links(model, file)
+    return session_of_copy(model, file)
+
+
+def session_of_copy(model: Any, file: Path) -> InferenceSession:
+    """A session of a model in memory that reads the weights of a graph file."""
+    folder, ort = _behind_links(model, file), onnxruntime()
     options = ort.SessionOptions()
     options.log_severity_level = 4  # errors are raised, and told by who catches them
     options.intra_op_num_threads = sessions.physical_cores()

@@ -22,6 +22,7 @@ Array = np.ndarray[Any, np.dtype[Any]]
 def check_weights(checks: Checks, layout: Layout, folder: Path) -> None:
     """Every tensor of the data files is, bit by bit, what its expression gives from the original weights.
 
+    Without the original weights this says so much of what follows from the spec alone: tables of angles, constants.
     Memory holds a piece of one tensor. Names the stage that uses a wrong one.
     """
     compiled = checks.subject.compiled
@@ -30,6 +31,8 @@ def check_weights(checks: Checks, layout: Layout, folder: Path) -> None:
     stored = list(layout.stored)
     for place, weight in stored:
         data, offset = folder / place.file, place.offset
+        if compiled.checkpoint is None and any(True for _ in weight.tensors()):
+            continue
         count += 1
         checks.told("checking weights", count, len(stored))
         if _lies_at(data, offset, weight, checks.subject.checkpoint_read):
@@ -43,7 +46,12 @@ def check_weights(checks: Checks, layout: Layout, folder: Path) -> None:
             continue
         _tell(checks, weight, found, expected, users)
     if all(check.passed for check in checks.done if check.name == "weights"):
-        checks.passed("weights", "", f"{count} tensors, bit by bit")
+        what = (
+            "tensors"
+            if compiled.checkpoint is not None
+            else f"of {len(list(layout.stored))} tensors follow from the spec"
+        )
+        checks.passed("weights", "", f"{count} {what}, bit by bit")
 
 
 def _lies_at(file: Path, offset: int, weight: Weight, read: Read) -> bool:

@@ -9,12 +9,14 @@ from typing import TYPE_CHECKING, Any
 from flowc import __version__
 from flowc.build import manifest as manifests
 from flowc.build.facts import metadata, model_facts
+from flowc.build.files import graph_file as graph_name
 from flowc.build.in_place import record_of
 from flowc.build.lock import leaves
 from flowc.build.manifest import Manifest, UsedInPlace
 from flowc.build.remembered import sha256_of
 from flowc.ir.onnx_text.parse import element_name
 from flowc.runtime.session import graph_file
+from flowc.spec.spec import PHASES
 from flowc.targets.registry import target
 from flowc.verify.built_model import Subject
 
@@ -40,10 +42,20 @@ def check_files(path: Path, checks: Checks, *, whole: bool) -> None:
             checks.fail("changed-file", "files", "", f"{file} has {size} bytes; the build wrote {record.bytes}")
         elif (whole or file.stat().st_size <= HASHED_BYTES) and sha256_of(file) != record.sha256:
             checks.fail("changed-file", "files", "", f"{file} ({what}) is not the file that the build wrote")
+    for file in _unnamed_graphs(manifest):
+        checks.fail("missing-graph", "files", "", f"{file} is there, but {manifest.path.name} names no such graph")
     for seen in manifest.in_place:
         check_used_in_place(manifest.folder / seen.file, seen, checks)
-    if not checks.problems:
+    if not checks.failures:
         checks.passed("files", "", f"{len(records)} files")
+
+
+def _unnamed_graphs(manifest: Manifest) -> list[Path]:
+    """Graph files of the model's name that its manifest does not have; a build leaves none of an earlier one."""
+    out = Path(manifest.path.name.removesuffix(manifests.SUFFIX) + ".onnx")
+    named = {record.file for record in manifest.graphs.values()}
+    files = {graph_name(out, phase) for phase in PHASES} - named
+    return [manifest.folder / name for name in sorted(files) if (manifest.folder / name).is_file()]
 
 
 def check_used_in_place(file: Path, seen: UsedInPlace, checks: Checks) -> None:
@@ -97,6 +109,12 @@ def check_facts(manifest: Manifest, checks: Checks) -> None:
         if wanted.get(at) != found.get(at):
             message = f"{manifest.path.name}: {at} is {found.get(at, 'not there')}; the spec means {wanted.get(at)}"
             checks.fail("wrong-facts", "facts", "", message)
+    shapes = {name: "x".join(map(str, used.shape)) for name, used in compiled.usage.tensors.items()}
+    recorded = raw.get("tensors", {})
+    for name in dict.fromkeys([*shapes, *recorded]):
+        if shapes.get(name) != recorded.get(name):
+            message = f"{manifest.path.name}: the tensor {name} is {recorded.get(name, 'not there')} in it; "
+            checks.fail("wrong-facts", "facts", "", f"{message}the spec means {shapes.get(name, 'no such tensor')}")
     same_version = raw.get("flowc") == __version__
     made_for = target(manifest.target)
     for phase in compiled.graphs:

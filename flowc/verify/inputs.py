@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -42,8 +42,16 @@ class Call:
     feeds: Arrays
     new: Array
     total: Array
-    slack: float = 1.0
-    """How much more than usual its results may be off."""
+    tied: Array | None = None
+    """bool [batch, new tokens]: tokens behind a router that may go two ways, whose numbers mean nothing."""
+
+    def without(self, tied: Array | None) -> Call:
+        """The same call, where the numbers of tied tokens are not specified."""
+        if tied is None or not tied.any():
+            return self
+        total = self.total.copy()
+        total[:, total.shape[1] - tied.shape[1] :] &= ~tied
+        return replace(self, new=self.new & ~tied, total=total, tied=tied)
 
     def valid(self, kind: TensorType, *, mask: bool = False) -> Array:
         """Where a value of that type is specified: bool, broadcastable to it. Of a `mask`, padded keys are a part."""
@@ -162,8 +170,6 @@ class Feeder:
         mask: Array,
         start: int = 0,
         past: Arrays | None = None,
-        *,
-        slack: float = 1.0,
     ) -> Call:
         """Columns `start` and on of what was drawn, over a past that holds the columns before.
 
@@ -184,7 +190,7 @@ class Feeder:
                     feeds[value.name] = _columns(drawn[value.name], port.axis, start, mask.shape[1])
                 case "fixed":
                     feeds[value.name] = drawn[value.name]
-        return Call(label, phase, feeds, mask[:, start:] != 0, mask != 0, slack)
+        return Call(label, phase, feeds, mask[:, start:] != 0, mask != 0)
 
     def past_of(self, results: Arrays) -> dict[str, Array]:
         """The caches that a run gave, as the inputs of the next one."""

@@ -25,9 +25,10 @@ from flowc.ir.types import BATCH, SEQUENCE, TOTAL
 from flowc.outside.foreign import one_line
 from flowc.passes.pipeline import run
 from flowc.runtime.session import graph_file
-from flowc.verify.built_model import Subject
-from flowc.verify.compare import OPERATOR_TOLERANCE, Deviation, compare
+from flowc.verify.built_model import Subject, names_in_file
+from flowc.verify.compare import Deviation, compare
 from flowc.verify.inputs import Call
+from flowc.verify.rounding import PROBES, allowance, moved, operator_allowance, unit_roundoff
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
@@ -92,14 +93,6 @@ def not_finite(subject: Subject, call: Call) -> Location | None:
     return place(subject, call, found[0], nowhere, 0.0, "the spec itself gives no finite number here")
 
 
-def names_in_file(graph: Graph) -> dict[Value, str]:
-    """The ONNX name of every computed value: its own, or that of the output that it is."""
-    names = {value: value.name for node in graph.nodes for value in node.outputs}
-    for output in reversed(graph.outputs):
-        names[output.value] = output.name
-    return names
-
-
 def sweep(
     subject: Subject, call: Call, want: Callable[[Node], bool] = lambda _: True
 ) -> Iterator[tuple[Node, Deviation]]:
@@ -151,6 +144,7 @@ def _operators(
     graph, made = subject.graphs[call.phase], subject.made(call.phase)
     names = names_in_file(graph)
     have: dict[Value, Array] = {v: call.feeds[v.name] for v in graph.inputs}
+    guessed: set[Value] = set()
     last = {v: i for i, node in enumerate(graph.nodes) for v in node.inputs if v is not None}
     chosen = set(wanted)
     for index, node in enumerate(graph.nodes):
@@ -168,19 +162,35 @@ def _operators(
                 note = f"what onnxruntime fed it does not fit: {one_line(error)}"
                 yield node, Deviation(names[node.outputs[0]], float("inf"), 0.0, note)
                 return
+            if node in chosen and found:
+                wheres = [_where(subject, call, node, v, names[v]) for v in node.outputs]
+                undecided = node.op.undecided(operands)
+                if undecided is not None:
+                    wheres = [
+                        w & ~undecided.reshape(*undecided.shape, *(1,) * (w.ndim - undecided.ndim)) for w in wheres
+                    ]
+                fed = [v is not None and v.weight is None for v in node.inputs]
+                known = not any(v in guessed for v in node.inputs)
+                with np.errstate(all="ignore"):
+                    allowed = operator_allowance(node.op, operands, fed, results, wheres, known=known)
+                for value, result, where, error in zip(node.outputs, results, wheres, allowed, strict=True):
+                    if value in found:
+                        yield node, compare(names[value], found[value], result, where, error)
             for value, result in zip(node.outputs, results, strict=True):
-                if value in found and node in chosen:
-                    where = (
-                        call.valid(value.type, mask=True)
-                        if node.op.specified_at_padding
-                        else subject.specified(call, names[value], value.type)
-                    )
-                    yield node, compare(names[value], found[value], result, where, OPERATOR_TOLERANCE, operator=True)
                 have[value] = found.get(value, result)
+                if value not in found:
+                    guessed.add(value)
         else:
             have.update(found)
         for value in {v for v in node.inputs if v is not None and last[v] == index}:
             have.pop(value, None)
+
+
+def _where(subject: Subject, call: Call, node: Node, value: Value, name: str) -> Array:
+    """Where a result of an operator is specified."""
+    if node.op.specified_at_padding:
+        return call.valid(value.type, mask=True)
+    return subject.specified(call, name, value.type)
 
 
 def _specified(array: Array, where: Array) -> Array:
@@ -230,16 +240,16 @@ def wrong_pass(subject: Subject, call: Call) -> Location | None:
     compiled = subject.compiled
     if compiled.expanded[call.phase] is not subject.meanings[call.phase]:
         return None
-    expected = subject.reference(call)
+    expected, own = subject.reference(call), subject.run(call)
     after = interpret(compiled.graphs[call.phase], call.feeds, subject.read)
-    if all(d.good for d in subject.outputs_differ(call, after, expected)):
+    if all(d.good for d in subject.outputs_differ(call, after, expected, own)):
         return None
     steps: dict[str, Graph] = {"expand": compiled.expanded[call.phase], **after_each_pass(subject, call.phase)}
     before = steps.pop("expand")
     culprit = "the graphs in memory are not what the pipeline makes"
     for name, graph in steps.items():
         found = interpret(graph, call.feeds, subject.read)
-        if not all(d.good for d in subject.outputs_differ(call, found, expected)):
+        if not all(d.good for d in subject.outputs_differ(call, found, expected, own)):
             culprit = f"pass {name} changes the numbers"
             return first_difference(subject, call, before, graph, culprit)
         before = graph
@@ -249,19 +259,29 @@ def wrong_pass(subject: Subject, call: Call) -> Location | None:
 def first_difference(subject: Subject, call: Call, before: Graph, after: Graph, culprit: str) -> Location | None:
     """The first value of the same name and type that two graphs compute differently."""
     known: dict[str, tuple[Any, Array]] = {}
+    squares: dict[str, Array] = {}
 
     def remember(node: Node, results: tuple[Array, ...]) -> None:
         known.update({v.name: (v.type, a) for v, a in zip(node.outputs, results, strict=True)})
 
+    def measure(node: Node, results: tuple[Array, ...]) -> None:
+        for value, array in zip(node.outputs, results, strict=True):
+            if array.dtype.kind == "f":
+                error = (array.astype(np.float64) - known[value.name][1]) ** 2 / PROBES
+                squares[value.name] = squares.get(value.name, 0.0) + error
+
     interpret(before, call.feeds, subject.read, remember)
-    tolerance = subject.tolerance(call.phase)
+    for probe in range(PROBES):
+        interpret(before, call.feeds, subject.read, measure, _disturbing(probe))
     found: list[tuple[Node, Deviation]] = []
 
     def watch(node: Node, results: tuple[Array, ...]) -> None:
         for value, array in zip(node.outputs, results, strict=True):
             kind, expected = known.get(value.name, (None, None))
             if expected is not None and kind == value.type:
-                found.append((node, compare(value.name, array, expected, call.valid(value.type), tolerance)))
+                where = call.valid(value.type)
+                allowed = allowance(squares.get(value.name, np.zeros(array.shape)), where)
+                found.append((node, compare(value.name, array, expected, where, allowed)))
 
     interpret(after, call.feeds, subject.read, watch)
     worst = 0.0
@@ -270,3 +290,16 @@ def first_difference(subject: Subject, call: Call, before: Graph, after: Graph, 
             return place(subject, call, node, deviation, worst, culprit)
         worst = max(worst, deviation.error)
     return None
+
+
+def _disturbing(seed: int) -> Callable[[Node, tuple[Array, ...]], tuple[Array, ...]]:
+    """Moves every result of a run of the interpreter by about a rounding."""
+    rng = np.random.default_rng(seed)
+
+    def change(node: Node, results: tuple[Array, ...]) -> tuple[Array, ...]:
+        return tuple(
+            moved(array, unit_roundoff(array.dtype.name), rng) if array.dtype.kind == "f" else array
+            for array in results
+        )
+
+    return change

@@ -45,6 +45,11 @@ def check(manifest: Path, compiled: Compiled, progress: Progress | None = None) 
 
     Returns what was checked. Raises CheckFailed with everything that is wrong; numbers name the first wrong stage.
     """
+    return checked(manifest, compiled, progress).as_json()
+
+
+def checked(manifest: Path, compiled: Compiled, progress: Progress | None = None) -> Checks:
+    """The same, with the comparisons."""
     stem = manifest.name.removesuffix(".flowc.json")
     files: dict[Phase, Path] = {p: manifest.parent / graph_file(Path(f"{stem}.onnx"), p) for p in compiled.graphs}
     subject = Subject(compiled, files)
@@ -67,7 +72,7 @@ def check(manifest: Path, compiled: Compiled, progress: Progress | None = None) 
     same(subject, checks, results)
     alone(subject, checks, results)
     checks.stop_if_any()
-    return checks.as_json()
+    return checks
 
 
 FIRST = ("prefill", "decode", "unified", "encode")
@@ -133,9 +138,9 @@ def same(subject: Subject, checks: Checks, results: Mapping[str, tuple[Call, dic
 def alone(subject: Subject, checks: Checks, results: Mapping[str, tuple[Call, dict[str, Array]]]) -> None:
     """A row of the ragged batch gives what it gives alone, without its padding."""
     small = parameters(subject.compiled) <= SMALL
-    # A large model's unified graph was just found equal to its prefill on the same batch.
     labels = [label for label in FIRST if label != "decode" and label in results]
-    for label in labels if small else labels[:1]:
+    # A large model's unified graph was just found equal to its prefill on the same batch.
+    for label in labels if small else labels[-1:]:
         call, found = results[label]
         for row in range(1, len(call.new)):
             # An encoder counts positions by columns (HF), so padding in front of a row moves it.

@@ -34,12 +34,6 @@ LONG, LONG_IF_SMALL = 130, 1024
 
 SHORT = 8
 
-MADE_UP = 5.0
-"""How much more is allowed over a made-up cache: no model gives such numbers, and rounding grows in them."""
-
-MANY = 3.0
-"""How much more is allowed over a long prompt: the largest error of very many is larger."""
-
 CACHES = 4
 """How often a cache is held at once: fed, given by two graphs, and given by the interpreter."""
 
@@ -57,8 +51,6 @@ class Scenario:
     steps: tuple[Array, ...] = ()
     past: int = 0
     seed: int = 1
-    many: bool = False
-    """So many tokens that the largest of their errors is larger than usual."""
     whole: bool = False
     """Says nothing in a shorter form: left out where memory does not suffice."""
 
@@ -66,11 +58,6 @@ class Scenario:
     def columns(self) -> int:
         """All columns at the end."""
         return self.past + self.mask.shape[1] + sum(s.shape[1] for s in self.steps)
-
-    @property
-    def slack(self) -> float:
-        """How much more than usual the results may be off."""
-        return MADE_UP if self.past else MANY if self.many else 1.0
 
     @property
     def widest(self) -> int:
@@ -161,7 +148,7 @@ def _decoder_scenarios(compiled: Compiled, facts: Facts, memory: int, *, large: 
             yield Scenario(f"window of {window}", rows, (full(2, 1), full(2, 3)), seed=4)
     length = _affordable_prompt(compiled, memory, min(room, LONG if large else LONG_IF_SMALL))
     if length > fits(max(9, *(w + 5 for w in facts.windows), 0)):
-        yield Scenario("long", full(1, length), seed=7, many=True)
+        yield Scenario("long", full(1, length), seed=7)
     for switch in facts.switches:
         if switch < room:
             yield Scenario(f"rope past {switch}", full(1, switch + 2), (full(1, 1), full(1, 2)), seed=5)

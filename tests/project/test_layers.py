@@ -226,7 +226,7 @@ def test_no_second_copy_of_the_linked_packages(tmp_path: Path) -> None:
     assert not loaded_by("import flowc.cli, flowc.lowering, flowc.passes", tmp_path) & {"lowering", "passes"}
 
 
-APART = {"bench", "cases", "mutation", "parity", "project", "real", "robust"}
+APART = {"bench", "cases", "mutation", "parity", "project", "real", "realistic", "robust"}
 """Folders of tests that are about no single room."""
 
 

@@ -61,7 +61,6 @@ def test_a_file_that_no_run_reads_is_missed_by_verify(attacks: Path) -> None:
     done = flowc("verify", laid / "model.onnx", cwd=attacks)
     assert done.code == 1
     assert "generation_config.json (tokenizer) is not there" in done.err
-    assert not done.out
     assert done.peak < GIGABYTES
 
 

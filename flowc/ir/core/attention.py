@@ -15,6 +15,20 @@ from flowc.ir.types import Dim, TensorType, add_dims, known, require
 from flowc.ir.visibility import CAUSAL, EVERYTHING, Visibility
 
 
+def capped(softcap: float | None, heads: int, kv_heads: int, v: Array | None, past: Sequence[Array | None]) -> Array:
+    """What the rounding of capped scores counts in a result: the cap, by the largest value of its channel.
+
+    v [batch, sequence, kv_heads * dim], past values [batch, kv_heads, past, dim] -> [batch, 1, heads * dim].
+    """
+    if softcap is None or v is None:
+        return np.zeros((1, 1, 1), np.float32)
+    largest = np.abs(v).max(axis=1, initial=0).reshape(len(v), kv_heads, -1)
+    for cached in past:
+        if cached is not None:
+            largest = np.maximum(largest, np.abs(cached).max(axis=2, initial=0))
+    return softcap * np.repeat(largest, heads // kv_heads, axis=1).reshape(len(v), 1, -1)
+
+
 @dataclass(frozen=True)
 class AttentionMask(
     Op,
@@ -153,6 +167,10 @@ class Attention(
         y = (weights @ all_values).transpose(0, 2, 1, 3)
         y = np.ascontiguousarray(y).reshape(*q.shape[:2], -1).astype(q.dtype)
         return (y, keys, values) if self.cache else (y,)
+
+    def rounding(self, operands: Sequence[Array | None], results: Sequence[Array]) -> tuple[Array, ...]:
+        y, *present = (np.abs(r) for r in results)
+        return (y + capped(self.softcap, self.heads, self.kv_heads, operands[2], operands[4:5]), *present)
 
     def scratch(self, inputs: Sizes, outputs: Sequence[tuple[int, ...]]) -> int:
         """Scores: [batch, heads, queries, total]."""

@@ -88,6 +88,15 @@ class Unary(Op, name="unary", operands=("x",), dtypes={"x": FLOAT}):
     def reference(self, x: Array) -> tuple[Array, ...]:
         return (apply(self.function, x),)
 
+    def rounds_at(self) -> str | float | None:
+        match self.function:
+            case "silu" | "gelu" | "gelu_tanh" | "gelu_10" | "quick_gelu" | "mish":
+                return "x"
+            case "tanh" | "sigmoid" | "softplus":
+                return 1.0
+            case "relu" | "relu2" | "leaky_relu" | "linear" | "exp" | "neg":
+                return None
+
 
 @dataclass(frozen=True)
 class Binary(Op, name="binary", operands=("a", "b"), dtypes={"a b": NUMBER}):
@@ -96,6 +105,7 @@ class Binary(Op, name="binary", operands=("a", "b"), dtypes={"a b": NUMBER}):
     function: Literal["add", "sub", "mul", "div"]
 
     tokenwise = ("a", "b")
+    exact = True
     broadcasts = True
 
     def caption(self) -> str:
@@ -123,6 +133,7 @@ class Scale(Op, name="scale", operands=("x",), dtypes={"x": FLOAT}):
     factor: float
 
     tokenwise = ("x",)
+    exact = True
 
     def is_identity(self, types: Types) -> bool:
         return self.factor == 1.0
@@ -151,3 +162,6 @@ class Softcap(Op, name="softcap", operands=("x",), dtypes={"x": FLOAT}):
     def reference(self, x: Array) -> tuple[Array, ...]:
         cap = x.dtype.type(self.cap)
         return (np.tanh(x / cap) * cap,)
+
+    def rounds_at(self) -> float:
+        return self.cap  # of tanh, before it is scaled

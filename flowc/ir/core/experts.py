@@ -14,6 +14,9 @@ from flowc.ir.op import Array, Op
 from flowc.ir.traits import Sizes
 from flowc.ir.types import TensorType, known, require
 
+TIED = 4
+"""Roundings between two scores from which on any kernel tells them apart."""
+
 
 @dataclass(frozen=True)
 class Experts(Op, name="experts", operands=("x", "scores", "gate_up", "down"), dtypes={"x scores gate_up down": FLOAT}):
@@ -64,6 +67,18 @@ class Experts(Op, name="experts", operands=("x", "scores", "gate_up", "down"), d
             h = apply(self.activation, both[:, 0::2]) * both[:, 1::2]
             y[tokens] += weight[tokens][:, None] * (h @ down[expert].T)
         return (y,)
+
+    def router(self) -> tuple[str, int]:
+        return "scores", self.top
+
+    def undecided(self, operands: Sequence[Array | None]) -> Array | None:
+        scores = operands[1]
+        assert scores is not None
+        if scores.shape[-1] <= self.top:
+            return None
+        ranked = np.sort(scores, axis=-1)[..., ::-1]
+        size = np.maximum(np.abs(scores).max(axis=-1), 1)
+        return ranked[..., self.top - 1] - ranked[..., self.top] <= TIED * np.finfo(scores.dtype).eps * size
 
     def macs(self, inputs: Sizes, outputs: Sequence[tuple[int, ...]]) -> int:
         x, _, _, down = inputs

@@ -19,6 +19,7 @@ class Gather(Op, name="gather", operands=("table", "ids"), dtypes={"table": ANY,
     category = "table"
     tables: ClassVar[Mapping[str, str]] = {"table": "ids"}
     tokenwise = ("ids",)
+    exact = True
     scales_with = ("table",)
 
     def of_constants(self, operands: Sequence[Weight | None]) -> Weight | None:

@@ -21,6 +21,8 @@ class Split(Op, name="split", operands=("x",), dtypes={"x": ANY}):
 
     sizes: tuple[int, ...]
 
+    exact = True
+
     def is_identity(self, types: Types) -> bool:
         return len(self.sizes) == 1
 
@@ -42,6 +44,8 @@ class Concat(Op, name="concat", operands=(), dtypes={}):
     """Operands joined along `axis` (any number of them; counted from the front, or from the back when negative)."""
 
     axis: int
+
+    exact = True
 
     def is_identity(self, types: Types) -> bool:
         return len(types) == 1
@@ -72,6 +76,8 @@ class Slice(Op, name="slice", operands=("x",), dtypes={"x": ANY}):
     axis: int
     start: int
     stop: int | None = None
+
+    exact = True
 
     def is_identity(self, types: Types) -> bool:
         x = types[0]
@@ -120,6 +126,8 @@ class Reshape(Op, name="reshape", operands=("x",), dtypes={"x": ANY}):
 
     shape: tuple[Dim, ...]
 
+    exact = True
+
     def is_identity(self, types: Types) -> bool:
         return types[0] is not None and self.shape == types[0].shape
 
@@ -159,6 +167,8 @@ class Transpose(Op, name="transpose", operands=("x",), dtypes={"x": ANY}):
     """Axes in another order."""
 
     axes: tuple[int, ...]
+
+    exact = True
 
     def is_identity(self, types: Types) -> bool:
         return self.axes == tuple(range(len(self.axes)))

@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import prod
 
+import numpy as np
+
 from flowc.ir.dtypes import FLOAT, widened
 from flowc.ir.op import Array, Op
 from flowc.ir.traits import Sizes
@@ -40,6 +42,12 @@ class Linear(Op, name="linear", operands=("x", "weight", "bias"), dtypes={"x wei
     def reference(self, x: Array, weight: Array, bias: Array | None = None) -> tuple[Array, ...]:
         y = widened(x) @ widened(weight).T
         return ((y if bias is None else y + widened(bias)).astype(x.dtype, copy=False),)
+
+    def spread(self, operands: Sequence[Array | None], each: float, row: float) -> tuple[Array, ...] | None:
+        x, weight = operands[:2]
+        assert x is not None and weight is not None
+        y = x @ weight.T
+        return (each**2 * (np.square(x) @ np.square(weight).T).astype(np.float64) + (row * y.astype(np.float64)) ** 2,)
 
     def macs(self, inputs: Sizes, outputs: Sequence[tuple[int, ...]]) -> int:
         x = inputs[0]

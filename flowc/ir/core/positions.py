@@ -29,6 +29,8 @@ class Positions(
 
     compact: bool = False
 
+    exact = True
+
     def neutral(self) -> Mapping[str, float]:
         return {"mask": 1.0}
 
@@ -69,6 +71,8 @@ class TakeLast(Op, name="take_last", operands=("x", "mask"), dtypes={"x": ANY, "
 
     compact: bool = False
 
+    exact = True
+
     def neutral(self) -> Mapping[str, float]:
         return {"mask": 1.0}
 
@@ -104,6 +108,8 @@ class TakeFirst(Op, name="take_first", operands=("x", "mask"), dtypes={"x": ANY,
 
     A row that is all padding gives its first column.
     """
+
+    exact = True
 
     def is_identity(self, types: Types) -> bool:
         return types[0] is not None and types[0].shape[1] == 1

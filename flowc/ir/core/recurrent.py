@@ -40,7 +40,6 @@ class DeltaScan(
     scale: float
 
     category = "attention"
-    amplifies_rounding = True
 
     def neutral(self) -> Mapping[str, float]:
         return {"mask": 1.0, "state": 0.0}

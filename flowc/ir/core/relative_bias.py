@@ -38,6 +38,8 @@ class RelativeBias(Op, name="relative_bias", operands=("new", "table"), dtypes={
         wide = exact + np.where(far < exact, 0, ratio).astype(np.int64)
         return (distance > 0) * half + np.where(far < exact, far, np.minimum(wide, half - 1))
 
+    exact = True
+
     def infer(self, new: TensorType, table: TensorType) -> tuple[TensorType, ...]:
         require(self.buckets % 4 == 0 and self.max_distance > self.buckets // 4,
                 f"{self.buckets} buckets do not divide distances up to {self.max_distance}")  # fmt: skip

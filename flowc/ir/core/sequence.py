@@ -15,6 +15,8 @@ class PartLike(Op, name="part_like", operands=("x", "like"), dtypes={"x": ANY, "
 
     last: bool
 
+    exact = True
+
     def infer(self, x: TensorType, like: TensorType) -> tuple[TensorType, ...]:
         require(x.rank >= 2 and like.rank >= 2, f"expected [batch, sequence, ...], not {x} and {like}")
         size, whole = like.shape[1], x.shape[1]

@@ -15,6 +15,8 @@ from flowc.ir.types import TensorType, require
 class Columns(Op, name="columns", operands=("new",), dtypes={"new": ANY}):
     """0, 1, 2 ... over the tokens of new [batch, sequence, ...], padding included: int64 [1, sequence] (HF BERT)."""
 
+    exact = True
+
     def infer(self, new: TensorType) -> tuple[TensorType, ...]:
         require(new.rank >= 2, f"expected [batch, sequence, ...], not {new}")
         return (TensorType("int64", (1, new.shape[1])),)
@@ -33,6 +35,8 @@ class PositionsFromIds(Op, name="positions_from_ids", operands=("ids",), dtypes=
 
     pad: int
 
+    exact = True
+
     def infer(self, ids: TensorType) -> tuple[TensorType, ...]:
         require(ids.rank == 2 and ids.dtype == "int64", f"ids must be int64 [batch, sequence], not {ids}")
         return (ids,)
@@ -46,6 +50,7 @@ class PositionsFromIds(Op, name="positions_from_ids", operands=("ids",), dtypes=
 class AllOnes(Op, name="all_ones", operands=("new",), dtypes={"new": ANY}):
     """A mask without padding over the tokens of new [batch, sequence, ...]: int64 ones [batch, sequence]."""
 
+    exact = True
     uniform = 1.0
 
     def infer(self, new: TensorType) -> tuple[TensorType, ...]:

@@ -9,6 +9,7 @@ from typing import ClassVar
 
 import numpy as np
 
+from flowc.ir.core.attention import capped
 from flowc.ir.core.rope import Rope
 from flowc.ir.dtypes import BOOL, FLOAT, INTEGER, largest, widened
 from flowc.ir.op import Array, Op
@@ -168,6 +169,10 @@ class GroupQueryAttention(
         weights = np.exp(scores - top)
         y = (weights / np.maximum(weights.sum(axis=-1, keepdims=True), np.finfo(number).tiny)) @ values
         return (np.ascontiguousarray(y.transpose(0, 2, 1, 3)).reshape(q.shape).astype(q.dtype), *states)
+
+    def rounding(self, operands: Sequence[Array | None], results: Sequence[Array]) -> tuple[Array, ...]:
+        y, *present = (np.abs(r) for r in results)
+        return (y + capped(self.softcap, self.heads, self.kv_heads, operands[2], operands[4:5]), *present)
 
     def macs(self, inputs: Sizes, outputs: Sequence[tuple[int, ...]]) -> int:
         q = inputs[0]

@@ -1,0 +1,1 @@
+"""Tiny checkpoints with the statistics of real ones: verify must believe them, and still find what is planted."""
