@@ -168,7 +168,7 @@ def _answer(manifest: Manifest, request: Request, tokenizer: BoundedTokenizer | 
     check_prompt(prompt, manifest.model)
     sampler = Sampler(request.temperature or 0.0, request.top_k, request.top_p, request.seed)
     begun = time.perf_counter()
-    decoder = Decoder.open(manifest, way=request.graph, threads=request.threads)
+    decoder = Decoder.open(manifest, mode=request.graph, threads=request.threads)
     opened = time.perf_counter() - begun
     eos = manifest.model.eos
     statistics = Statistics(len(prompt))
@@ -188,7 +188,7 @@ def _answer(manifest: Manifest, request: Request, tokenizer: BoundedTokenizer | 
     if request.as_json:
         facts: dict[str, object] = {
             "model": manifest.name,
-            "graph": decoder.way,
+            "graph": decoder.mode,
             "prompt_ids": prompt,
             "ids": out.ids,
             "text": out.text if tokenizer else None,
@@ -198,7 +198,7 @@ def _answer(manifest: Manifest, request: Request, tokenizer: BoundedTokenizer | 
             "tokens_per_second": statistics.tokens_per_second,
         }
         click.echo(json.dumps(facts, ensure_ascii=False))
-    click.echo(_summary(statistics, decoder.way, opened, seed), err=True)
+    click.echo(_summary(statistics, decoder.mode, opened, seed), err=True)
 
 
 def _prompt_ids(request: Request, tokenizer: BoundedTokenizer | None) -> list[int]:

@@ -21,14 +21,14 @@ from flowc.build.manifest import GRAPHS, Manifest
 from flowc.errors import SpecError, cannot_write
 from flowc.golden.case import Case
 from flowc.outside.writing import claim
-from flowc.verify.built_model import Subject
+from flowc.verify.built_model import BuiltModel
 from flowc.verify.inputs import Array, Call
 
 RTOL = 1e-3
 BATCH, NEW = 2, 5
 
 
-def export(case: Case, manifest: Manifest, subject: Subject, folder: Path) -> list[Path]:
+def export(case: Case, manifest: Manifest, subject: BuiltModel, folder: Path) -> list[Path]:
     """Write a test for each graph of a build; returns their folders.
 
     Raises:
@@ -61,7 +61,7 @@ def _target(case: Case, phase: str, folder: Path) -> Path:
     return folder / f"test_{case.name}_{phase}"
 
 
-def _calls(case: Case, subject: Subject) -> list[Call]:
+def _calls(case: Case, subject: BuiltModel) -> list[Call]:
     feeder, graphs = subject.feeder, subject.graphs
     if "encode" in graphs:
         batch, seed = (case.inputs.batch, case.inputs.seed) if case.inputs else (BATCH, 1)
@@ -82,7 +82,7 @@ def _calls(case: Case, subject: Subject) -> list[Call]:
     return calls
 
 
-def _write(case: Case, manifest: Manifest, subject: Subject, call: Call, target: Path) -> None:
+def _write(case: Case, manifest: Manifest, subject: BuiltModel, call: Call, target: Path) -> None:
     import onnx
     from onnx import numpy_helper
 

@@ -20,7 +20,7 @@ from flowc.errors import CheckFailed, SpecError
 from flowc.golden.case import Case, Prompt
 from flowc.runtime.decoder import Decoder, last_logits
 from flowc.spec.spec import Phase
-from flowc.verify.built_model import Subject
+from flowc.verify.built_model import BuiltModel
 from flowc.verify.inputs import Call
 from flowc.verify.locate import names_in_file
 from flowc.verify.quick import ragged
@@ -33,11 +33,11 @@ PROJECTIONS = 4
 
 
 def play(
-    case: Case, manifest: Manifest, compiled: Compiled, taught: Mapping[str, Any] | None = None, threads: int = 1
+    case: Case, manifest: Manifest, compiled: Compiled, forced: Mapping[str, Any] | None = None, threads: int = 1
 ) -> Recording:
     """What a built model gives for a case.
 
-    `taught` is an earlier recording: its tokens are fed, whatever this model would choose, so that one tie does not
+    `forced` is an earlier recording: its tokens are fed, whatever this model would choose, so that one tie does not
     lead the rest astray.
     """
     played: Recording = {
@@ -48,11 +48,11 @@ def play(
         "spec_sha256": manifest.raw.get("spec_sha256"),
         "weights_sha256": weights_hashes(compiled),
     }
-    subject = Subject(compiled, _files(manifest), _unread)
+    subject = BuiltModel(compiled, _files(manifest), _unread)
     if case.prompts:
         if manifest.kind != "decoder":
             raise SpecError.of("not-a-decoder", f"case '{case.name}' has prompts, but '{manifest.name}' is an encoder")
-        before: list[Recording] = taught["prompts"] if taught is not None else []
+        before: list[Recording] = forced["prompts"] if forced is not None else []
         decoder = Decoder.open(manifest, threads=threads)
         played["prompts"] = [
             _prompt(prompt, manifest, decoder, subject, before[i] if i < len(before) else None)
@@ -86,10 +86,10 @@ def weights_hashes(compiled: Compiled) -> list[str]:
 
 
 def _prompt(
-    prompt: Prompt, manifest: Manifest, decoder: Decoder, subject: Subject, taught: Mapping[str, Any] | None
+    prompt: Prompt, manifest: Manifest, decoder: Decoder, subject: BuiltModel, forced: Mapping[str, Any] | None
 ) -> Recording:
-    if taught is not None:
-        ids = [int(i) for i in taught["ids"]]
+    if forced is not None:
+        ids = [int(i) for i in forced["ids"]]
     elif prompt.text is not None:
         from flowc.runtime.bounded_tokenizer import BoundedTokenizer
 
@@ -98,7 +98,7 @@ def _prompt(
     else:
         ids = list(prompt.ids)
     vocab = manifest.model.vocab
-    fed = [*ids, *(step["token"] for step in (taught or {}).get("steps", ()))]
+    fed = [*ids, *(step["token"] for step in (forced or {}).get("steps", ()))]
     if vocab is not None and max(fed) >= vocab:
         raise SpecError.of("bad-prompt", f"the prompt has the id {max(fed)}, and the vocabulary ends at {vocab - 1}")
     feed: Array = np.array([ids], np.int64)
@@ -108,7 +108,7 @@ def _prompt(
         everyone: Array = np.ones_like(feed)
         step = _step(last_logits(logits, everyone)[0])
         steps.append(step)
-        known = taught["steps"][number]["token"] if taught is not None and number < len(taught["steps"]) else None
+        known = forced["steps"][number]["token"] if forced is not None and number < len(forced["steps"]) else None
         feed = np.array([[step["token"] if known is None else known]], np.int64)
     played: Recording = {"ids": ids, "steps": steps}
     if prompt.text is not None:
@@ -125,7 +125,7 @@ def _step(logits: Array) -> Recording:
     return {**step, "all": _statistics(logits), "digest": _digest(logits)}
 
 
-def _stages(subject: Subject, ids: Array) -> Recording:
+def _stages(subject: BuiltModel, ids: Array) -> Recording:
     phase: Phase = "prefill" if "prefill" in subject.graphs else "unified"
     if phase not in subject.graphs or not any(v.name == "input_ids" for v in subject.graphs[phase].inputs):
         return {}
@@ -136,7 +136,7 @@ def _stages(subject: Subject, ids: Array) -> Recording:
 # Encoders
 
 
-def _encode(case: Case, subject: Subject) -> tuple[Recording, Recording]:
+def _encode(case: Case, subject: BuiltModel) -> tuple[Recording, Recording]:
     if "encode" not in subject.graphs or case.inputs is None:
         raise SpecError.of(
             "missing-graph", f"case '{case.name}' has inputs, but the model is a decoder; give `prompts`"
@@ -155,7 +155,7 @@ def _encode(case: Case, subject: Subject) -> tuple[Recording, Recording]:
 # Numbers in brief
 
 
-def stage_statistics(subject: Subject, call: Call) -> Recording:
+def stage_statistics(subject: BuiltModel, call: Call) -> Recording:
     """Root mean square and largest magnitude of each stage's last float result that the graph file still has."""
     graph = subject.graphs[call.phase]
     last = {n.origin.stage: n.outputs[0] for n in graph.nodes if n.outputs[0].dtype == "float32"}

@@ -118,9 +118,9 @@ class Decoder:
     """
 
     def __init__(
-        self, way: str, prefill: Graph, decode: Graph, assume: str, logits: str = "last", context: int | None = None
+        self, mode: str, prefill: Graph, decode: Graph, assume: str, logits: str = "last", context: int | None = None
     ) -> None:
-        self.way = way
+        self.mode = mode
         self._prefill = prefill
         self._decode = decode
         self._assume = assume
@@ -135,7 +135,7 @@ class Decoder:
         cls,
         manifest: Manifest,
         *,
-        way: str | None = None,
+        mode: str | None = None,
         threads: int | None = None,
         providers: Sequence[str] = sessions.CPU,
     ) -> Decoder:
@@ -143,14 +143,14 @@ class Decoder:
 
         Args:
             manifest: the model.
-            way: `pair`, `unified` or `decode`; default the first of these that was built.
+            mode: `pair`, `unified` or `decode`; default the first of these that was built.
             threads: intra-op threads; default one per physical core.
             providers: onnxruntime's execution providers, in order.
 
         Raises:
-            SpecError: not a decoder, or no graphs for this way.
+            SpecError: not a decoder, or no graphs for this mode.
         """
-        way = way or default_way(manifest)
+        mode = mode or default_mode(manifest)
 
         def graph(name: str, **options: bool) -> Graph:
             path = manifest.graph_path(name)
@@ -159,18 +159,18 @@ class Decoder:
         # Measured at SmolLM2's size, two cores: prepacking takes 0.5 s and a second copy of the weights, to save 40 ms
         # of a prompt of 512 tokens and nothing of a step. A spinning decode session steps 1.2 times faster; when the
         # prefill session spins beside it, the two fight where one hands over to the other.
-        match way:
+        match mode:
             case "pair":
                 prefill = graph("prefill", prepack=False, spin=False)
                 decode = graph("decode", prepack=False)
             case "unified" | "decode":
-                prefill = decode = graph(way, prepack=False)
+                prefill = decode = graph(mode, prepack=False)
             case _:
-                raise ValueError(f"'{way}' is not one of pair, unified, decode")
+                raise ValueError(f"'{mode}' is not one of pair, unified, decode")
         for built in (prefill, decode):
             _require_caches(built, decode)
         assume = decode.assume or manifest.assume or "none"
-        return cls(way, prefill, decode, assume, manifest.logits, manifest.model.context_length)
+        return cls(mode, prefill, decode, assume, manifest.logits, manifest.model.context_length)
 
     @property
     def length(self) -> int:
@@ -201,14 +201,14 @@ class Decoder:
         self._cache = {}
         self._capacity = capacity
         mask = np.ones_like(ids) if mask is None else mask
-        if self.way == "decode":
+        if self.mode == "decode":
             return self._column_by_column(ids, mask)
         return self._feed(self._prefill, ids, mask)
 
     def step(self, ids: Ids, mask: Ids | None = None) -> Logits:
         """Go on with [batch_size, new] tokens (one each, unless the graph is unified); `mask` as in `start`."""
         mask = np.ones_like(ids) if mask is None else mask
-        if self.way != "unified" and ids.shape[1] > 1:
+        if self.mode != "unified" and ids.shape[1] > 1:
             return self._column_by_column(ids, mask)
         return self._feed(self._decode, ids, mask)
 
@@ -269,16 +269,16 @@ def _right_padded(mask: Ids) -> bool:
     return bool((mask[:, :-1] >= mask[:, 1:]).all())
 
 
-def default_way(manifest: Manifest) -> str:
+def default_mode(manifest: Manifest) -> str:
     """How to run a decoder when nobody says: `pair` when both graphs are there, else `unified`, else `decode`."""
     if manifest.kind != "decoder":
         raise SpecError.of("not-a-decoder", f"'{manifest.name}' is an {manifest.kind}: it has no next token")
     built = manifest.graphs
     if "prefill" in built and "decode" in built:
         return "pair"
-    for way in ("unified", "decode"):
-        if way in built:
-            return way
+    for mode in ("unified", "decode"):
+        if mode in built:
+            return mode
     raise SpecError.of(
         "missing-graph",
         f"'{manifest.name}' has only a prefill graph, which cannot go on after the prompt",

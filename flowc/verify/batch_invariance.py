@@ -31,7 +31,7 @@ def check_together(manifest: Manifest, checks: Checks) -> None:
     ways = {"pair": {"prefill", "decode"}, "unified": {"unified"}}
     for way, needed in ways.items():
         if needed <= set(graphs):
-            _compare(Decoder.open(manifest, way=way), way, ids, mask, checks)
+            _compare(Decoder.open(manifest, mode=way), way, ids, mask, checks)
 
 
 def _compare(decoder: Decoder, way: str, ids: Array, mask: Array, checks: Checks) -> None:

@@ -10,7 +10,7 @@ from flowc.build.files import graph_file
 from flowc.compile import build, compile_spec
 from flowc.errors import FlowError, InternalError, SpecError
 from flowc.passes.pipeline import current_name, pass_names
-from flowc.verify.built_model import Subject
+from flowc.verify.built_model import BuiltModel
 from flowc.verify.checks import Checks
 from flowc.verify.inputs import Call
 
@@ -42,7 +42,7 @@ def bisect(checks: Checks) -> str:
     return names[bad - 1]
 
 
-def _wrong(subject: Subject, call: Call, passes: list[str]) -> bool:
+def _wrong(subject: BuiltModel, call: Call, passes: list[str]) -> bool:
     """Whether the graph of a call goes wrong when only these passes run."""
     asked = subject.compiled.request
     skipped = tuple(name for name in pass_names() if name not in passes)
@@ -52,7 +52,7 @@ def _wrong(subject: Subject, call: Call, passes: list[str]) -> bool:
         try:
             compiled = compile_spec(subject.compiled.spec, request)
             build(compiled, out, verify="off")
-            again = Subject(compiled, {call.phase: Path(folder) / graph_file(out, call.phase)})
+            again = BuiltModel(compiled, {call.phase: Path(folder) / graph_file(out, call.phase)})
             found = again.run(call)
             differences = again.outputs_differ(call, found, subject.reference(call), found)
         except (FlowError, InternalError):

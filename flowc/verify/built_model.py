@@ -41,7 +41,7 @@ KEPT_ALLOWANCES = 2
 """Calls whose allowances are kept: those that are compared with one another."""
 
 
-class Subject:
+class BuiltModel:
     """A build's compiled form beside its files."""
 
     def __init__(self, compiled: Compiled, files: Mapping[Phase, Path], read: Read | None = None) -> None:

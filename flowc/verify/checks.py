@@ -12,7 +12,7 @@ import numpy as np
 from flowc.errors import CheckFailed, Diagnostic, Span
 from flowc.ir.graph import Node
 from flowc.ir.types import BATCH, SEQUENCE, TOTAL, TensorType
-from flowc.verify.built_model import Subject
+from flowc.verify.built_model import BuiltModel
 from flowc.verify.compare import Deviation, compare
 from flowc.verify.inputs import Call
 from flowc.verify.locate import Location, locate, place
@@ -65,7 +65,7 @@ Progress = Callable[[str, int, int], None]
 class Checks:
     """Everything that was checked so far."""
 
-    subject: Subject
+    subject: BuiltModel
     done: list[Check] = field(default_factory=list[Check])
     progress: Progress | None = None
     first_wrong: Call | None = None

@@ -18,7 +18,7 @@ from flowc.ir.onnx_text.parse import element_name
 from flowc.runtime.session import graph_file
 from flowc.spec.spec import PHASES
 from flowc.targets.registry import target
-from flowc.verify.built_model import Subject
+from flowc.verify.built_model import BuiltModel
 
 if TYPE_CHECKING:
     from flowc.verify.checks import Checks
@@ -75,7 +75,7 @@ def check_used_in_place(file: Path, seen: UsedInPlace, checks: Checks) -> None:
         checks.fail("changed-file", "files", "", message)
 
 
-def check_ports(subject: Subject, checks: Checks) -> None:
+def check_ports(subject: BuiltModel, checks: Checks) -> None:
     """Every graph loads, and declares the inputs and outputs of the IR, in their order."""
     for phase, graph in subject.compiled.graphs.items():
         subject.session(phase)

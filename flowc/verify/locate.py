@@ -25,7 +25,7 @@ from flowc.ir.types import BATCH, SEQUENCE, TOTAL
 from flowc.outside.foreign import one_line
 from flowc.passes.pipeline import run
 from flowc.runtime.session import graph_file
-from flowc.verify.built_model import Subject, names_in_file
+from flowc.verify.built_model import BuiltModel, names_in_file
 from flowc.verify.compare import Deviation, compare
 from flowc.verify.inputs import Call
 from flowc.verify.rounding import PROBES, allowance, moved, operator_allowance, unit_roundoff
@@ -68,12 +68,12 @@ class Location:
         }  # fmt: skip
 
 
-def locate(subject: Subject, call: Call) -> Location | None:
+def locate(subject: BuiltModel, call: Call) -> Location | None:
     """The first place where a failing call goes wrong; None when no single place does."""
     return not_finite(subject, call) or wrong_pass(subject, call) or wrong_lowering(subject, call)
 
 
-def not_finite(subject: Subject, call: Call) -> Location | None:
+def not_finite(subject: BuiltModel, call: Call) -> Location | None:
     """The first operator that makes NaN or infinity, where the spec itself means a result that is not finite."""
     found: list[Node] = []
 
@@ -94,7 +94,7 @@ def not_finite(subject: Subject, call: Call) -> Location | None:
 
 
 def sweep(
-    subject: Subject, call: Call, want: Callable[[Node], bool] = lambda _: True
+    subject: BuiltModel, call: Call, want: Callable[[Node], bool] = lambda _: True
 ) -> Iterator[tuple[Node, Deviation]]:
     """Compare each wanted operator with its meaning, fed what onnxruntime fed it, in the order of the graph.
 
@@ -138,7 +138,7 @@ def _chunks(nodes: Sequence[Node], call: Call) -> Iterator[list[Node]]:
 
 
 def _operators(
-    subject: Subject, call: Call, wanted: Sequence[Node], inner: Mapping[str, Array]
+    subject: BuiltModel, call: Call, wanted: Sequence[Node], inner: Mapping[str, Array]
 ) -> Iterator[tuple[Node, Deviation]]:
     """The comparison, from what onnxruntime gave (`inner`, by ONNX name). What has no name there is worked out."""
     graph, made = subject.graphs[call.phase], subject.made(call.phase)
@@ -186,7 +186,7 @@ def _operators(
             have.pop(value, None)
 
 
-def _where(subject: Subject, call: Call, node: Node, value: Value, name: str) -> Array:
+def _where(subject: BuiltModel, call: Call, node: Node, value: Value, name: str) -> Array:
     """Where a result of an operator is specified."""
     if node.op.specified_at_padding:
         return call.valid(value.type, mask=True)
@@ -200,7 +200,7 @@ def _specified(array: Array, where: Array) -> Array:
     return np.where(where | np.isfinite(array), array, array.dtype.type(0))
 
 
-def wrong_lowering(subject: Subject, call: Call) -> Location | None:
+def wrong_lowering(subject: BuiltModel, call: Call) -> Location | None:
     """The first operator whose ONNX form does not do what it means."""
     before = 0.0
     for node, deviation in sweep(subject, call):
@@ -210,7 +210,7 @@ def wrong_lowering(subject: Subject, call: Call) -> Location | None:
     return None
 
 
-def place(subject: Subject, call: Call, node: Node, deviation: Deviation, before: float, culprit: str) -> Location:
+def place(subject: BuiltModel, call: Call, node: Node, deviation: Deviation, before: float, culprit: str) -> Location:
     """A location at a node."""
     origin = node.origin
     source = source_in_file(subject.files[call.phase], origin.stage) or str(origin.span or "")
@@ -227,7 +227,7 @@ def source_in_file(file: Path, stage: str) -> str:
     return ""
 
 
-def after_each_pass(subject: Subject, phase: Any) -> dict[str, Graph]:
+def after_each_pass(subject: BuiltModel, phase: Any) -> dict[str, Graph]:
     """The graph after each pass that changed it, in order."""
     compiled = subject.compiled
     steps: dict[str, Graph] = {}
@@ -235,7 +235,7 @@ def after_each_pass(subject: Subject, phase: Any) -> dict[str, Graph]:
     return steps
 
 
-def wrong_pass(subject: Subject, call: Call) -> Location | None:
+def wrong_pass(subject: BuiltModel, call: Call) -> Location | None:
     """The first pass that changed the numbers, and the first value where it did."""
     compiled = subject.compiled
     if compiled.expanded[call.phase] is not subject.meanings[call.phase]:
@@ -256,7 +256,7 @@ def wrong_pass(subject: Subject, call: Call) -> Location | None:
     return first_difference(subject, call, before, compiled.graphs[call.phase], culprit)
 
 
-def first_difference(subject: Subject, call: Call, before: Graph, after: Graph, culprit: str) -> Location | None:
+def first_difference(subject: BuiltModel, call: Call, before: Graph, after: Graph, culprit: str) -> Location | None:
     """The first value of the same name and type that two graphs compute differently."""
     known: dict[str, tuple[Any, Array]] = {}
     squares: dict[str, Array] = {}

@@ -24,7 +24,7 @@ from flowc.build.compiled import Compiled
 from flowc.build.files import graph_file
 from flowc.ir.graph import Graph, Node
 from flowc.spec.spec import Phase
-from flowc.verify.built_model import Subject
+from flowc.verify.built_model import BuiltModel
 from flowc.verify.checks import Checks, Progress
 from flowc.verify.files import check_files, check_ports
 from flowc.verify.inputs import Call
@@ -52,7 +52,7 @@ def checked(manifest: Path, compiled: Compiled, progress: Progress | None = None
     """The same, with the comparisons."""
     stem = manifest.name.removesuffix(".flowc.json")
     files: dict[Phase, Path] = {p: manifest.parent / graph_file(Path(f"{stem}.onnx"), p) for p in compiled.graphs}
-    subject = Subject(compiled, files)
+    subject = BuiltModel(compiled, files)
     checks = Checks(subject, progress=progress)
     check_files(manifest, checks, whole=False)
     check_ports(subject, checks)
@@ -94,7 +94,7 @@ def ragged(rows: int, columns: int, assume: str) -> Array:
     return mask
 
 
-def calls(subject: Subject, results: Mapping[str, tuple[Call, dict[str, Array]]]) -> Iterable[Call]:
+def calls(subject: BuiltModel, results: Mapping[str, tuple[Call, dict[str, Array]]]) -> Iterable[Call]:
     """The calls of a quick check; a later one takes the past that an earlier one left in `results`."""
     feeder, phases = subject.feeder, subject.compiled.graphs
     assume = subject.compiled.request.options.assume
@@ -124,7 +124,7 @@ def calls(subject: Subject, results: Mapping[str, tuple[Call, dict[str, Array]]]
             yield feeder.call(label, phase, feeder.draw(rows, columns + new, 1), longer, columns, past)
 
 
-def same(subject: Subject, checks: Checks, results: Mapping[str, tuple[Call, dict[str, Array]]]) -> None:
+def same(subject: BuiltModel, checks: Checks, results: Mapping[str, tuple[Call, dict[str, Array]]]) -> None:
     """Prefill gives what unified gives, and decode what unified gives for one token over the same past."""
     if "prefill" in results and "unified" in results:
         call, found = results["unified"]
@@ -135,7 +135,7 @@ def same(subject: Subject, checks: Checks, results: Mapping[str, tuple[Call, dic
         checks.against(twin, subject.run(twin), found, "pair", "decode = unified")
 
 
-def alone(subject: Subject, checks: Checks, results: Mapping[str, tuple[Call, dict[str, Array]]]) -> None:
+def alone(subject: BuiltModel, checks: Checks, results: Mapping[str, tuple[Call, dict[str, Array]]]) -> None:
     """A row of the ragged batch gives what it gives alone, without its padding."""
     small = parameters(subject.compiled) <= SMALL
     labels = [label for label in FIRST if label != "decode" and label in results]
@@ -166,7 +166,7 @@ def kinds_of_layers(graph: Graph) -> set[str]:
     return set(kinds.values())
 
 
-def one_layer_of_each_kind(subject: Subject, call: Call, checks: Checks) -> None:
+def one_layer_of_each_kind(subject: BuiltModel, call: Call, checks: Checks) -> None:
     """Hold the operators of one layer of each kind to their meaning, fed what onnxruntime fed them."""
     graph = subject.graphs[call.phase]
     chosen = kinds_of_layers(graph)

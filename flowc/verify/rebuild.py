@@ -31,7 +31,7 @@ from flowc.ir.weights.place import lies_in_graph
 from flowc.spec.load import build as spec_of
 from flowc.spec.spec import Phase, Spec
 from flowc.text.source import MapNode, read_spec
-from flowc.verify.built_model import Subject
+from flowc.verify.built_model import BuiltModel
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
@@ -63,7 +63,7 @@ class Stored(Derived):
         return np.frombuffer(content, np.dtype(self.dtype)).reshape(self.shape)
 
 
-class StoredSubject(Subject):
+class StoredModel(BuiltModel):
     """A build without its original weights: held to the graphs after the passes, with the weights as stored."""
 
     def __init__(self, compiled: Compiled, files: Mapping[Phase, Path], layout: Layout) -> None:
@@ -162,10 +162,10 @@ def _needs_weights(error: FlowError, weights: Path | None) -> WeightsError:
     return WeightsError(replace(d, hint=d.hint or hint) for d in error.diagnostics)
 
 
-def subject_of(manifest: Manifest, compiled: Compiled) -> Subject:
+def subject_of(manifest: Manifest, compiled: Compiled) -> BuiltModel:
     """The build under check, with the best reference that there is."""
     if compiled.checkpoint is not None:
-        return Subject(compiled, files_of(manifest))
+        return BuiltModel(compiled, files_of(manifest))
     if not manifest.data:
         raise CheckFailed.of("bad-manifest", f"{manifest.path} names neither weights nor a data file")
-    return StoredSubject(compiled, files_of(manifest), layout_of(compiled, manifest))
+    return StoredModel(compiled, files_of(manifest), layout_of(compiled, manifest))

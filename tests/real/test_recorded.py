@@ -68,7 +68,7 @@ def test_logits_and_caches_of_the_prompts(built: Built) -> None:
 
 @pytest.mark.parametrize("way", ["pair", "unified"])
 def test_greedy_tokens(built: Built, way: str) -> None:
-    decoder = Decoder.open(manifest.load(built.path), way=way)
+    decoder = Decoder.open(manifest.load(built.path), mode=way)
     for prompt in built.prompts:
         count = len(prompt["greedy_ids"])
         got = list(generate(decoder, prompt["input_ids"], max_tokens=count, sampler=Sampler()))

@@ -46,7 +46,7 @@ def test_greedy_tokens_of_qwen(tmp_path: Path) -> None:
         pytest.skip(f"{recorded.name} is not recorded: run tests/real/record_qwen.py")
     prompts = json.loads(recorded.read_text(encoding="utf-8"))["prompts"]
     assert len(prompts) == 5
-    decoder = Decoder.open(manifest.load(built(QWEN, tmp_path)[1]), way="pair")
+    decoder = Decoder.open(manifest.load(built(QWEN, tmp_path)[1]), mode="pair")
     for prompt in prompts:
         count = len(prompt["greedy_ids"])
         got = list(generate(decoder, prompt["input_ids"], max_tokens=count, sampler=Sampler()))

@@ -109,7 +109,7 @@ def test_negative_ids_are_refused(tmp_path: Path, target: str) -> None:
 def test_a_static_cache_takes_masks_up_to_its_length(tmp_path: Path, way: str, wide: bool) -> None:
     """Ragged rows, a row that sits out a step, and a buffer that grows: as the numpy reference has the rows alone."""
     built(hub_folder(tmp_path / "in", MODEL), tmp_path / "out", cache="static")
-    decoder = Decoder.open(manifest.load(tmp_path / "out"), way=way)
+    decoder = Decoder.open(manifest.load(tmp_path / "out"), mode=way)
     ids, mask = np.array([[3, 5, 7, 9], [11, 11, 2, 8]]), np.array([[1, 1, 1, 1], [0, 0, 1, 1]])
     rows = [[3, 5, 7, 9], [2, 8]]
     logits = decoder.start(ids, mask, capacity=32 if wide else 0)

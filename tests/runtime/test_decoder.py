@@ -12,7 +12,7 @@ from flowc.build.compiled import Request
 from flowc.compile import build, compile_file
 from flowc.errors import CheckFailed, SpecError
 from flowc.frontend.state import Options
-from flowc.runtime.decoder import Decoder, default_way, last_logits
+from flowc.runtime.decoder import Decoder, default_mode, last_logits
 from tests.passes.making import HEAD, LLAMA
 from tests.runtime.tiny import TinyLlama, write_model
 
@@ -20,7 +20,7 @@ MODEL = TinyLlama()
 
 
 def opened(folder: Path, way: str | None = None, model: TinyLlama = MODEL, **options: Any) -> Decoder:
-    return Decoder.open(manifest.load(model.write(folder, **options)), way=way)
+    return Decoder.open(manifest.load(model.write(folder, **options)), mode=way)
 
 
 def close(logits: np.ndarray[Any, Any], *rows: list[int], model: TinyLlama = MODEL) -> None:
@@ -138,7 +138,7 @@ def test_a_compact_cache_lets_no_row_sit_out(tmp_path: Path) -> None:
 )
 def test_the_way_that_the_graphs_allow(tmp_path: Path, graphs: tuple[str, ...], way: str) -> None:
     decoder = opened(tmp_path, graphs=graphs)
-    assert decoder.way == way
+    assert decoder.mode == way
     close(decoder.start(np.array([[3, 5]])), [3, 5])
 
 
@@ -155,7 +155,7 @@ def test_what_gives_no_next_token_is_no_decoder(tmp_path: Path) -> None:
     decoder = TinyLlama().write(tmp_path)
     encoder = replace(manifest.load(decoder), kind="encoder")
     with pytest.raises(SpecError, match=r"not-a-decoder\]: .*has no next token"):
-        default_way(encoder)
+        default_mode(encoder)
 
 
 def test_what_onnxruntime_says_when_it_stops(tmp_path: Path) -> None:
@@ -202,7 +202,7 @@ def test_recurrent_states_travel(tmp_path: Path) -> None:
     }
     found = manifest.load(write_model(tmp_path, texts, weights, facts={"vocab": 8}))
     for way in ("unified", "decode"):
-        decoder = Decoder.open(found, way=way)
+        decoder = Decoder.open(found, mode=way)
         for _ in range(2):  # a new start forgets the states
             logits = decoder.start(np.array([[1, 2, 2, 5]]))
             assert logits[0, 0].tolist() == [0, 1, 2 + 1, 0, 0, 1 + 1, 0, 0]
@@ -236,7 +236,7 @@ def test_right_padding_assumed_by_a_build(
     options = Options(assume="right-padding")
     compiled = compile_file(tmp_path / "model.yaml", Request(target=target, options=options, skip_passes=skip))
     build(compiled, tmp_path / "out" / "model.onnx", verify="off")
-    decoder = Decoder.open(manifest.load(tmp_path / "out" / "model.onnx"), way=way)
+    decoder = Decoder.open(manifest.load(tmp_path / "out" / "model.onnx"), mode=way)
     batch = [decoder.start(np.array([[3, 5, 7, 9], [4, 6, 0, 0]]), np.array([[1, 1, 1, 1], [1, 1, 0, 0]]))]
     batch += [decoder.step(np.array([[t], [t + 8]])) for t in (1, 2)]
     assert decoder.mask[1].tolist() == ([1, 1, 1, 1, 0, 0] if compact else [1, 1, 0, 0, 1, 1])

@@ -19,7 +19,7 @@ PROMPT = [3, 5, 7]
 
 @pytest.fixture(params=["pair", "unified", "decode"])
 def decoder(request: pytest.FixtureRequest, tmp_path: Path) -> Decoder:
-    return Decoder.open(manifest.load(MODEL.write(tmp_path)), way=request.param)
+    return Decoder.open(manifest.load(MODEL.write(tmp_path)), mode=request.param)
 
 
 def test_greedy_tokens_equal_the_reference(decoder: Decoder) -> None:

@@ -24,7 +24,7 @@ def model(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
 
 def greedy(model: Manifest, way: str, ids: Array, mask: Array) -> Array:
     """The logits of every step [batch, steps, vocab] when each row goes on with its likeliest token."""
-    decoder = Decoder.open(model, way=way, threads=1)
+    decoder = Decoder.open(model, mode=way, threads=1)
     found = [decoder.start(ids, mask)]
     while len(found) < STEPS:
         found.append(decoder.step(found[-1].argmax(axis=-1)))

@@ -40,7 +40,7 @@ def recorded(shared: Path) -> list[dict[str, Any]]:
 
 @pytest.mark.parametrize("way", ["pair", "unified"])
 def test_every_recorded_prompt(built: Path, recorded: list[dict[str, Any]], way: str) -> None:
-    decoder = Decoder.open(manifest.load(built), way=way)
+    decoder = Decoder.open(manifest.load(built), mode=way)
     for prompt in recorded:
         count = len(prompt["greedy_ids"])
         got = list(generate(decoder, prompt["input_ids"], max_tokens=count, sampler=Sampler()))

@@ -90,4 +90,4 @@ def test_a_renamed_cache_is_not_run_without_it(tmp_path: Path, name: str, way: s
     (tmp_path / "model.yaml").write_text(HEAD + LLAMA + f"rename: {{{name}: other}}\n", encoding="utf-8")
     build(compile_file(tmp_path / "model.yaml", Request()), tmp_path / "model.onnx", verify="off")
     with pytest.raises(SpecError, match="unlike-caches"):
-        Decoder.open(load(tmp_path / "model.onnx"), way=way).start(np.array([[3, 5]]))
+        Decoder.open(load(tmp_path / "model.onnx"), mode=way).start(np.array([[3, 5]]))
