@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from flowc.cli.progress import progress
+from flowc.cli.sparing import onnx_ir_without_sympy
 from flowc.cli.telling import tell
 
 if TYPE_CHECKING:
@@ -54,6 +55,7 @@ def verify(
     MODEL is any graph, the manifest, or their folder. Exit code 1 when something is wrong; the first stage that gives
     wrong numbers is named with its place in the spec.
     """
+    onnx_ir_without_sympy()
     from flowc.build import manifest as manifests
     from flowc.verify.bisect import bisect
     from flowc.verify.external_reference import check_against

@@ -77,7 +77,7 @@ LIGHT = [
 ASKED = {
     "inspect m.onnx": {"onnxruntime"},  # where it placed the operators
     "doctor": {"onnx", "onnxruntime"},  # whether a graph of each target loads
-    "verify m.onnx": {"onnx", "onnxruntime"},  # what the graphs give
+    "verify m.onnx": {"onnx", "onnx_ir", "onnxruntime"},  # what the graphs give, and that they are lowered so
     "report m.onnx -o page.html": {"onnx", "onnxruntime"},  # the checks that it shows
     "build a.yaml -o m.onnx --verify off": {"onnx", "onnx_ir"},
     "build a.yaml -o m.onnx --verify off --target portable": {"onnx", "onnx_ir"},
