@@ -24,6 +24,8 @@ NUMBER: Allowed = (*FLOAT, *INTEGER)
 BOOL: Allowed = ("bool",)
 ANY: Allowed = DTYPES
 
+_SPELT = {FLOAT: "a float type", INTEGER: "an integer type", NUMBER: "a type of numbers", BOOL: "bool"}
+
 Declared = Mapping[str, Allowed]
 """Groups of operands, their names separated by spaces, and the types that each group may have."""
 
@@ -63,6 +65,6 @@ def require_dtypes(operands: Sequence[str], groups: Groups, types: Sequence[Tens
         given = [(name, type_.dtype) for name, type_ in present if type_ is not None]
         for name, dtype in given:
             if dtype not in allowed:
-                raise ShapeError(f"'{name}' is {dtype}; it must be {' or '.join(allowed)}")
+                raise ShapeError(f"'{name}' is {dtype}; it must be {_SPELT.get(allowed) or ' or '.join(allowed)}")
             if dtype != given[0][1]:
                 raise ShapeError(f"'{name}' is {dtype}, and '{given[0][0]}' is {given[0][1]}")
