@@ -24,7 +24,12 @@ NUMBER: Allowed = (*FLOAT, *INTEGER)
 BOOL: Allowed = ("bool",)
 ANY: Allowed = DTYPES
 
-_SPELT = {FLOAT: "a float type", INTEGER: "an integer type", NUMBER: "a type of numbers", BOOL: "bool"}
+_SPELT: dict[Allowed, str] = {
+    FLOAT: "a float type",
+    INTEGER: "an integer type",
+    NUMBER: "a type of numbers",
+    BOOL: "bool",
+}
 
 Declared = Mapping[str, Allowed]
 """Groups of operands, their names separated by spaces, and the types that each group may have."""
