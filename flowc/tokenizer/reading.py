@@ -8,6 +8,7 @@ from typing import Any, cast
 
 from flowc.errors import WeightsError
 from flowc.outside import reading
+from flowc.weights.files import LFS_POINTER, lfs_pointer
 
 Json = dict[str, Any]
 
@@ -21,9 +22,8 @@ def read_text(path: Path) -> str:
         text = reading.read_text(path, _LARGEST)
     except (OSError, reading.Unreadable) as error:
         raise WeightsError.of("broken-tokenizer", f"cannot read {path}: {reading.reason_of(error)}") from None
-    if text.startswith("version https://git-lfs.github.com/spec/v1"):
-        hint = "git lfs pull fetches what it stands for"
-        raise WeightsError.of("lfs-pointer", f"{path} is a pointer of Git LFS, not the file itself", hint=hint)
+    if text.startswith(LFS_POINTER):
+        raise lfs_pointer(str(path))
     return text
 
 

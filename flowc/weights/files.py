@@ -18,7 +18,16 @@ import numpy.typing as npt
 from flowc.errors import FlowError, WeightsError
 from flowc.outside.reading import open_at_once
 
-_POINTER, _LARGEST_POINTER = b"version https://git-lfs.github.com/spec/v1", 1024
+LFS_POINTER = "version https://git-lfs.github.com/spec/v1"
+"""How a pointer of Git LFS begins, which stands where the file itself was not fetched."""
+
+_LARGEST_POINTER = 1024
+
+
+def lfs_pointer(shown: str) -> WeightsError:
+    """The error that a file is a pointer of Git LFS; `shown` is how the message names the file."""
+    hint = "git lfs pull fetches what it stands for"
+    return WeightsError.of("lfs-pointer", f"{shown} is a pointer of Git LFS, not the file itself", hint=hint)
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,14 +45,13 @@ class SourceFile:
             with open_at_once(path) as stream:
                 status = os.fstat(stream.fileno())
                 small = stat.S_ISREG(status.st_mode) and status.st_size < _LARGEST_POINTER
-                pointer = small and (stream.read(len(_POINTER)) or b"") == _POINTER
+                pointer = small and (stream.read(len(LFS_POINTER)) or b"") == LFS_POINTER.encode()
         except (OSError, ValueError) as error:
             raise _unreadable(path, error) from None
         if not stat.S_ISREG(status.st_mode):
             raise WeightsError.of("unreadable-file", f"'{path}' is not a regular file")
         if pointer:
-            hint = "git lfs pull fetches what it stands for"
-            raise WeightsError.of("lfs-pointer", f"'{path}' is a pointer of Git LFS, not the file itself", hint=hint)
+            raise lfs_pointer(f"'{path}'")
         return cls(path, status.st_size, _identity(status))
 
     def read(self, offset: int, nbytes: int) -> npt.NDArray[np.uint8]:
