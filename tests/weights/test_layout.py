@@ -11,9 +11,11 @@ import numpy as np
 import pytest
 
 from flowc.build.data import ALIGNMENT, Layout, plan, write
+from flowc.errors import WeightsError
 from flowc.ir.types import ShapeError
 from flowc.ir.weights.bundle import Bundle, Member, MemberType
 from flowc.ir.weights.expressions import Array, Concat, Read, Rows, Tensor, Weight
+from flowc.weights.checkpoint import check_finite
 
 WIDTH = 512
 MADE: list[str] = []
@@ -123,3 +125,28 @@ def test_a_member_is_what_its_bundle_declares(tmp_path: Path) -> None:
     wrong = Member(Quantised(tensor("a"), "float16"), "scales")
     with pytest.raises(ShapeError, match="made float32"):
         written(plan([wrong], "m.data"), tmp_path)
+
+
+def test_a_weight_larger_than_a_piece_is_written_piece_by_piece(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("flowc.build.data.PIECE", 2 * 4 * WIDTH)
+    whole = Concat(tuple(tensor(name) for name in "abc"))
+    layout = plan([whole], "m.data")
+    seen: list[tuple[int, int]] = []
+    write(layout, tmp_path, values, lambda piece, weight, row: seen.append((row, len(piece))))
+    assert seen == [(row, 2) for row in range(0, 12, 2)]
+    assert stored(layout, tmp_path) == {whole.key: whole.evaluate(values).tobytes()}
+
+
+def test_a_number_that_is_not_finite_is_named_by_its_row_in_the_whole(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def spoiled(name: str, rows: slice | None) -> Array:
+        whole = values(name, None).copy()
+        whole[3, 5] = np.inf
+        return whole if rows is None else whole[rows]
+
+    monkeypatch.setattr("flowc.build.data.PIECE", 4 * WIDTH)
+    with pytest.raises(WeightsError, match=r"tensor 'a' holds inf at \[3, 5\]"):
+        write(plan([tensor("a")], "m.data"), tmp_path, spoiled, lambda piece, _, row: check_finite(piece, "a", row))
