@@ -74,7 +74,7 @@ def compile_spec(
     for phase in phases:
         graph = expand(spec, phase, usage, request.options, problems)
         if graph is not None:
-            verify(graph, "expand")
+            verify(graph, "core", "expand")
             compiled.expanded[phase] = graph
             if watch is not None:
                 watch(phase, "expand", graph)

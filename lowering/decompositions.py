@@ -10,14 +10,14 @@ checked. Importing this module imports onnxscript: only targets of an older opse
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, cast
 
 import onnx_ir as onnx
-from onnx import defs
 from onnx_ir.passes.common import InlinePass
 
 from flowc.errors import InternalError
+from flowc.ir.onnx_text.schemas import unknown
 from flowc.lowering import opset20_functions as f20
 
 OPSET = 20
@@ -49,14 +49,8 @@ def inline_decompositions(model: onnx.Model, ir_version: int, opset: int = OPSET
             raise InternalError(f"opset {opset} has no operator {missing}, and no function stands for it")
 
 
-def unknown(name: str, attributes: Iterable[str], opset: int) -> str:
-    """What a standard operator with these attributes has that an opset does not know; empty where it knows it."""
-    try:
-        schema: Any = defs.get_schema(name, opset)
-    except defs.SchemaError:
-        return f"'{name}'"
-    strange = next((a for a in attributes if a not in schema.attributes), None)
-    return f"'{name}' with the attribute '{strange}'" if strange else ""
+_FLOAT = int(onnx.DataType.FLOAT)
+_HALVES = (onnx.DataType.FLOAT16, onnx.DataType.BFLOAT16)
 
 
 class _Calls:
@@ -67,10 +61,11 @@ class _Calls:
         self._graph = model.graph
         self._node: onnx.Node | None = None
         self._made: list[onnx.Node] = []
+        self._half: onnx.DataType | None = None
 
     def begin(self, graph: onnx.Graph, node: onnx.Node) -> None:
         """What is called from now on stands for this operator."""
-        self._graph, self._node, self._made = graph, node, []
+        self._graph, self._node, self._made, self._half = graph, node, [], None
 
     def __call__(self, function: Any, *inputs: onnx.Value, **attributes: Any) -> onnx.Value:
         node = self._node
@@ -86,10 +81,23 @@ class _Calls:
         self._made.append(made)
         return result
 
+    def operands(self, node: onnx.Node, count: int) -> list[onnx.Value | None]:
+        """The operands of a node, None for those that are left out; half-precision ones as float32."""
+        given = list(node.inputs)
+        if any(v is not None for v in given[count:]):
+            raise InternalError(f"no function stands for {node.op_type} with operand {count + 1}")
+        self._half = next((v.dtype for v in given if v is not None and v.dtype in _HALVES), None)
+        if self._half is not None:  # a value without a type is one between two nodes of the same operator
+            kinds = (self._half, None)
+            given = [self(f20.cast, v, to=_FLOAT) if v is not None and v.dtype in kinds else v for v in given]
+        return [*given, *[None] * count][:count]
+
     def end(self, results: Sequence[onnx.Value]) -> None:
-        """The results of the operator are these."""
+        """The results of the operator are these, rounded to half precision where its operands are of it."""
         node = self._node
         assert node is not None
+        if self._half is not None:
+            results = [self(f20.cast, r, to=int(self._half)) for r in results]
         onnx.convenience.replace_nodes_and_values(self._graph, node, [node], self._made, node.outputs, results)
 
 
@@ -101,17 +109,9 @@ def _numbers(node: onnx.Node, **defaults: Any) -> list[Any]:
     return [node.attributes[k].value if k in node.attributes else v for k, v in defaults.items()]
 
 
-def _operands(node: onnx.Node, count: int) -> list[onnx.Value | None]:
-    """The operands of a node, None for those that are left out."""
-    given = list(node.inputs)
-    if any(v is not None for v in given[count:]):
-        raise InternalError(f"no function stands for {node.op_type} with operand {count + 1}")
-    return [*given, *[None] * count][:count]
-
-
 def _norm(call: _Calls, node: onnx.Node) -> list[onnx.Value]:
     axis, epsilon = _numbers(node, axis=-1, epsilon=1e-5)
-    x, gain = _operands(node, 2)
+    x, gain = call.operands(node, 2)
     assert x is not None and gain is not None
     if axis != -1:
         raise InternalError("no function stands for RMSNormalization over several axes")
@@ -120,7 +120,7 @@ def _norm(call: _Calls, node: onnx.Node) -> list[onnx.Value]:
 
 def _layer_norm(call: _Calls, node: onnx.Node) -> list[onnx.Value] | None:
     axis, epsilon = _numbers(node, axis=-1, epsilon=1e-5)
-    x, gain, bias = _operands(node, 3)
+    x, gain, bias = call.operands(node, 3)
     if bias is not None or axis != -1 or x is None or gain is None:
         return None
     return [call(f20.layer_normalization, x, gain, epsilon=epsilon)]
@@ -128,7 +128,7 @@ def _layer_norm(call: _Calls, node: onnx.Node) -> list[onnx.Value] | None:
 
 def _arg_max(call: _Calls, node: onnx.Node) -> list[onnx.Value] | None:
     axis, keepdims, last = _numbers(node, axis=0, keepdims=1, select_last_index=0)
-    (x,) = _operands(node, 1)
+    (x,) = call.operands(node, 1)
     if x is None or (x.dtype is not None and x.dtype.is_floating_point()):
         return None
     return [call(f20.arg_max, x, axis=axis, keepdims=keepdims, select_last_index=last)]
@@ -136,7 +136,7 @@ def _arg_max(call: _Calls, node: onnx.Node) -> list[onnx.Value] | None:
 
 def _rope(call: _Calls, node: onnx.Node) -> list[onnx.Value]:
     heads, interleaved, _ = _numbers(node, num_heads=0, interleaved=0, rotary_embedding_dim=0)
-    x, cos, sin, ids = _operands(node, 4)
+    x, cos, sin, ids = call.operands(node, 4)
     assert x is not None and cos is not None and sin is not None
     if heads == 0:
         raise InternalError("no function stands for RotaryEmbedding of four axes")
@@ -155,7 +155,7 @@ def _attention(call: _Calls, node: onnx.Node) -> list[onnx.Value]:
     heads, kv_heads, scale, is_causal, softcap = _numbers(
         node, q_num_heads=0, kv_num_heads=0, scale=None, is_causal=0, softcap=0.0
     )
-    q, k, v, mask, past_key, past_value = _operands(node, 6)
+    q, k, v, mask, past_key, past_value = call.operands(node, 6)
     assert q is not None and k is not None and v is not None
     if heads == 0 or kv_heads == 0 or scale is None:
         raise InternalError("no function stands for Attention of four axes or without a scale")

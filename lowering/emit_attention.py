@@ -6,10 +6,11 @@ import numpy as np
 import onnx_ir as onnx
 
 from flowc.errors import InternalError
-from flowc.ir.core.attention import Attention, AttentionMask
+from flowc.ir.core.attention import AttentionMask
 from flowc.ir.core.positions import Positions, TakeFirst, TakeLast
 from flowc.ir.core.rope import Rope, RopeAngles, SwitchRows
 from flowc.ir.graph import Node, Value
+from flowc.ir.kernel.attention import OnnxAttention
 from flowc.ir.visibility import Visibility
 from flowc.lowering.emitter import Emitter, emits
 
@@ -267,25 +268,18 @@ def attention_mask(e: Emitter, op: AttentionMask, node: Node) -> None:
 
 def _masked_bias(e: Emitter, mask: onnx.Value, bias: onnx.Value) -> onnx.Value:
     """The bias where a key is seen and minus infinity elsewhere, made once for all layers that share both."""
-    hidden = e.array(np.float32(-np.inf))
+    hidden = e.number(-np.inf)
     return e.shared(("bias", id(mask), id(bias)), lambda: e.op("Where", mask, bias, hidden, label="MaskedBias"))
 
 
-@emits(Attention)
-def attention(e: Emitter, op: Attention, node: Node) -> None:
-    """ONNX Attention (opset 24): a mask value where something is hidden, `is_causal` where nothing else is."""
-    q, k, past, key_mask = node.need("q"), node.need("k"), node.input("past_key"), node.input("key_mask")
-    mask, causal, seen = e.operand("mask"), 0, op.visibility
-    if mask is None and not (key_mask is None and seen.left is None and seen.right is None):
-        mask = build_mask(e, seen, q, key_mask, past, k)
-    elif mask is None and seen.causal and q.shape[1] != 1:
-        causal = 1
-    bias = e.operand("bias")
+@emits(OnnxAttention)
+def onnx_attention(e: Emitter, op: OnnxAttention, node: Node) -> None:
+    mask, bias = e.operand("mask"), e.operand("bias")
     if bias is not None:
         mask = bias if mask is None else _masked_bias(e, mask, bias)
     results = e.ops(
         "Attention", e.need("q"), e.need("k"), e.need("v"), mask, e.operand("past_key"), e.operand("past_value"),
         outputs=3 if op.cache else 1, q_num_heads=op.heads, kv_num_heads=op.kv_heads, scale=float(op.scale),
-        is_causal=causal, softcap=op.softcap,
+        is_causal=int(op.visibility.causal), softcap=op.softcap,
     )  # fmt: skip
     e.bind(*results)

@@ -5,13 +5,15 @@ from __future__ import annotations
 import numpy as np
 import onnx_ir as onnx
 
+from flowc.ir.core.cast import Cast
 from flowc.ir.core.elementwise import LEAK, Binary, Function, Scale, Softcap, Unary
 from flowc.ir.core.gather import Gather
 from flowc.ir.core.layout import Concat, Reshape, Slice, Split, Transpose
-from flowc.ir.core.linear import Linear
 from flowc.ir.core.norm import Norm
 from flowc.ir.graph import Node, Value
-from flowc.lowering.emitter import CONTRIB, Emitter, emits
+from flowc.ir.kernel.matrix import FusedMatMul, Gemm
+from flowc.ir.kernel.norms import LayerNormalization, RmsNormalization
+from flowc.lowering.emitter import CONTRIB, DTYPES, Emitter, emits
 
 
 @emits(Gather)
@@ -28,18 +30,18 @@ def gather(e: Emitter, op: Gather, node: Node) -> None:
     e.bind(e.op("Gather", e.need("table"), found, axis=0))
 
 
-@emits(Linear)
-def linear(e: Emitter, op: Linear, node: Node) -> None:
-    """The weight stays [out, in]: FusedMatMul transB where contrib operators are allowed, else Gemm transB on rows."""
-    x, weight, bias = e.need("x"), e.need("weight"), e.operand("bias")
-    if e.target.contrib:
-        y = e.op("FusedMatMul", x, weight, domain=CONTRIB, transB=1)
-        e.bind(y if bias is None else e.op("Add", y, bias))
-        return
-    value, out = node.need("x"), node.outputs[0].shape[-1]
+@emits(FusedMatMul)
+def fused_mat_mul(e: Emitter, op: FusedMatMul, node: Node) -> None:
+    y, bias = e.op("FusedMatMul", e.need("x"), e.need("weight"), domain=CONTRIB, transB=1), e.operand("bias")
+    e.bind(y if bias is None else e.op("Add", y, bias))
+
+
+@emits(Gemm)
+def gemm(e: Emitter, op: Gemm, node: Node) -> None:
+    value, weight, bias, out = node.need("x"), e.need("weight"), e.operand("bias"), node.outputs[0].shape[-1]
     assert isinstance(out, int)
     if value.type.rank == 2:
-        e.bind(e.op("Gemm", x, weight, bias, transB=1))
+        e.bind(e.op("Gemm", e.get(value), weight, bias, transB=1))
         return
     y = e.op("Gemm", flatten(e, value), weight, bias, transB=1)
     e.bind(e.op("Reshape", y, unflatten(e, node, out), label="Unrows"))
@@ -63,28 +65,30 @@ def unflatten(e: Emitter, node: Node, width: int) -> onnx.Value:
     return e.shared(("unflatten", lead, width), lambda: e.sizes(like, range(len(lead)), width))
 
 
-@emits(Norm)
-def norm(e: Emitter, op: Norm, node: Node) -> None:
-    """RMSNormalization (opset 23) or LayerNormalization; groups of channels through a reshape."""
-    value = node.need("x")
-    x, width = e.need("x"), int(value.shape[-1])
-    size = width // op.groups
-    gain, bias = e.operand("gain"), e.operand("bias")
-    if gain is None:
-        gain = e.array(np.ones(size, np.float32))
-    elif op.offset:
-        gain = e.op("Add", gain, e.array(np.float32(op.offset)), label="Offset")
-    if op.groups > 1:
-        x = e.op("Reshape", x, e.ints(*[0] * (value.type.rank - 1), op.groups, size), label="Groups")
-    if op.kind == "rms":
-        y = e.op("RMSNormalization", x, gain, axis=-1, epsilon=float(op.eps))
-        if bias is not None:
-            y = e.op("Add", y, bias)
-    else:
-        y = e.op("LayerNormalization", x, gain, bias, axis=-1, epsilon=float(op.eps))
-    if op.groups > 1:
-        y = e.op("Reshape", y, e.ints(*[0] * (value.type.rank - 1), width), label="Ungroups")
-    e.bind(y)
+@emits(RmsNormalization)
+def rms_normalization(e: Emitter, op: RmsNormalization, node: Node) -> None:
+    gain, bias = e.need("gain"), e.operand("bias")
+    y = e.op("RMSNormalization", _in_groups(e, op, node), gain, axis=-1, epsilon=float(op.eps))
+    e.bind(_out_of_groups(e, op, node, y if bias is None else e.op("Add", y, bias)))
+
+
+@emits(LayerNormalization)
+def layer_normalization(e: Emitter, op: LayerNormalization, node: Node) -> None:
+    gain, bias = e.need("gain"), e.operand("bias")
+    y = e.op("LayerNormalization", _in_groups(e, op, node), gain, bias, axis=-1, epsilon=float(op.eps))
+    e.bind(_out_of_groups(e, op, node, y))
+
+
+def _in_groups(e: Emitter, op: Norm, node: Node) -> onnx.Value:
+    """X [..., groups * width] as [..., groups, width]."""
+    x, lead = node.need("x"), node.need("x").type.rank - 1
+    shape = (*[0] * lead, op.groups, int(x.shape[-1]) // op.groups)
+    return e.get(x) if op.groups == 1 else e.op("Reshape", e.get(x), e.ints(*shape), label="Groups")
+
+
+def _out_of_groups(e: Emitter, op: Norm, node: Node, y: onnx.Value) -> onnx.Value:
+    x, lead = node.need("x"), node.need("x").type.rank - 1
+    return y if op.groups == 1 else e.op("Reshape", y, e.ints(*[0] * lead, int(x.shape[-1])), label="Ungroups")
 
 
 def unary(e: Emitter, function: Function, x: onnx.Value) -> onnx.Value:
@@ -97,9 +101,9 @@ def unary(e: Emitter, function: Function, x: onnx.Value) -> onnx.Value:
         case "gelu_tanh":
             return e.op("Gelu", x, approximate="tanh")
         case "gelu_10":
-            return e.op("Clip", e.op("Gelu", x, approximate="none"), e.array(np.float32(-10)), e.array(np.float32(10)))
+            return e.op("Clip", e.op("Gelu", x, approximate="none"), e.number(-10), e.number(10))
         case "quick_gelu":
-            return e.op("Mul", x, e.op("Sigmoid", e.op("Mul", x, e.array(np.float32(1.702)))))
+            return e.op("Mul", x, e.op("Sigmoid", e.op("Mul", x, e.number(1.702))))
         case "relu2":
             positive = e.op("Relu", x)
             return e.op("Mul", positive, positive)
@@ -123,14 +127,19 @@ def binary(e: Emitter, op: Binary, node: Node) -> None:
     e.bind(e.op(op.function.capitalize(), e.need("a"), e.need("b")))
 
 
+@emits(Cast)
+def cast(e: Emitter, op: Cast, node: Node) -> None:
+    e.bind(e.op("Cast", e.need("x"), to=int(DTYPES[op.to])))
+
+
 @emits(Scale)
 def scale(e: Emitter, op: Scale, node: Node) -> None:
-    e.bind(e.op("Mul", e.need("x"), e.array(np.float32(op.factor))))
+    e.bind(e.op("Mul", e.need("x"), e.number(op.factor)))
 
 
 @emits(Softcap)
 def softcap(e: Emitter, op: Softcap, node: Node) -> None:
-    cap = e.array(np.float32(op.cap))
+    cap = e.number(op.cap)
     e.bind(e.op("Mul", e.op("Tanh", e.op("Div", e.need("x"), cap)), cap))
 
 

@@ -2,21 +2,14 @@
 
 from __future__ import annotations
 
+import numpy as np
 import onnx_ir as onnx
 
-from flowc.ir.core.experts import Experts
+from flowc.ir.dtypes import numpy_dtype
 from flowc.ir.graph import Node
+from flowc.ir.kernel.experts import ExpertLoop, MoE
 from flowc.lowering.emit_basic import flatten, unary, unflatten
 from flowc.lowering.emitter import CONTRIB, Emitter, emits
-
-
-@emits(Experts)
-def experts(e: Emitter, op: Experts, node: Node) -> None:
-    """The runtime's MoE where it knows the activation, else a loop of standard operators over the chosen experts."""
-    if not op.transposed and op.activation in e.target.expert_activations:
-        e.bind(_fused(e, op, node))
-        return
-    e.bind(_one_by_one(e, op, node))
 
 
 def _rows(e: Emitter, name: str) -> onnx.Value:
@@ -24,22 +17,23 @@ def _rows(e: Emitter, name: str) -> onnx.Value:
     return flatten(e, e.node.need(name))
 
 
-def _fused(e: Emitter, op: Experts, node: Node) -> onnx.Value:
+@emits(MoE)
+def moe(e: Emitter, op: MoE, node: Node) -> None:
     """`swiglu` with alpha 1 and no limit is silu(gate) * up over alternating rows."""
     y = e.op(
         "MoE", _rows(e, "x"), _rows(e, "scores"), e.need("gate_up"), None, e.need("down"), domain=CONTRIB,
         k=op.top, activation_type="swiglu", swiglu_fusion=1, activation_alpha=1.0, activation_beta=0.0,
         normalize_routing_weights=int(op.renormalise),
     )  # fmt: skip
-    return e.op("Reshape", y, unflatten(e, node, int(node.outputs[0].shape[-1])), label="Unrows")
+    e.bind(e.op("Reshape", y, unflatten(e, node, int(node.outputs[0].shape[-1])), label="Unrows"))
 
 
-def _turned(e: Emitter, op: Experts, name: str) -> onnx.Value:
+def _turned(e: Emitter, op: ExpertLoop, name: str) -> onnx.Value:
     """An operand [experts, in, out]; a build without the pass that stores it so turns it at every load."""
     return e.need(name) if op.transposed else e.op("Transpose", e.need(name), perm=[0, 2, 1], label=f"Turned_{name}")
 
 
-def _routing(e: Emitter, op: Experts) -> tuple[onnx.Value, onnx.Value]:
+def _routing(e: Emitter, op: ExpertLoop) -> tuple[onnx.Value, onnx.Value]:
     """Weights and indices of the chosen experts, both [tokens, top]."""
     weights, chosen = e.ops("TopK", e.op("Softmax", _rows(e, "scores"), axis=-1), e.ints(op.top), axis=-1, outputs=2)
     if op.renormalise:
@@ -47,7 +41,7 @@ def _routing(e: Emitter, op: Experts) -> tuple[onnx.Value, onnx.Value]:
     return weights, chosen
 
 
-def _gated(e: Emitter, op: Experts, both: onnx.Value, lead: tuple[int, ...], width: int) -> onnx.Value:
+def _gated(e: Emitter, op: ExpertLoop, both: onnx.Value, lead: tuple[int, ...], width: int) -> onnx.Value:
     """activation(gate) * up of columns that alternate: [.., 2 * width] -> [.., width]."""
     pairs = e.op("Reshape", both, e.ints(*lead, width, 2), label="Pairs")
     gate, up = e.ops("Split", pairs, axis=-1, num_outputs=2, outputs=2)
@@ -56,10 +50,13 @@ def _gated(e: Emitter, op: Experts, both: onnx.Value, lead: tuple[int, ...], wid
 
 
 def _zeros_like(e: Emitter, x: onnx.Value) -> onnx.Value:
-    return e.op("ConstantOfShape", e.op("Shape", x), label="Zeros")
+    dtype = e.node.outputs[0].dtype
+    value = None if dtype == "float32" else onnx.tensor(np.zeros(1, numpy_dtype(dtype)))
+    return e.op("ConstantOfShape", e.op("Shape", x), label="Zeros", value=value)
 
 
-def _one_by_one(e: Emitter, op: Experts, node: Node) -> onnx.Value:
+@emits(ExpertLoop)
+def expert_loop(e: Emitter, op: ExpertLoop, node: Node) -> None:
     """A loop over the experts that some token chose: its tokens' rows, its MLP, added to the result."""
     down = node.need("down")
     weights, chosen = _routing(e, op)
@@ -71,7 +68,7 @@ def _one_by_one(e: Emitter, op: Experts, node: Node) -> onnx.Value:
     needed = e.op("Unique", chosen, sorted=1, label="ChosenExperts")
     gate_up, out = _turned(e, op, "gate_up"), _turned(e, op, "down")
     step, going = e.local("step", "int64", ()), e.local("going", "bool", ())
-    total = e.local("total", "float32", ("tokens", hidden))
+    total = e.local("total", node.outputs[0].dtype, ("tokens", hidden))
 
     def expert() -> list[onnx.Value]:
         which = e.op("Gather", needed, step, axis=0)
@@ -90,4 +87,4 @@ def _one_by_one(e: Emitter, op: Experts, node: Node) -> onnx.Value:
 
     count = e.op("Squeeze", e.op("Shape", needed))
     summed = e.op("Loop", count, e.array(True), _zeros_like(e, x), body=e.body("expert", (step, going, total), expert))
-    return e.op("Reshape", summed, unflatten(e, node, hidden), label="Unrows")
+    e.bind(e.op("Reshape", summed, unflatten(e, node, hidden), label="Unrows"))

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import numpy as np
 import onnx_ir as onnx
 
 from flowc.ir.graph import Node, Value
 from flowc.ir.kernel.columns import CheckColumns
-from flowc.ir.kernel.group_query import GroupQueryAttention, MaskBias
+from flowc.ir.kernel.group_query import GroupQueryAttention, MaskBias, hidden_score
 from flowc.lowering.emitter import CONTRIB, Emitter, emits
 
 _INT32 = 6
@@ -16,8 +15,8 @@ _INT32 = 6
 @emits(MaskBias)
 def mask_bias(e: Emitter, op: MaskBias, node: Node) -> None:
     bias = e.operand("bias")
-    kept = bias if bias is not None else e.array(np.float32(0))
-    e.bind(e.op("Where", e.need("mask"), kept, e.array(op.HIDDEN)))
+    kept = bias if bias is not None else e.number(0)
+    e.bind(e.op("Where", e.need("mask"), kept, e.array(hidden_score(node.outputs[0].dtype))))
 
 
 @emits(CheckColumns)

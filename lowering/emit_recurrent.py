@@ -5,8 +5,15 @@ from __future__ import annotations
 import numpy as np
 import onnx_ir as onnx
 
-from flowc.ir.core.recurrent import CausalConv, DeltaScan
 from flowc.ir.graph import Node, Value
+from flowc.ir.kernel.recurrent import (
+    CausalConvWithState,
+    ConvStep,
+    ConvTokens,
+    DeltaChunks,
+    DeltaStep,
+    LinearAttention,
+)
 from flowc.lowering.delta_rule import in_chunks, one_step
 from flowc.lowering.emit_attention import newest
 from flowc.lowering.emitter import CONTRIB, Emitter, emits
@@ -28,62 +35,75 @@ def _moved(e: Emitter, valid: onnx.Value) -> onnx.Value:
 # The gated delta rule
 
 
-@emits(DeltaScan)
-def delta_scan(e: Emitter, op: DeltaScan, node: Node) -> None:
-    """LinearAttention where contrib operators are allowed, else standard operators: a step, or a Scan over chunks."""
-    g, beta = e.need("g"), e.need("beta")
-    mask, v = node.input("mask"), node.input("v")
-    assert v is not None
-    if mask is not None:
-        valid = _valid(e, mask, v)
-        kept, zero = _moved(e, valid), e.array(np.float32(0))
-        g, beta = e.op("Where", kept, g, zero, label="NoDecay"), e.op("Where", kept, beta, zero, label="NoWrite")
-    if e.target.contrib:
-        results = e.ops(
+@emits(LinearAttention)
+def linear_attention(e: Emitter, op: LinearAttention, node: Node) -> None:
+    g, beta = _gates(e, node)
+    e.bind(
+        *e.ops(
             "LinearAttention", e.need("q"), e.need("k"), e.need("v"), e.operand("state"), g, beta, domain=CONTRIB,
             outputs=2, q_num_heads=op.key_heads, kv_num_heads=op.value_heads, scale=float(op.scale),
             update_rule="gated_delta",
-        )  # fmt: skip
-        e.bind(*results)
-        return
-    e.bind(*(one_step if v.shape[1] == 1 else in_chunks)(e, op, node, g, beta))
+        )
+    )  # fmt: skip
+
+
+@emits(DeltaStep)
+def delta_step(e: Emitter, op: DeltaStep, node: Node) -> None:
+    e.bind(*one_step(e, op, node, *_gates(e, node)))
+
+
+@emits(DeltaChunks)
+def delta_chunks(e: Emitter, op: DeltaChunks, node: Node) -> None:
+    e.bind(*in_chunks(e, op, node, *_gates(e, node)))
+
+
+def _gates(e: Emitter, node: Node) -> tuple[onnx.Value, onnx.Value]:
+    """Decay and beta: a masked token neither decays nor writes."""
+    g, beta, mask = e.need("g"), e.need("beta"), node.input("mask")
+    if mask is None:
+        return g, beta
+    kept, zero = _moved(e, _valid(e, mask, node.need("v"))), e.number(0)
+    return e.op("Where", kept, g, zero, label="NoDecay"), e.op("Where", kept, beta, zero, label="NoWrite")
 
 
 # The causal convolution
 
 
-@emits(CausalConv)
-def causal_conv(e: Emitter, op: CausalConv, node: Node) -> None:
-    """One token: CausalConvWithState where allowed (4.7 times as fast); several: Concat and Conv (4 times as fast)."""
-    x, state = node.input("x"), e.operand("state")
-    assert x is not None
-    if x.shape[1] == 1 and state is not None:
-        _conv_one(e, node, state)
-    else:
-        _conv_many(e, node, x, state)
+@emits(CausalConvWithState)
+def causal_conv_with_state(e: Emitter, op: CausalConvWithState, node: Node) -> None:
+    y, after = e.ops(
+        "CausalConvWithState", _column(e, node), e.need("weight"), e.operand("bias"), e.need("state"),
+        domain=CONTRIB, outputs=2,
+    )  # fmt: skip
+    _bind_step(e, node, y, after)
 
 
-def _conv_one(e: Emitter, node: Node, state: onnx.Value) -> None:
+@emits(ConvStep)
+def conv_step(e: Emitter, op: ConvStep, node: Node) -> None:
     channels, kernel = _sizes(node)
-    column = e.op("Reshape", e.need("x"), e.ints(0, channels, 1), label="Column")
-    weight, bias = e.need("weight"), e.operand("bias")
-    if e.target.contrib:
-        y, after = e.ops("CausalConvWithState", column, weight, bias, state, domain=CONTRIB, outputs=2)
-    else:
-        line = e.op("Concat", state, column, axis=2, label="Line")
-        y = e.op("Conv", line, weight, bias, group=channels, kernel_shape=[kernel])
-        after = e.op("Slice", line, e.ints(1), e.ints(kernel), e.ints(2), label="Newest")
-    mask, x = node.input("mask"), node.input("x")
-    if mask is not None and x is not None:
-        valid = _valid(e, mask, x)
-        after = e.op("Where", _moved(e, valid), after, state, label="Kept")
-    e.bind(e.op("Reshape", y, e.ints(0, 1, channels), label="Row"), after)
+    line = e.op("Concat", e.need("state"), _column(e, node), axis=2, label="Line")
+    y = e.op("Conv", line, e.need("weight"), e.operand("bias"), group=channels, kernel_shape=[kernel])
+    _bind_step(e, node, y, e.op("Slice", line, e.ints(1), e.ints(kernel), e.ints(2), label="Newest"))
 
 
-def _conv_many(e: Emitter, node: Node, x: Value, state: onnx.Value | None) -> None:
+def _column(e: Emitter, node: Node) -> onnx.Value:
+    """The one token as [batch, channels, 1]."""
+    return e.op("Reshape", e.need("x"), e.ints(0, _sizes(node)[0], 1), label="Column")
+
+
+def _bind_step(e: Emitter, node: Node, y: onnx.Value, after: onnx.Value) -> None:
+    """The token's result, and the state, which a masked token leaves as it was."""
+    mask = node.input("mask")
+    if mask is not None:
+        after = e.op("Where", _moved(e, _valid(e, mask, node.need("x"))), after, e.need("state"), label="Kept")
+    e.bind(e.op("Reshape", y, e.ints(0, 1, _sizes(node)[0]), label="Row"), after)
+
+
+@emits(ConvTokens)
+def conv_tokens(e: Emitter, op: ConvTokens, node: Node) -> None:
     """Valid tokens move to the front of their row, behind the state; each takes its result back to its place."""
     channels, kernel = _sizes(node)
-    mask, tokens = node.input("mask"), e.need("x")
+    x, state, mask, tokens = node.need("x"), e.operand("state"), node.input("mask"), e.need("x")
     if mask is not None:
         tokens = e.op("GatherND", tokens, _order(e, mask, x), batch_dims=1, label="ValidFirst")
     if state is None:

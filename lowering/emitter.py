@@ -1,4 +1,4 @@
-"""The ONNX graph under construction, as the emitters of core operators see it."""
+"""The ONNX graph under construction, as the emitters of kernels see it."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ import onnx_ir as onnx
 from onnx_ir import DataType
 
 from flowc.errors import InternalError
+from flowc.ir.dtypes import numpy_dtype
 from flowc.ir.graph import Graph, Node, Value
 from flowc.ir.op import Op
 from flowc.ir.weights.expressions import Weight
 from flowc.ir.weights.place import lies_in_graph, weight_name
-from flowc.targets.target import Target
 
 CONTRIB = "com.microsoft"
 
@@ -23,16 +23,16 @@ DTYPES = {
     "float64": DataType.DOUBLE, "int64": DataType.INT64, "int32": DataType.INT32, "bool": DataType.BOOL,
 }  # fmt: skip
 
-Attribute = bool | int | float | str | Sequence[int] | Sequence[float] | onnx.Graph | None
+Attribute = bool | int | float | str | Sequence[int] | Sequence[float] | onnx.Graph | onnx.TensorProtocol | None
 """What an attribute of an ONNX node may be; None leaves it out."""
 
 Emit = Callable[["Emitter", Any, Node], None]
 EMITTERS: dict[type[Op], Emit] = {}
-"""The emitter of each core operator."""
+"""The emitter of each kernel."""
 
 
 def emits(op: type[Op]) -> Callable[[Emit], Emit]:
-    """Register the emitter of a core operator."""
+    """Register the emitter of a kernel."""
 
     def register(function: Emit) -> Emit:
         EMITTERS[op] = function
@@ -44,9 +44,8 @@ def emits(op: type[Op]) -> Callable[[Emit], Emit]:
 class Emitter:
     """Translates one graph. Emitters of operators call `op`, `ints`, `get` and `bind`."""
 
-    def __init__(self, graph: Graph, target: Target) -> None:
+    def __init__(self, graph: Graph) -> None:
         self.graph = graph
-        self.target = target
         self.nodes: list[onnx.Node] = []
         self.initializers: dict[str, onnx.Value] = {}
         self.weights: dict[str, Weight] = {}
@@ -68,7 +67,7 @@ class Emitter:
             self._node = node
             emit = EMITTERS.get(type(node.op))
             if emit is None:
-                raise InternalError(f"target {self.target.name} has no emitter for the operator '{node.op.name}'")
+                raise InternalError(f"there is no emitter for the operator '{node.op.name}'")
             emit(self, node.op, node)
 
     # For the emitters
@@ -120,6 +119,10 @@ class Emitter:
             self.initializers[name] = value
             self._shared[key] = value
         return self._shared[key]
+
+    def number(self, value: float) -> onnx.Value:
+        """A scalar constant of the type of the current node's first result."""
+        return self.array(np.asarray(value, numpy_dtype(self.node.outputs[0].dtype)))
 
     def ints(self, *values: int) -> onnx.Value:
         """A 1-D int64 constant."""
@@ -263,6 +266,8 @@ def _attribute(value: Attribute) -> tuple[onnx.AttributeType, Any]:
         return kinds.STRING, value
     if isinstance(value, onnx.Graph):
         return kinds.GRAPH, value
+    if isinstance(value, onnx.TensorProtocol):
+        return kinds.TENSOR, value
     if value is None:
         raise InternalError("an attribute that is left out has no value")
     items = list(value)

@@ -73,7 +73,7 @@ def _read(nodes: Iterable[onnx.Node]) -> Iterator[onnx.Value]:
 
 def lower(graph: Graph, target: Target, metadata: Mapping[str, str]) -> Lowered:
     """Emit a graph for a target; what its opset does not know is made of what it knows."""
-    emitter = Emitter(graph, target)
+    emitter = Emitter(graph)
     emitter.run()
     outputs = emitter.outputs()
     inputs = [emitter.get(v) for v in graph.inputs]

@@ -39,6 +39,12 @@ def arg_max(x, axis: int, keepdims: int, select_last_index: int):
 
 
 @script(_LOCAL, default_opset=op)
+def cast(x, to: int):
+    """X in another element type."""
+    return op.Cast(x, to=to)
+
+
+@script(_LOCAL, default_opset=op)
 def by_heads(x, heads: int):
     """[batch, tokens, heads * width] -> [batch, tokens, heads, width]."""
     count = op.Reshape(op.Constant(value_int=heads), op.Constant(value_ints=[1]))

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from flowc.errors import CheckFailed, Diagnostics, nearest
+from flowc.passes import pipeline
 from flowc.passes.audit import Audit
-from flowc.passes.pipeline import current_name, pass_names
 from flowc.spec.spec import Expectation, Phase
 
 
@@ -17,9 +17,9 @@ def check_expectations(expected: Sequence[Expectation], audits: Mapping[Phase, M
         CheckFailed: a pass fired less, more, or missed a place.
         SpecError: there is no such pass.
     """
-    problems, known = Diagnostics(), pass_names()
+    problems, known = Diagnostics(), [step.__name__ for step in pipeline.PIPELINE]
     for entry in expected:
-        name = current_name(entry.pass_name)
+        name = pipeline.current_name(entry.pass_name)
         if name not in known:
             hint = nearest(name, known) or f"passes: {', '.join(known)}"
             problems.error("unknown-pass", f"there is no pass '{name}'", entry.name_span, hint)

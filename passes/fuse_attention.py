@@ -29,21 +29,21 @@ from flowc.ir.kernel.group_query import GroupQueryAttention, MaskBias
 from flowc.ir.types import PAST
 from flowc.ir.visibility import Visibility
 from flowc.passes.audit import Audit, Context, place
-from flowc.targets.target import AttentionKernel, Target
+from flowc.targets.target import Row
 
 
 def fuse_attention(graph: Graph, context: Context, audit: Audit) -> Graph:
     """Replace cached attention by the target's kernel; say in the graph's facts how its cache is held."""
-    kernel = context.target.kernel(graph.phase, _assumed(context))
     layers = [n for n in graph.nodes if isinstance(n.op, Attention) and n.op.cache]
-    if kernel == "attention" or not layers:
+    row = _row(graph, context)
+    if row is None or not layers:
         return graph
-    reasons = {n: _refusal(n, context.target) for n in layers}
-    together = why_not_compact(graph, context) if kernel == "fused" else ""
+    reasons = {n: row.why_not(n) for n in layers}
+    together = why_not_compact(graph, context) if "compact" in row.forms else ""
     if together:
         audit.missed += [(place(n), reasons[n] or together) for n in layers]
-        kernel = context.target.kernel(graph.phase, "none")
-        if kernel == "attention":
+        row = context.target.fused_attention(graph.phase, "none", _dtype(graph))
+        if row is None:
             return graph
     else:
         audit.missed += [(place(n), why) for n, why in reasons.items() if why]
@@ -56,14 +56,24 @@ def fuse_attention(graph: Graph, context: Context, audit: Audit) -> Graph:
         static = False
     if not static:
         graph = _with_checked_mask(graph, layers)
-    choice = _Choice(graph, chosen, kernel, context.target, static)
-    facts = {**graph.facts, "cache": "shared" if static else "compact" if kernel == "fused" else "aligned"}
+    choice = _Choice(graph, chosen, row, static)
+    facts = {**graph.facts, "cache": "shared" if static else "compact" if "compact" in row.forms else "aligned"}
     return replace(rewrite(graph, choice.rule), facts=facts)
 
 
 def layers_place(layers: Sequence[Node]) -> str:
     """How audits name all layers together."""
     return place(layers[0]) if len(layers) == 1 else f"{place(layers[0])} and {len(layers) - 1} more"
+
+
+def _row(graph: Graph, context: Context) -> Row | None:
+    """The target's row for the attention of a graph, if GroupQueryAttention pays there."""
+    return context.target.fused_attention(graph.phase, _assumed(context), _dtype(graph))
+
+
+def _dtype(graph: Graph) -> str:
+    """The element type of cached attention."""
+    return next((n.need("q").dtype for n in graph.nodes if isinstance(n.op, Attention) and n.op.cache), "float32")
 
 
 def _assumed(context: Context) -> str:
@@ -73,9 +83,9 @@ def _assumed(context: Context) -> str:
 
 def why_not_static(graph: Graph, context: Context) -> str:
     """Why a graph's cache cannot lie in a buffer of fixed length; empty when it can."""
-    layers = [n for n in graph.nodes if isinstance(n.op, Attention) and n.op.cache]
-    for node in layers:
-        if why := _refusal(node, context.target):
+    row = context.target.fused_attention(graph.phase, "none", _dtype(graph)) or _row(graph, context)
+    for node in (n for n in graph.nodes if isinstance(n.op, Attention) and n.op.cache):
+        if why := "the target has no such kernel" if row is None else row.why_not(node):
             return f"{place(node)}: {why}"
         if node.input("key_mask") is None or node.input("past_key") is None:
             return f"{place(node)} has no mask that says what of a buffer is in use"
@@ -108,12 +118,13 @@ def _with_checked_mask(graph: Graph, layers: Sequence[Node]) -> Graph:
 
 def why_not_compact(graph: Graph, context: Context) -> str:
     """Why a graph cannot keep a compact cache; empty when it will."""
-    if context.target.kernel(graph.phase, _assumed(context)) != "fused":
+    row = _row(graph, context)
+    if row is None or "compact" not in row.forms:
         return "the target has no such kernel"
     masks = _masks(graph)
     for node in graph.nodes:
         if isinstance(node.op, Attention) and node.op.cache:
-            why = _refusal(node, context.target)
+            why = row.why_not(node)
             if why:
                 return f"{place(node)}: {why}"
         elif node.op.compacted() is None and masks.intersection(node.inputs):
@@ -136,32 +147,13 @@ def _beside_attention(graph: Graph) -> str:
     return ""
 
 
-def _refusal(node: Node, target: Target) -> str:
-    """Why GroupQueryAttention cannot compute an attention; empty when it can."""
-    op, limits = node.op, target.group_query
-    q, k, v = (node.need(n) for n in ("q", "k", "v"))
-    assert isinstance(op, Attention)
-    head_dim = int(q.shape[-1]) // op.heads
-    if head_dim % limits.head_multiple:
-        return f"heads of {head_dim} channels are no multiple of {limits.head_multiple}"
-    if v.shape[-1] != k.shape[-1]:
-        return "heads of keys and values differ in width"
-    if q.shape[:2] != k.shape[:2]:
-        return "it takes as many queries as new keys"
-    if node.input("bias") is not None or node.input("mask") is not None or op.visibility.right is not None:
-        return "it has a bias or a mask of its own"
-    if not op.visibility.causal and q.shape[1] != 1:
-        return "its queries see later keys"
-    return ""
-
-
 class _Choice:
-    def __init__(self, graph: Graph, chosen: set[Value], kernel: AttentionKernel, target: Target, static: bool) -> None:
+    def __init__(self, graph: Graph, chosen: set[Value], row: Row, static: bool) -> None:
         self.graph = graph
         self.static = static
         self.chosen = chosen
-        self.fused = kernel == "fused"
-        self.limits = target.group_query
+        self.fused = "compact" in row.forms
+        self.limits = row.limits
         self.biases: dict[tuple[Visibility, Value], Value] = {}
         self.masks = _masks(graph)
 
@@ -195,7 +187,8 @@ class _Choice:
         facts = AttentionMask(replace(op.visibility, causal=False))
         if (facts.visibility, mask) not in self.biases:
             seen = rewriter.emit(facts, facts.arrange(new=self.graph.inputs[0], mask=mask), node, "mask")[0]
-            self.biases[facts.visibility, mask] = rewriter.emit(MaskBias(), (seen,), node, "bias")[0]
+            bias = MaskBias(node.need("q").dtype)
+            self.biases[facts.visibility, mask] = rewriter.emit(bias, (seen,), node, "bias")[0]
         return self.biases[facts.visibility, mask]
 
     def _ropes(self, q: Value, k: Value, rewriter: Rewriter) -> tuple[Node, Node, Rope] | None:
@@ -211,6 +204,6 @@ class _Choice:
         if other is None or other.key != table.key:
             return None
         head_dim, rotary = int(q.shape[-1]) // at_q.op.heads, 2 * table.shape[1]
-        if head_dim % self.limits.rotary_head_multiple or rotary % self.limits.rotary_dim_multiple:
+        if head_dim % self.limits["rotary_head_multiple"] or rotary % self.limits["rotary_dim_multiple"]:
             return None
         return (at_q, at_k, at_q.op) if at_q.op.interleaved == at_k.op.interleaved else None

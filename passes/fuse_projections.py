@@ -23,7 +23,7 @@ from flowc.passes.audit import Audit, Context, place
 
 def fuse_projections(graph: Graph, context: Context, audit: Audit) -> Graph:
     """Join linear operators that read the same value."""
-    if graph.phase not in context.target.packs:
+    if not any("packed" in row.forms for row in context.target.rows(Linear, graph.phase, context.assume)):
         return graph
     uses = Counter(t.key for n in graph.nodes for v in n.inputs if v and v.weight for t in v.weight.tensors())
     groups: dict[Value, list[Node]] = {}

@@ -1,27 +1,26 @@
 """Experts' weights are stored as the target multiplies by them.
 
-    %y = experts(%x, %scores, w, v)     =>      %y = experts(%x, %scores, transpose(w), transpose(v)) {transposed}
+    %y = expert_loop(%x, %scores, w, v)   =>   %y = expert_loop(%x, %scores, transpose(w), transpose(v)) {transposed}
 
-onnxruntime's MoE operator takes [experts, out, in] and does silu alone. Elsewhere standard MatMul does the work, which
-wants [experts, in, out] and would copy the weights at every load to get it.
+The loop multiplies by MatMul, which wants [experts, in, out] and would copy the weights at every load to get it.
 """
 
 from __future__ import annotations
 
 from dataclasses import replace
 
-from flowc.ir.core.experts import Experts
 from flowc.ir.graph import Graph, Node, Rewriter, Value, constant, rewrite
+from flowc.ir.kernel.experts import ExpertLoop
 from flowc.ir.weights.expressions import Transpose
 from flowc.passes.audit import Audit, Context, place
 
 
 def transpose_experts(graph: Graph, context: Context, audit: Audit) -> Graph:
-    """Exchange the last two axes of the weights of every mixture that the target has no operator for."""
+    """Exchange the last two axes of the weights of every mixture that runs as a loop."""
 
     def rule(node: Node, rewriter: Rewriter) -> tuple[Value, ...] | None:
         op = node.op
-        if not isinstance(op, Experts) or op.transposed or op.activation in context.target.expert_activations:
+        if not isinstance(op, ExpertLoop) or op.transposed:
             return None
         transposed: dict[str, Value] = {}
         for operand in ("gate_up", "down"):

@@ -23,7 +23,7 @@ def check_cache(target: Target, options: Options) -> None:
             "unsupported-cache", "a compact cache holds the tokens of each row without the padding between them",
             hint="--assume right-padding --cache compact; without it, --cache aligned",
         )  # fmt: skip
-    kernel = target.kernel("decode", assume)
+    kernel = target.attention("decode", assume)
     if asked == "static" and assume == "no-padding":
         message = "a static cache needs a mask to say how much of it is in use, and --assume no-padding leaves it out"
         raise SpecError.of("unsupported-cache", message, hint="--cache static without --assume no-padding")
@@ -49,7 +49,7 @@ def cache_notes(compiled: Compiled) -> list[str]:
     wanted = "shared" if asked == "static" else asked
     for phase, graph in compiled.graphs.items():
         form = cache_form(graph)
-        possible = compiled.target.kernel(phase, options.assume) != "attention"
+        possible = compiled.target.attention(phase, options.assume) != "attention"
         if form is None or form == wanted or not (possible or asked == "compact") or phase == "prefill":
             continue
         missed = compiled.audits[phase].get("fuse_attention", Audit()).missed

@@ -22,7 +22,7 @@ class Dumps:
     """Watches a compilation. `after` is a pass, '' for the last one, or None for no output on stdout."""
 
     def __init__(self, after: str | None, folder: Path | None) -> None:
-        steps = [EXPAND, *pipeline.pass_names()]
+        steps = [EXPAND, *(step.__name__ for step in pipeline.PIPELINE)]
         after = pipeline.current_name(after) if after else after
         if after and after not in steps:
             hint = nearest(after, steps) or f"passes: {', '.join(steps)}"

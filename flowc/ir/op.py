@@ -11,7 +11,7 @@ import inspect
 from collections.abc import Callable, Sequence
 from dataclasses import MISSING, dataclass, fields
 from types import FunctionType
-from typing import Any, ClassVar, TypeVar, cast
+from typing import Any, ClassVar, Literal, TypeVar, cast
 
 import numpy as np
 
@@ -26,6 +26,11 @@ Operand = TypeVar("Operand")
 REGISTRY: dict[str, type[Op]] = {}
 """Every operator by name."""
 
+Level = Literal["core", "kernel"]
+"""Levels of a graph: `core` says what a model means, `kernel` what a runtime runs."""
+
+BOTH: frozenset[Level] = frozenset(("core", "kernel"))
+
 
 @dataclass(frozen=True)
 class Op(Traits):
@@ -39,6 +44,9 @@ class Op(Traits):
 
     dtypes: ClassVar[Groups] = ()
     """Which operands must be of one element type, and of which; see `flowc.ir.dtypes`."""
+    levels: ClassVar[frozenset[Level]] = BOTH
+    """Levels at which it may stand. At both: every target runs it in one way, so there is nothing to choose."""
+
     exact: ClassVar[bool] = False
     """Whether each number is at most one rounding of what its operands give: moved data, a sum or product of two."""
 
@@ -82,21 +90,29 @@ class Op(Traits):
     """The operator's meaning: arrays of the operands to arrays of the results, float32 to float32."""
 
     def __init_subclass__(
-        cls, name: str = "", operands: tuple[str, ...] = (), dtypes: Declared | None = None, **kw: Any
+        cls,
+        name: str = "",
+        operands: tuple[str, ...] | None = None,
+        dtypes: Declared | None = None,
+        level: Level | None = None,
+        **kw: Any,
     ) -> None:
+        """Register an operator; operands and element types that are not stated are those of the operator above it."""
         super().__init_subclass__(**kw)
         if not name:
             return
+        operands = cls.operands if operands is None else operands
         infer, reference = (cast("FunctionType", f) for f in (cls.infer, cls.reference))
         for function in (infer, reference):
             code = function.__code__
             if code.co_varnames[1 : code.co_argcount] != operands:
                 raise TypeError(f"{cls.__name__}.{function.__name__} does not take the operands {operands}")
-        if dtypes is None:
+        if dtypes is None and not cls.name:
             raise TypeError(f"{cls.__name__} does not say which element types it takes")
         cls.name = name
         cls.operands = operands
-        cls.dtypes = groups_of(operands, dtypes)
+        cls.dtypes = cls.dtypes if dtypes is None else groups_of(operands, dtypes)
+        cls.levels = BOTH if level is None else frozenset((level,))
         cls.variadic = bool(infer.__code__.co_flags & inspect.CO_VARARGS)
         cls.required = len(operands) - len(infer.__defaults__ or ())
         REGISTRY[name] = cls

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from flowc.errors import InternalError
 from flowc.ir.graph import Graph, Node, Value, infer
+from flowc.ir.op import Level
 from flowc.ir.types import ShapeError, TensorType
 
 
-def verify(graph: Graph, after: str, before: Graph | None = None) -> None:
+def verify(graph: Graph, level: Level | None, after: str, before: Graph | None = None) -> None:
     """Raise InternalError unless every value is made once, before its uses, with the type that its operator infers.
 
-    `after` names what made the graph, for the message. `before` is a graph that was verified: of a node that stood in
-    it only the place is looked at anew, for a node never changes, and what its operator infers depends on it alone.
+    Every operator must belong to the `level`; None lets both stand, as they do while kernels are being chosen. `after`
+    names what made the graph, for the message. `before` is a graph that was verified: of a node that stood in it only
+    the place and the level are looked at anew, for a node never changes, and what its operator infers depends on it
+    alone.
     """
 
     def fail(message: str) -> None:
@@ -26,6 +29,8 @@ def verify(graph: Graph, after: str, before: Graph | None = None) -> None:
         for value in node.inputs:
             if value is not None and value.weight is None and value not in made:
                 fail(f"{_named(node)} reads %{value.name} before it is made")
+        if level is not None and level not in node.op.levels:
+            fail(f"{_named(node)} does not belong to the {level} level")
         if node not in typed:
             wrong = _mistyped(node)
             if wrong:

@@ -11,9 +11,10 @@ from flowc.targets.target import Target
 
 
 def _declared() -> dict[str, Target]:
-    modules = (importlib.import_module(f"flowc.targets.{m.name}") for m in pkgutil.iter_modules(flowc.targets.__path__)
-               if m.name not in ("registry", "target"))  # fmt: skip
-    return {m.TARGET.name: m.TARGET for m in modules}
+    names = [m.name for m in pkgutil.iter_modules(flowc.targets.__path__) if m.name != "registry"]
+    modules = (importlib.import_module(f"flowc.targets.{name}") for name in names)
+    found: list[Target] = [m.TARGET for m in modules if hasattr(m, "TARGET")]
+    return {t.name: t for t in found}
 
 
 TARGETS = _declared()

@@ -1,12 +1,19 @@
-"""What is said of a target: versions, and which operators pay there."""
+"""What is said of a target: versions, and which kernel runs each operator."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
-AttentionKernel = Literal["attention", "shared", "fused"]
+from flowc.ir.core.attention import Attention
+from flowc.ir.dtypes import FLOAT
+from flowc.ir.graph import Node
+from flowc.ir.kernel.group_query import GroupQueryAttention
+from flowc.ir.kernel.kernel import Kernel
+from flowc.ir.op import Op
+
+AttentionForm = Literal["attention", "shared", "fused"]
 """How a decoder's attention runs.
 
 attention   ONNX Attention; the cache is joined to the new keys
@@ -16,12 +23,35 @@ fused       the same with the rope inside; keys of each row follow its own last 
 
 
 @dataclass(frozen=True, slots=True)
-class GroupQueryLimits:
-    """What the target's GroupQueryAttention takes."""
+class Row:
+    """One line of a target's table: a kernel for an operator, where it is used, and how that is known."""
 
-    head_multiple: int = 8
-    rotary_head_multiple: int = 16
-    rotary_dim_multiple: int = 16
+    op: type[Op]
+    kernel: type[Kernel]
+    evidence: str
+    """What was measured, and with which runtime; or which specification says it."""
+    phases: tuple[str, ...] = ()
+    """Phases in which it is used; every one when empty."""
+    assume: tuple[str, ...] = ()
+    """What a build must assume of padding; anything when empty."""
+    dtypes: tuple[str, ...] = FLOAT
+    """Element types of the result that the runtime has the kernel for."""
+    limits: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    """What the runtime's version of the kernel takes; the kernel says under which names."""
+    forms: frozenset[str] = frozenset()
+    """How it is used: `compact`, each row's keys one after the other; `packed`, one for all projections of a value."""
+
+    def applies(self, phase: str, assume: str, dtype: str) -> bool:
+        """Whether the row is for a phase, an assumption and an element type."""
+        return (
+            (not self.phases or phase in self.phases)
+            and (not self.assume or assume in self.assume)
+            and dtype in self.dtypes
+        )
+
+    def why_not(self, node: Node) -> str:
+        """Why the kernel cannot compute a node; empty when it can."""
+        return self.kernel.why_not(node, self.limits)
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,14 +65,21 @@ class Target:
     contrib: bool
     """Whether com.microsoft operators may be used."""
     doc: str
-    expert_activations: tuple[str, ...] = ()
-    """Activations of a mixture of experts that the target has one operator for."""
-    attention: Mapping[tuple[str, str], AttentionKernel] = field(default_factory=dict[tuple[str, str], AttentionKernel])
-    """The kernel of a phase's attention under an assumption; ONNX Attention where nothing is said."""
-    group_query: GroupQueryLimits = GroupQueryLimits()
-    packs: frozenset[str] = frozenset()
-    """Phases in which one wide projection is faster than several narrow ones of the same value."""
+    kernels: tuple[Row, ...]
+    """The table, the best first: the first row that applies and whose kernel can compute an operator has it."""
+    dtypes: tuple[str, ...] = FLOAT
+    """Float types in which the runtime computes."""
 
-    def kernel(self, phase: str, assume: str) -> AttentionKernel:
-        """The kernel that pays for a phase under an assumption."""
-        return self.attention.get((phase, assume), "attention")
+    def rows(self, op: type[Op], phase: str, assume: str, dtype: str = "float32") -> Iterator[Row]:
+        """The rows for an operator, the best first."""
+        return (row for row in self.kernels if row.op is op and row.applies(phase, assume, dtype))
+
+    def fused_attention(self, phase: str, assume: str, dtype: str = "float32") -> Row | None:
+        """The row of GroupQueryAttention for a phase, if it pays there."""
+        rows = self.rows(Attention, phase, assume, dtype)
+        return next((row for row in rows if row.kernel is GroupQueryAttention), None)
+
+    def attention(self, phase: str, assume: str, dtype: str = "float32") -> AttentionForm:
+        """How the attention of a phase runs under an assumption, where its operators allow it."""
+        row = self.fused_attention(phase, assume, dtype)
+        return "attention" if row is None else "fused" if "compact" in row.forms else "shared"

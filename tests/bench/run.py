@@ -191,9 +191,9 @@ def encoders(source: Path, peers: Path, scratch: Path) -> dict[str, Graph]:
 
 
 def _passes() -> Iterable[str]:
-    from flowc.passes.pipeline import PIPELINE
+    from flowc.passes.pipeline import pass_names
 
-    return [step.__name__ for step in PIPELINE]
+    return pass_names()
 
 
 def _quiet(command: list[str]) -> None:

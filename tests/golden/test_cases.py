@@ -13,12 +13,13 @@ from xml.etree import ElementTree
 import pytest
 
 from flowc.cli import main
-from flowc.ir.core.attention import Attention, AttentionMask
+from flowc.ir.core.attention import AttentionMask
 from flowc.ir.core.elementwise import Binary, Unary
-from flowc.ir.core.norm import Norm
 from flowc.ir.core.positions import Positions
 from flowc.ir.core.rope import Rope
 from flowc.ir.graph import Node
+from flowc.ir.kernel.attention import OnnxAttention
+from flowc.ir.kernel.norms import RmsNormalization
 from flowc.ir.op import Op
 from flowc.ir.visibility import EVERYTHING
 from flowc.lowering import emitter
@@ -73,12 +74,12 @@ def swapped(op: Binary, node: Node) -> tuple[Any, Node]:
 
 
 REGRESSIONS: dict[str, tuple[str, type[Op], Callable[[Any, Node], tuple[Any, Node]]]] = {
-    "epsilon": ("llama", Norm, attribute(eps=1e-2)),
+    "epsilon": ("llama", RmsNormalization, attribute(eps=1e-2)),
     "rope pairs neighbours": ("llama", Rope, attribute(interleaved=True)),
     "rope heads": ("gemma", Rope, attribute(heads=1)),
-    "attention scale": ("llama", Attention, scaled(1.05)),
+    "attention scale": ("llama", OnnxAttention, scaled(1.05)),
     "window off by one": ("mistral-window", AttentionMask, wider),
-    "no softcap": ("gemma2", Attention, attribute(softcap=None)),
+    "no softcap": ("gemma2", OnnxAttention, attribute(softcap=None)),
     "activation": ("bert", Unary, attribute(function="relu")),
     "gate added": ("qwen3", Binary, swapped),
     "no causal mask": ("tiny-llama", AttentionMask, attribute(visibility=EVERYTHING)),

@@ -11,8 +11,7 @@ from flowc.ir.graph import Graph, Node, Origin, Output, Value, infer
 from flowc.ir.interpret import interpret
 from flowc.ir.op import Op
 from flowc.ir.types import TensorType
-from flowc.lowering.lower import lower
-from flowc.targets.registry import target
+from tests.kernel_level import lowered as lower
 from tests.oracle_io import Array
 
 ort: Any = onnxruntime  # ships no types
@@ -46,7 +45,7 @@ def meaning(op: Op, *arrays: Array | None, symbols: Sequence[str] = ()) -> list[
 
 def lowered(on: str, op: Op, *arrays: Array | None, symbols: Sequence[str] = ()) -> list[Array]:
     """Results of an operator from onnxruntime, as a target lowers it."""
-    model = lower(graph_of(op, arrays, symbols), target(on), {"flowc.version": "test"})
+    model = lower(graph_of(op, arrays, symbols), on)
     options = ort.SessionOptions()
     options.intra_op_num_threads = 1
     options.log_severity_level = 3

@@ -16,7 +16,7 @@ from flowc.ir.core.linear import Linear
 from flowc.ir.core.norm import Norm
 from flowc.ir.dtypes import ANY, FLOAT, INTEGER, largest, numpy_dtype
 from flowc.ir.graph import Origin, Value, constant, infer
-from flowc.ir.kernel.group_query import MaskBias
+from flowc.ir.kernel.group_query import MaskBias, hidden_score
 from flowc.ir.op import REGISTRY, Array, Op
 from flowc.ir.types import ShapeError, TensorType
 from flowc.ir.verify import verify
@@ -88,7 +88,7 @@ def test_half_precision_is_float32_rounded(case: Case, dtype: str) -> None:
             np.testing.assert_array_equal(array, wanted)
             continue
         if isinstance(case.op, MaskBias):  # what hides is as low as the type allows, and finite
-            hidden = wanted == MaskBias.HIDDEN
+            hidden = wanted == hidden_score("float32")
             assert (array[hidden].astype(np.float32) <= -(2.0**14)).all()
             assert np.isfinite(array.astype(np.float32)).all()
             array, wanted = np.where(hidden, 0, array), np.where(hidden, 0, wanted)
@@ -122,7 +122,7 @@ def test_the_verifier_names_the_line_of_a_mix() -> None:
     with pytest.raises(
         InternalError, match=r"linear of model.yaml:2:5 linear: .*'weight' is float16, and 'x' is float32"
     ):
-        verify(replace(graph, nodes=(mixed, last)), "a_pass")
+        verify(replace(graph, nodes=(mixed, last)), None, "a_pass")
 
 
 def test_the_verifier_holds_a_constant_to_its_type() -> None:
@@ -131,7 +131,7 @@ def test_the_verifier_holds_a_constant_to_its_type() -> None:
     (node,) = graph.nodes
     lying = Value("w", TensorType("float32", (4, 4)), CastWeight(Tensor("w", (4, 4)), "float16"))
     with pytest.raises(InternalError, match=r"is float16\[4, 4\], its type says float32\[4, 4\]"):
-        verify(replace(graph, nodes=(replace(node, inputs=(node.inputs[0], lying)),)), "a_pass")
+        verify(replace(graph, nodes=(replace(node, inputs=(node.inputs[0], lying)),)), None, "a_pass")
 
 
 def test_equal_names_of_other_types_are_other_weights() -> None:

@@ -60,7 +60,7 @@ def test_a_wrong_number_of_operands_is_refused(op: Op, inputs: tuple[Value | Non
     made = node(op, *inputs)
     graph = Graph("encode", (X, TABLE), (Output("y", made.outputs[0]),), (made,))
     with pytest.raises(InternalError, match=message):
-        verify(graph, "a test")
+        verify(graph, None, "a test")
 
 
 def test_operands_that_the_meaning_does_not_take_are_no_operator() -> None:

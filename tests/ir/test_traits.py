@@ -23,7 +23,19 @@ from flowc.ir.core.positions import Positions, TakeFirst, TakeLast
 from flowc.ir.core.recurrent import CausalConv, DeltaScan
 from flowc.ir.core.rope import Rope
 from flowc.ir.core.token_positions import AllOnes
+from flowc.ir.kernel.attention import OnnxAttention
+from flowc.ir.kernel.experts import ExpertLoop, MoE
 from flowc.ir.kernel.group_query import GroupQueryAttention, MaskBias
+from flowc.ir.kernel.matrix import FusedMatMul, Gemm
+from flowc.ir.kernel.norms import LayerNormalization, RmsNormalization
+from flowc.ir.kernel.recurrent import (
+    CausalConvWithState,
+    ConvStep,
+    ConvTokens,
+    DeltaChunks,
+    DeltaStep,
+    LinearAttention,
+)
 from flowc.ir.op import REGISTRY, Array, Op
 from flowc.ir.traits import Traits
 from flowc.ir.types import TensorType
@@ -77,8 +89,23 @@ GATES = {"g": -np.abs(floats(B, S, 2)), "beta": floats(B, S, 2)}
 DELTA = {"q": floats(B, S, 4), "k": floats(B, S, 4), "v": TOKENS, **GATES}
 STATE = floats(B, 2, 4, 4)
 
+LINEAR = (TOKENS, floats(3, W), floats(3))
+EXPERTS = (TOKENS, floats(B, S, 4), floats(4, 6, W), floats(4, W, 3))
+CONV = (TOKENS, floats(W, 1, 3), floats(W), floats(B, W, 2), MASK)
+
+KERNELS = (
+    *(case(op, *LINEAR) for op in (FusedMatMul(), Gemm())),
+    case(RmsNormalization("rms", 1e-5, groups=2), TOKENS, floats(4)),
+    case(LayerNormalization("layer", 1e-5), TOKENS, floats(W), floats(W)),
+    case(OnnxAttention(2, 1, 0.5, CAUSAL), **ATTENTION, **PAST),
+    *(case(op, *EXPERTS) for op in (MoE(2, True), ExpertLoop(2, True))),
+    case(ExpertLoop(2, True, transposed=True), *EXPERTS[:2], *(w.swapaxes(1, 2) for w in EXPERTS[2:])),
+    *(case(op(1, 2, 0.5), **DELTA, state=STATE, mask=MASK) for op in (LinearAttention, DeltaStep, DeltaChunks)),
+    *(case(op, *CONV) for op in (CausalConvWithState(), ConvStep(), ConvTokens())),
+)
+
 CASES = (
-    case(Linear(), TOKENS, floats(3, W), floats(3)),
+    case(Linear(), *LINEAR),
     case(Norm("layer", 1e-5), TOKENS, floats(W), floats(W)),
     case(Norm("rms", 1e-5, offset=1.0), TOKENS, floats(W)),
     case(Gather(), floats(11, W), whole(11, B, S)),
@@ -90,7 +117,7 @@ CASES = (
     case(Scale(1.0), TOKENS),
     case(Scale(2.0), TOKENS),
     case(Softcap(3.0), TOKENS),
-    case(Experts(2, True), TOKENS, floats(B, S, 4), floats(4, 6, W), floats(4, W, 3)),
+    case(Experts(2, True), *EXPERTS),
     case(Rope(2), TOKENS, floats(B, S, 2), floats(B, S, 2)),
     case(Rope(2), TOKENS, floats(9, 2), floats(9, 2), whole(9, B, S)),
     case(Split((3, 5)), TOKENS),
@@ -119,7 +146,8 @@ CASES = (
     case(GroupQueryAttention(2, 1, 0.5), **ATTENTION, **PAST, cos=floats(9, 2), sin=floats(9, 2)),
     case(MaskBias(), MASK[:, None, None] != 0, floats(B, 1, 1, S)),
     case(DeltaScan(1, 2, 0.5), **DELTA, state=STATE, mask=MASK),
-    case(CausalConv(), TOKENS, floats(W, 1, 3), floats(W), floats(B, W, 2), MASK),
+    case(CausalConv(), *CONV),
+    *KERNELS,
 )
 
 each = partial(pytest.mark.parametrize, argvalues=CASES, ids=str)

@@ -64,7 +64,7 @@ def planted(fault: Fault, folder: Path, sound: Compiled | None = None) -> Verdic
     changes = [p for p, g in sound.expanded.items() if canonical(faulty[p]) != canonical(g)]
     assert changes, f"'{fault.name}' is not planted"
     for phase, graph in faulty.items():
-        well_formed(graph, f"planting in {phase}")
+        well_formed(graph, None, f"planting in {phase}")
     context = sound.pass_context
     graphs = {phase: run(graph, context)[0] for phase, graph in faulty.items()}
     build(replace(sound, expanded=faulty, graphs=graphs), folder / "model.onnx", verify="off")

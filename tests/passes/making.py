@@ -18,9 +18,9 @@ from flowc.frontend.state import Options
 from flowc.ir.graph import Graph, prune
 from flowc.ir.interpret import interpret
 from flowc.ir.verify import verify
-from flowc.lowering.lower import lower
 from flowc.passes.audit import Audit, Context, Pass
 from flowc.targets.registry import target
+from tests.kernel_level import lowered as lower
 
 Array = npt.NDArray[Any]
 ort: Any = onnxruntime  # ships no types
@@ -70,7 +70,7 @@ def apply_in(step: Pass, graph: Graph, context: Context) -> Result:
     """As `apply`, with what a build knows."""
     audit = Audit()
     after = prune(step(graph, context, audit))
-    verify(after, step.__name__)
+    verify(after, None, step.__name__)
     return Result(graph, after, audit)
 
 
@@ -112,7 +112,7 @@ def run(graph: Graph, feeds: Feeds, compiled: Compiled) -> dict[str, Array]:
 def run_onnx(graph: Graph, feeds: Feeds, compiled: Compiled, on: str = "ort-cpu") -> dict[str, Array]:
     """What onnxruntime computes for a graph as a target lowers it."""
     assert compiled.checkpoint is not None
-    lowered = lower(graph, target(on), {"flowc.version": "test"})
+    lowered = lower(graph, on)
     for name, weight in lowered.weights.items():
         array = weight.evaluate(compiled.checkpoint.read)
         lowered.model.graph.initializers[name].const_value = onnx_ir.tensor(array, name=name)

@@ -16,7 +16,7 @@ from typing import Any
 
 from hypothesis import strategies as st
 
-from flowc.passes.pipeline import PIPELINE
+from flowc.passes.pipeline import pass_names
 from tests.passes.drawn_layers import LayerMaker
 from tests.passes.drawn_parts import CONTEXT, IDS, VOCAB, Case, Draw, Stage, Stages, needed, stated
 
@@ -269,7 +269,7 @@ class FlowMaker(LayerMaker):
     def options(self) -> dict[str, Any]:
         """How the spec is built."""
         assumptions = ["none", "none", "none", "no-padding"] + ["right-padding"] * (not self.several_masks)
-        skipped = [p.__name__ for p in PIPELINE if self.maybe(6)] if self.maybe(3) else []
+        skipped = [name for name in pass_names() if self.maybe(6)] if self.maybe(3) else []
         options = {"target": self.pick("ort-cpu", "portable"), "assume": self.pick(*assumptions)}
         options |= {"logits": self.pick("last", "last", "all"), "context": self.pick(None, None, 20)}
         return {**options, "skip_passes": tuple(skipped)}

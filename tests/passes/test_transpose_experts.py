@@ -7,8 +7,10 @@ import numpy as np
 import pytest
 
 from flowc.ir.core.experts import Experts
+from flowc.ir.kernel.experts import ExpertLoop
 from flowc.passes.transpose_experts import transpose_experts
 from flowc.weights.random import RandomCheckpoint
+from tests.kernel_level import at_kernel_level
 from tests.passes.making import Array, apply, assert_close, compile_text, random_feeds, run, run_onnx, same_numbers
 
 SPEC = """
@@ -40,9 +42,9 @@ def test_weights_are_turned_where_no_operator_takes_them(
     tmp_path: Path, phase: Any, on: str, activation: str, fires: bool
 ) -> None:
     compiled = compile_text(tmp_path, text(activation=activation), "", graphs=(phase,))
-    result = apply(transpose_experts, compiled.expanded[phase], on=on)
+    result = apply(transpose_experts, at_kernel_level(compiled.expanded[phase], on), on=on)
     (op,) = (n.op for n in result.after.nodes if isinstance(n.op, Experts))
-    assert op.transposed == fires
+    assert (isinstance(op, ExpertLoop) and op.transposed) == fires
     assert len(result.audit.fired) == fires
     same_numbers(result, compiled, on=on)
 
@@ -63,7 +65,8 @@ def test_every_target_computes_what_the_operator_means(
     want = run(graph, feeds, compiled)
     assert np.ptp(want["logits"]) > 1e-2
     assert_close(run_onnx(graph, feeds, compiled, on), want)
-    assert_close(run_onnx(apply(transpose_experts, graph, on=on).after, feeds, compiled, on), want)
+    turned = apply(transpose_experts, at_kernel_level(graph, on), on=on).after
+    assert_close(run_onnx(turned, feeds, compiled, on), want)
 
 
 @pytest.mark.parametrize("on", ["ort-cpu", "portable"])
@@ -79,7 +82,7 @@ def test_a_chosen_expert_may_have_no_weight_at_all(tmp_path: Path, on: str) -> N
     compiled.checkpoint = Sure(7)
     for name, (shape, _) in compiled.usage.tensors.items():
         compiled.checkpoint.declare(name, shape)
-    graph = apply(transpose_experts, compiled.expanded["unified"], on=on).after
+    graph = apply(transpose_experts, at_kernel_level(compiled.expanded["unified"], on), on=on).after
     feeds = random_feeds(graph, padding="none")
     words = compiled.checkpoint.read("model.embed_tokens.weight")[feeds["input_ids"]]
     scores = np.sort(words @ compiled.checkpoint.read("mlp.gate.weight").T, axis=-1)
@@ -95,7 +98,7 @@ def test_the_operator_is_a_sum_over_chosen_experts(renormalise: bool) -> None:
     both = np.empty((6, 10, 4))
     both[:, 0::2], both[:, 1::2] = gate, up
     (got,) = Experts(2, renormalise).reference(x, scores, both, down)
-    (transposed,) = Experts(2, renormalise, transposed=True).reference(
+    (transposed,) = ExpertLoop(2, renormalise, transposed=True).reference(
         x, scores, both.swapaxes(1, 2), down.swapaxes(1, 2)
     )
     for b in range(2):

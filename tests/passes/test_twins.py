@@ -12,8 +12,7 @@ import pytest
 
 from flowc.ir.canonical import difference
 from flowc.ir.graph import Graph
-from flowc.lowering.lower import lower
-from flowc.targets.registry import target
+from tests.kernel_level import lowered as lower
 from tests.passes.making import compile_text
 
 FLOW = """
@@ -76,7 +75,7 @@ TWINS = {"llama": LLAMA, "qwen3": QWEN3, "gemma3": GEMMA3}
 
 def stripped(graph: Graph, on: str) -> bytes:
     """The model file without what does not compute: names inside, metadata, and the order of initializers."""
-    lowered = lower(graph, target(on), {"flowc.version": "test"})
+    lowered = lower(graph, on)
     model = onnx.load_from_string(lowered.serialize())
     kept = {v.name for v in (*model.graph.input, *model.graph.output)} | set(lowered.weights)
     constants = {t.name: t.SerializeToString() for t in model.graph.initializer}

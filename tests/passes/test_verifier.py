@@ -90,6 +90,6 @@ REFUSED: dict[Callable[[Graph], Graph], str] = {
 @pytest.mark.parametrize("kept", [False, True], ids=["alone", "after a pass"])
 def test_what_is_not_well_formed_is_refused(wrong: Callable[[Graph], Graph], kept: bool) -> None:
     sound = chain()
-    verify(sound, "expand")
+    verify(sound, "core", "expand")
     with pytest.raises(InternalError, match=REFUSED[wrong]):
-        verify(wrong(sound), "a pass", sound if kept else None)
+        verify(wrong(sound), "core", "a pass", sound if kept else None)

@@ -113,7 +113,7 @@ def offence(importer: str, imported: str) -> str:
 
 
 OPERATORS = ("flowc.ir.core", "flowc.ir.kernel")
-NAME_OPERATORS = (*OPERATORS, "flowc.stages", "flowc.passes", "flowc.lowering")
+NAME_OPERATORS = (*OPERATORS, "flowc.stages", "flowc.targets", "flowc.passes", "flowc.lowering")
 
 
 def is_package(module: str) -> bool:

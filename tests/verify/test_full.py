@@ -161,7 +161,7 @@ def test_names_the_first_wrong_stage_of_a_graph(copy: Path) -> None:
     placed = [c.location for c in failures if c.location is not None]
     assert {c.graph for c in failures} == {"decode", "unified"}  # unified is right, and differs from decode
     assert placed[0].stage == "repeat.layers.1.llama_decoder"
-    assert placed[0].operator == "norm"
+    assert placed[0].operator == "rms_normalization"
     assert placed[0].source == "tiny-llama.yaml:23:11"
     assert placed[0].before < placed[0].error
 

@@ -14,10 +14,10 @@ from flowc.build.compiled import Compiled, Request
 from flowc.compile import build, compile_file
 from flowc.errors import CheckFailed
 from flowc.frontend.state import Options
-from flowc.ir.core.norm import Norm
 from flowc.ir.core.positions import TakeLast
 from flowc.ir.core.rope import Rope
 from flowc.ir.graph import Graph, Node
+from flowc.ir.kernel.norms import RmsNormalization
 from flowc.ir.op import Op
 from flowc.lowering import emitter
 from flowc.lowering.lower import EMITTER_MODULES
@@ -60,7 +60,7 @@ def every_layer(graph: Graph) -> set[str]:
     return {quick.layer_of(node) for node in graph.nodes}
 
 
-def change_eps(op: Norm) -> Norm:
+def change_eps(op: RmsNormalization) -> RmsNormalization:
     return replace(op, eps=1e-2)
 
 
@@ -80,7 +80,7 @@ def spoil(monkeypatch: pytest.MonkeyPatch, kind: type[Op], change: Callable[[Any
 
 @pytest.mark.parametrize("small", [True, False])
 @pytest.mark.parametrize(("kind", "change", "stage"), [
-    (Norm, change_eps, "repeat.layers.1.llama_decoder"),
+    (RmsNormalization, change_eps, "repeat.layers.1.llama_decoder"),
     (Rope, interleave, "repeat.layers.0.llama_decoder"),
 ])  # fmt: skip
 def test_names_the_stage_of_a_fault(

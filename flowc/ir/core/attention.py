@@ -76,6 +76,7 @@ class Attention(
     name="attention",
     operands=("q", "k", "v", "past_key", "past_value", "key_mask", "bias", "mask"),
     dtypes={"q k v past_key past_value bias": FLOAT, "key_mask": INTEGER, "mask": BOOL},
+    level="core",
 ):
     """softmax(softcap(q k^T * scale) + bias, over the keys that the mask keeps) v, per head (Vaswani et al. 2017).
 

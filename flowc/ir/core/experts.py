@@ -19,21 +19,25 @@ TIED = 4
 
 
 @dataclass(frozen=True)
-class Experts(Op, name="experts", operands=("x", "scores", "gate_up", "down"), dtypes={"x scores gate_up down": FLOAT}):
+class Experts(
+    Op,
+    name="experts",
+    operands=("x", "scores", "gate_up", "down"),
+    dtypes={"x scores gate_up down": FLOAT},
+    level="core",
+):
     """Sum over the chosen experts e of weight_e * down_e(activation(gate_e x) * up_e x) (Shazeer et al. 2017).
 
     The weights are softmax(scores) over all experts; the `top` largest are kept (of equal ones the first), and with
     `renormalise` divided by their sum (HF `Qwen3MoeSparseMoeBlock`).
 
     x [batch, sequence, hidden]; scores [batch, sequence, experts], the router's logits. gate_up
-    [experts, 2 * ffn, hidden], whose rows alternate between gate and up, and down [experts, hidden, ffn]; with
-    `transposed` both have their last two axes exchanged, as a product without a transposed operand wants them.
+    [experts, 2 * ffn, hidden], whose rows alternate between gate and up, and down [experts, hidden, ffn].
     """
 
     top: int
     renormalise: bool
     activation: Function = "silu"
-    transposed: bool = False
 
     category = "matrix"
     tokenwise = ("x", "scores")
@@ -43,16 +47,12 @@ class Experts(Op, name="experts", operands=("x", "scores", "gate_up", "down"), d
         count, hidden = known(scores.shape[-1], "the experts' axis"), known(x.shape[-1], "the hidden axis")
         require(scores.shape[:-1] == x.shape[:-1], f"the scores {scores} are not those of {x}")
         require(0 < self.top <= count, f"{self.top} of {count} experts cannot be chosen")
-        ffn = known(down.shape[1 if self.transposed else 2], "an expert's width")
-        wanted = ((count, 2 * ffn, hidden), (count, hidden, ffn))
-        for what, t, shape in zip(("gate_up", "down"), (gate_up, down), wanted, strict=True):
-            expected = (shape[0], shape[2], shape[1]) if self.transposed else shape
-            require(t.shape == expected, f"{what} {t} must be {list(expected)}")
+        ffn = known(down.shape[2], "an expert's width")
+        for what, t, shape in (("gate_up", gate_up, (count, 2 * ffn, hidden)), ("down", down, (count, hidden, ffn))):
+            require(t.shape == shape, f"{what} {t} must be {list(shape)}")
         return (x,)
 
     def reference(self, x: Array, scores: Array, gate_up: Array, down: Array) -> tuple[Array, ...]:
-        if self.transposed:
-            gate_up, down = gate_up.swapaxes(1, 2), down.swapaxes(1, 2)
         weights = np.exp(scores - scores.max(axis=-1, keepdims=True))
         weights /= weights.sum(axis=-1, keepdims=True)
         chosen = np.argsort(-weights, axis=-1, kind="stable")[..., : self.top]

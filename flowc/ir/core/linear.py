@@ -15,7 +15,7 @@ from flowc.ir.types import TensorType, require
 
 
 @dataclass(frozen=True)
-class Linear(Op, name="linear", operands=("x", "weight", "bias"), dtypes={"x weight bias": FLOAT}):
+class Linear(Op, name="linear", operands=("x", "weight", "bias"), dtypes={"x weight bias": FLOAT}, level="core"):
     """`x @ weight.T + bias` for x [..., in], weight [out, in], bias [out] (torch nn.Linear).
 
     Half-precision products are summed in float32.

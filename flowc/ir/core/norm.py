@@ -14,7 +14,7 @@ from flowc.ir.types import TensorType, known, require
 
 
 @dataclass(frozen=True)
-class Norm(Op, name="norm", operands=("x", "gain", "bias"), dtypes={"x gain bias": FLOAT}):
+class Norm(Op, name="norm", operands=("x", "gain", "bias"), dtypes={"x gain bias": FLOAT}, level="core"):
     """RMSNorm (Zhang & Sennrich 2019) or LayerNorm (Ba et al. 2016) over the last axis.
 
     x [..., groups * width]: each group is normalised on its own (`groups` heads for q/k norms). gain and bias are

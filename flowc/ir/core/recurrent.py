@@ -23,6 +23,7 @@ class DeltaScan(
     name="delta_scan",
     operands=("q", "k", "v", "g", "beta", "state", "mask"),
     dtypes={"q k v g beta state": FLOAT, "mask": INTEGER},
+    level="core",
 ):
     """The gated delta rule (Yang et al. 2024; HF `torch_recurrent_gated_delta_rule`), per value head and token.
 
@@ -114,6 +115,7 @@ class CausalConv(
     name="causal_conv",
     operands=("x", "weight", "bias", "state", "mask"),
     dtypes={"x weight bias state": FLOAT, "mask": INTEGER},
+    level="core",
 ):
     """Depthwise convolution over each channel's current and earlier valid tokens (torch `Conv1d`, groups = channels).
 

@@ -11,7 +11,11 @@ from flowc.ir.types import TensorType, require
 
 @dataclass(frozen=True)
 class CheckColumns(
-    Op, name="check_columns", operands=("mask", "past", "new"), dtypes={"mask": INTEGER, "past": ANY, "new": ANY}
+    Op,
+    name="check_columns",
+    operands=("mask", "past", "new"),
+    dtypes={"mask": INTEGER, "past": ANY, "new": ANY},
+    level="kernel",
 ):
     """The mask itself, int64 [batch, total]; a run stops unless it has one column for each cached and new token.
 

@@ -9,23 +9,30 @@ from typing import ClassVar
 
 import numpy as np
 
-from flowc.ir.core.attention import capped
+from flowc.ir.core.attention import Attention, capped
 from flowc.ir.core.rope import Rope
-from flowc.ir.dtypes import BOOL, FLOAT, INTEGER, largest, widened
+from flowc.ir.dtypes import BOOL, FLOAT, INTEGER, largest, numpy_dtype, widened
+from flowc.ir.graph import Node
+from flowc.ir.kernel.kernel import Kernel, Limits
 from flowc.ir.op import Array, Op
 from flowc.ir.traits import Sizes
 from flowc.ir.types import TensorType, add_dims, known, require
 
 
+def hidden_score(dtype: str) -> np.generic:
+    """What a masked key's score is set to: so low that it vanishes beside any other, and finite."""
+    return numpy_dtype(dtype).type(-1e30 if numpy_dtype(dtype).itemsize > 2 else -0.5 * largest(dtype))
+
+
 @dataclass(frozen=True)
-class MaskBias(Op, name="mask_bias", operands=("mask", "bias"), dtypes={"mask": BOOL, "bias": FLOAT}):
+class MaskBias(Op, name="mask_bias", operands=("mask", "bias"), dtypes={"mask": BOOL, "bias": FLOAT}, level="kernel"):
     """What to add to scores so that masked keys vanish: 0 or `bias` where mask is True, else a huge negative number.
 
     mask bool [batch or 1, 1, queries, total]; bias float, broadcast to it. Finite, so that a query that sees no key
-    gives numbers that mean nothing, not NaN.
+    gives numbers that mean nothing, not NaN. Without a bias the result is of the type `dtype`.
     """
 
-    HIDDEN = np.float32(-1e30)
+    dtype: str = "float32"
 
     category = "mask"
     specified_at_padding = True
@@ -36,28 +43,29 @@ class MaskBias(Op, name="mask_bias", operands=("mask", "bias"), dtypes={"mask": 
     def infer(self, mask: TensorType, bias: TensorType | None = None) -> tuple[TensorType, ...]:
         require(mask.dtype == "bool" and mask.rank == 4, f"expected a bool mask of four axes, not {mask}")
         if bias is None:
-            return (TensorType("float32", mask.shape),)
+            return (TensorType(self.dtype, mask.shape),)
         require(bias.rank == 4 and bias.shape[2:] == mask.shape[2:], f"bias {bias} does not fit mask {mask}")
         batch = mask.shape[0] if bias.shape[0] == 1 else bias.shape[0]
         return (bias.with_shape(batch, *bias.shape[1:]),)
 
     def reference(self, mask: Array, bias: Array | None = None) -> tuple[Array, ...]:
-        kept = np.zeros(1, np.float32) if bias is None else bias
-        hidden = self.HIDDEN if kept.dtype.itemsize > 2 else -0.5 * largest(kept.dtype.name)
-        return (np.where(mask, kept, kept.dtype.type(hidden)),)
+        kept = np.zeros(1, numpy_dtype(self.dtype)) if bias is None else bias
+        return (np.where(mask, kept, hidden_score(kept.dtype.name)),)
 
 
 @dataclass(frozen=True)
 class GroupQueryAttention(
     Op,
+    Kernel,
     name="group_query_attention",
     operands=("q", "k", "v", "past_key", "past_value", "mask", "bias", "cos", "sin"),
     dtypes={"q k v past_key past_value bias cos sin": FLOAT, "mask": INTEGER},
+    level="kernel",
 ):
     """Causal attention that may write new keys where the past lies (com.microsoft GroupQueryAttention).
 
     q [batch, sequence, heads * head_dim]; k, v [batch, sequence, kv_heads * head_dim]; past_key and past_value
-    [batch, kv_heads, past, head_dim]; mask int64 [batch, total] gives the number of columns. bias float32
+    [batch, kv_heads, past, head_dim]; mask int64 [batch, total] gives the number of columns. bias float
     [1 or batch, heads or 1, sequence, total] is added to the scores. With cos and sin [positions, dim / 2] the operator
     rotates q and k itself.
 
@@ -79,8 +87,28 @@ class GroupQueryAttention(
     compact: bool = False
     static: bool = False
 
+    by_pass = "fuse_attention"
     category = "attention"
     tables: ClassVar[Mapping[str, str]] = {"cos": "q", "sin": "q"}
+
+    @classmethod
+    def why_not(cls, node: Node, limits: Limits) -> str:
+        """Limits: `head_multiple`, and for the rope inside `rotary_head_multiple` and `rotary_dim_multiple`."""
+        op = node.op
+        q, k, v = (node.need(n) for n in ("q", "k", "v"))
+        assert isinstance(op, Attention)
+        head_dim = int(q.shape[-1]) // op.heads
+        if head_dim % limits["head_multiple"]:
+            return f"heads of {head_dim} channels are no multiple of {limits['head_multiple']}"
+        if v.shape[-1] != k.shape[-1]:
+            return "heads of keys and values differ in width"
+        if q.shape[:2] != k.shape[:2]:
+            return "it takes as many queries as new keys"
+        if node.input("bias") is not None or node.input("mask") is not None or op.visibility.right is not None:
+            return "it has a bias or a mask of its own"
+        if not op.visibility.causal and q.shape[1] != 1:
+            return "its queries see later keys"
+        return ""
 
     @property
     def is_compact(self) -> bool:
