@@ -53,7 +53,7 @@ CODES: dict[str, str] = {
     "missing-key": "A spec lacks a key that it needs.",
     "missing-provider": "The onnxruntime on this machine lacks an execution provider.",
     "missing-tensor": "A tensor is not in the weights.",
-    "missing-tool": "A Python package that the command needs is not installed.",
+    "missing-tool": "A Python package or a program (git) that the command needs is not installed.",
     "missing-weight": "A stage needs a tensor that the weights do not have.",
     "multi-document": "A YAML file holds more than one document.",
     "no-memory": "The machine has too little memory.",
