@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterator, Mapping
 from typing import Any, cast
@@ -12,11 +11,11 @@ import numpy as np
 from flowc.errors import FlowError
 from flowc.ir.canonical import canonical
 from flowc.ir.graph import Graph, Node
-from flowc.report.aligned import ABSENT, aligned, changes
 from flowc.report.apart import Comparison, Difference, NotCompared, Progress
 from flowc.report.subject import Named
 from flowc.report.weights_apart import weights_apart
 from flowc.spec.spec import Phase
+from flowc.text.changes import aligned, changes, value_text
 
 Found = Iterator[Difference | NotCompared]
 
@@ -55,15 +54,11 @@ def _damaged(a: Named, b: Named, level: str) -> NotCompared | None:
 
 def _specs(a: Named, b: Named) -> Found:
     for change in changes(a.compiled.resolved_spec, b.compiled.resolved_spec):
-        yield Difference("spec", change.at, _value(change.a), _value(change.b))
+        yield Difference("spec", change.at, value_text(change.a), value_text(change.b))
     for name in ("target", "options", "skip_passes"):
         mine, theirs = (repr(getattr(s.compiled.request, name)) for s in (a, b))
         if mine != theirs:
             yield Difference("spec", f"({name})", mine, theirs)
-
-
-def _value(value: object) -> str:
-    return "–" if value is ABSENT else json.dumps(value, ensure_ascii=False)
 
 
 def _graphs(a: Named, b: Named) -> Found:

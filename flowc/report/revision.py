@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
-import subprocess
 import tempfile
 from collections.abc import Iterator
 from dataclasses import replace
@@ -13,7 +11,8 @@ from typing import cast
 
 from flowc.build.compiled import Compiled, Request
 from flowc.compile import compile_spec
-from flowc.errors import Diagnostics, FlowError, MissingTool, SpecError
+from flowc.errors import Diagnostics, SpecError
+from flowc.outside.git import blob, top_folder
 from flowc.spec.load import build
 from flowc.text.limits import MAX_BYTES
 from flowc.text.source import parse, plain
@@ -35,7 +34,7 @@ def compile_revision(name: str, request: Request) -> Compiled:
         MissingTool: there is no git.
     """
     revision, _, file = name.partition(":")
-    text = _decoded(name, _blob(name))
+    text = _decoded(name, blob(name, MAX_BYTES))
     root = parse(text, name, json=file.lower().endswith(".json"))
     folder = _working_folder(file)
     problems = Diagnostics()
@@ -71,7 +70,7 @@ def _write_beside(folder: Path, name: str, at: str) -> None:
     if not target.is_relative_to(folder.resolve()):
         return
     try:
-        data = _blob(at)
+        data = blob(at, MAX_BYTES)
     except SpecError:
         return
     target.parent.mkdir(parents=True, exist_ok=True)
@@ -88,7 +87,7 @@ def _working_folder(file: str) -> Path:
     """The folder of the working tree in which a revision's file lies."""
     if file.startswith(("./", "../")):
         return Path(file).parent
-    return Path(_git("rev-parse", "--show-toplevel").decode().rstrip("\n")) / Path(file).parent
+    return top_folder() / Path(file).parent
 
 
 def _decoded(name: str, data: bytes) -> str:
@@ -96,27 +95,3 @@ def _decoded(name: str, data: bytes) -> str:
         return data.decode("utf-8")
     except UnicodeDecodeError as error:
         raise SpecError.of("encoding", f"{name}: the byte at {error.start} is not UTF-8") from None
-
-
-def _blob(name: str) -> bytes:
-    """A file's content at a revision, bounded as every spec is."""
-    size = int(_git("cat-file", "-s", name))
-    if size > MAX_BYTES:
-        raise SpecError.of("too-large", f"{name} is larger than {MAX_BYTES} bytes")
-    return _git("cat-file", "blob", name)
-
-
-def _git(*words: str) -> bytes:
-    git = shutil.which("git")
-    if git is None:
-        raise MissingTool.of("missing-tool", "there is no git on this machine to read a revision with")
-    done = subprocess.run([git, *words], capture_output=True, check=False, stdin=subprocess.DEVNULL)
-    if done.returncode:
-        raise _refused(words[-1], done.stderr.decode("utf-8", "replace"))
-    return done.stdout
-
-
-def _refused(name: str, said: str) -> FlowError:
-    reason = next(iter(said.strip().splitlines()), "git failed").removeprefix("fatal: ")
-    hint = "REVISION:PATH counts from the repository's top; REVISION:./PATH from here"
-    return SpecError.of("missing-file", f"git has no '{name}': {reason}", hint=hint)

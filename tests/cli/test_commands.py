@@ -146,7 +146,7 @@ def test_shells_are_told_how_to_complete() -> None:
         ("flowc build --verify ", ["quick", "full", "off"]),
         ("flowc check --target p", ["portable", "portable-20"]),
         ("flowc check --no-pass fuse", ["fuse_projections", "fuse_attention"]),
-        ("flowc golden ", ["check", "export", "record"]),
+        ("flowc golden ", ["check", "diff", "export", "init", "record"]),
         ("flowc stages rms", ["rms_norm"]),
         ("flowc check ", ["/"]),
     ],

@@ -9,6 +9,7 @@ and two nested values with each change once, at its place:
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import zip_longest
@@ -125,6 +126,11 @@ class _Item:
 
     def __hash__(self) -> int:
         return hash(self.text)
+
+
+def value_text(value: object) -> str:
+    """One side of a change as JSON on one line; a dash for what is not there."""
+    return repr(ABSENT) if value is ABSENT else json.dumps(value, ensure_ascii=False)
 
 
 def _items(values: list[object]) -> list[_Item]:
