@@ -41,7 +41,6 @@ def report(
     network and no server. Its drawing shows the data of the graph: every line is a value. A click or Enter on a box
     shows all about it; `/` searches.
     """
-    onnx_ir_without_sympy()
     from flowc.report.facts import facts
     from flowc.report.page import render
     from flowc.report.subject import files_behind, named
@@ -50,6 +49,8 @@ def report(
     path = output or model.with_name(f"{model.name.split('.')[0]}.report.html")
     claim(path, [model, *(files_behind(model) if model.exists() else ())], holds(b"flowc report</title>"))
     subject = named(model, weights)
+    if subject.is_build and verify == "full":
+        onnx_ir_without_sympy()
     with progress() as shown:
         verdict = verdict_of(subject, verify, shown)
     sizes = {"batch": 1, "sequence": sequence, "past": past}

@@ -55,11 +55,13 @@ def verdict_of(subject: Named, depth: Depth, progress: Progress | None = None) -
 
 
 def _checked(subject: Named, depth: Depth, progress: Progress | None) -> Any:
-    from flowc.verify import full, quick
+    from flowc.verify import quick
     from flowc.verify.rebuild import subject_of
 
     assert subject.manifest is not None
     if depth == "full":
+        from flowc.verify import full
+
         return full.verify(subject.manifest, subject.compiled, progress=progress)
     try:
         for phase in subject.manifest.graphs:  # the data file too, whole

@@ -69,7 +69,7 @@ class Custom(Stage, name="custom"):
                 operands.append(_slot(b, given[name]) if name in given else x)
         results = dict(zip(outputs, b.emit(CustomOp(source.text), *operands, name=graph.name or "custom"), strict=True))
         active = [value for name, value in results.items() if name not in streams]
-        b.state.streams.update({streams[name]: value for name, value in results.items() if name in streams})
+        b.state.streams.leave({streams[name]: value for name, value in results.items() if name in streams})
         return active[0] if active else x
 
     def _source(self, b: Builder) -> tuple[Source, Span | None]:

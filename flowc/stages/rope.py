@@ -109,5 +109,5 @@ class DecodeRopeParams(RopeTables, name="decode_rope_params"):
                 raise b.fail("wrong-phase", "a fixed `position` makes sense in a decode graph alone")
             at = b.constant(Constant(np.full((1, 1), self.position, np.int64), "position"))
             cos, sin = b.emit(RopeAngles(self.facts(b)), at, name=f"angles_{self.name}")
-            b.state.ropes[self.name].angles = (cos, sin)
+            b.state.ropes.own(self.name).angles = (cos, sin)
         return x
