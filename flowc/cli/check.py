@@ -16,6 +16,7 @@ from flowc.cli.telling import tell
 
 if TYPE_CHECKING:
     from flowc.build.compiled import Compiled
+    from flowc.spec.spec import Spec
 
 _CACHE = re.compile(r"\.(\d+)\.")
 
@@ -40,7 +41,7 @@ def check(spec: Path, as_json: bool, **options: Any) -> None:
         click.echo(json.dumps(facts, ensure_ascii=False))
         return
     if compiled.checkpoint is None:
-        tell("note: no weights were found; their names and shapes are taken from the spec", err=True)
+        tell(f"note: {facts['weights_missing']}; their names and shapes are taken from the spec", err=True)
     tell(f"{facts['name']}: {facts['kind']}, {facts['parameters']:,} parameters in {facts['tensors']} tensors")
     tell(f"weights: {facts['weights'] or 'not there'}")
     for phase, graph in facts["graphs"].items():
@@ -59,9 +60,18 @@ def describe(compiled: Compiled) -> dict[str, Any]:
         "parameters": parameters(compiled),
         "tensors": len(compiled.usage.tensors),
         "weights": checkpoint.describe() if checkpoint is not None else None,
+        "weights_missing": None if checkpoint is not None else missing_weights(compiled.spec),
         "context_length": compiled.context_length,
         "graphs": {phase: {**ports(graph), "operators": len(graph.nodes)} for phase, graph in compiled.graphs.items()},
     }
+
+
+def missing_weights(spec: Spec) -> str:
+    """Why no weights are at hand: which file is not there and where the spec names it, or that it names none."""
+    path = spec.weights_path()
+    if path is None or spec.weights is None:
+        return "the spec names no weights"
+    return f"there are no weights at '{path}', which {spec.weights.span} names"
 
 
 def folded(items: Iterable[tuple[str, str]]) -> list[str]:

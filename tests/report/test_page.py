@@ -83,7 +83,7 @@ def test_a_page_shows_stages_passes_and_checks(page: str) -> None:
 
 
 def test_every_box_can_be_asked_about(page: str) -> None:
-    boxes = [a["data-id"] for tag, a in Page(page).seen if tag == "g" and "data-id" in a]
+    boxes = [str(a["data-id"]) for tag, a in Page(page).seen if tag == "g" and "data-id" in a]
     details = json.loads(page.partition('id="details">')[2].partition("</script>")[0])
     assert sorted(details) == sorted(boxes)
     facts = [dict(d["facts"]) for d in details.values() if d["title"] == "linear q_proj"]
