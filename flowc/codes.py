@@ -64,6 +64,7 @@ CODES: dict[str, str] = {
     "non-finite-weight": "A tensor of the weights holds NaN or an infinity.",
     "not-a-decoder": "A model that gives no next token was asked for one.",
     "not-a-model": "A path is not a model that flowc built.",
+    "not-a-spec": "A build, weights or a folder was named where a spec is asked for.",
     "number": "A number is too large, too small or too long to be held exactly enough.",
     "old-onnxruntime": "A graph needs a newer onnxruntime than the one on this machine.",
     "other-weights": "The weights are not those that a golden case was recorded with.",

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 import click
 
+from flowc.errors import SpecError
+
 if TYPE_CHECKING:
     from flowc.build.compiled import Compiled, Request
     from flowc.ir.graph import Graph
@@ -86,8 +88,32 @@ _FORM = (
         help="Leave out a pass; repeatable.",
     ),
 )
+_NO_SPECS = {
+    ".onnx": "a graph that `flowc build` wrote: name the spec that it was built of",
+    ".data": "a data file that `flowc build` wrote: name the spec that it was built of",
+    ".gguf": "a checkpoint: `flowc import {path} -o model.yaml` writes a spec of it",
+    ".safetensors": "a file of weights: `flowc import FOLDER -o model.yaml` writes a spec of its folder",
+    "/": "a folder: `flowc import {path} -o model.yaml` writes a spec of a checkpoint's",
+}
+
+
+def a_spec(path: Path) -> Path:
+    """The path; raises SpecError where it is plainly no spec: a build, weights, a folder."""
+    told = _NO_SPECS.get("/" if path.is_dir() else path.suffix)
+    if path.name.endswith(".flowc.json"):
+        told = "the manifest of a build: name the spec that it was built of"
+    if told is None:
+        return path
+    what, _, hint = told.partition(": ")
+    raise SpecError.of("not-a-spec", f"{path} is no spec, but {what}", hint=hint.format(path=path))
+
+
+def _spec(_: click.Context, __: click.Parameter, path: Path) -> Path:
+    return a_spec(path)
+
+
 _OPTIONS = (
-    click.argument("spec", metavar="MODEL.yaml", type=click.Path(path_type=Path)),
+    click.argument("spec", metavar="MODEL.yaml", type=click.Path(path_type=Path), callback=_spec),
     click.option("--weights", type=click.Path(path_type=Path), help="Weights, instead of those that the spec names."),
     click.option(
         "--graph",
