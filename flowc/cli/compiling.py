@@ -134,6 +134,14 @@ def form_options(function: Function) -> Function:
     return function
 
 
+def many_specs(function: Function) -> Function:
+    """Give a command the same, for several specs: `specs`, of which `-` is standard input."""
+    for option in reversed(_OPTIONS[1:]):
+        function = option(function)
+    path = click.Path(path_type=Path, allow_dash=True)
+    return click.argument("specs", metavar="MODEL.yaml...", type=path, nargs=-1, required=True)(function)
+
+
 def compile_options(function: Function) -> Function:
     """Give a command the argument and the options that decide a compilation."""
     for option in reversed(_OPTIONS):
