@@ -62,6 +62,7 @@ def schema() -> dict[str, Any]:
 _SCALAR = {"type": ["string", "number", "boolean", "null"]}
 _TEXT = {"type": "string", "minLength": 1}
 _TOP_LEVEL: dict[str, dict[str, Any]] = {
+    "$schema": _TEXT,
     "flowc": {"const": 1},
     "name": _TEXT,
     "description": _TEXT,

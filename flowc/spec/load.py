@@ -58,6 +58,7 @@ def build(root: Node, path: Path, later: Diagnostics | None = None) -> Spec:
         input_symbols=frozenset(reader.input_symbols),
     )
     reader.text("description")
+    reader.text("$schema")
     if later is None or decisive:
         problems.raise_if_any()
     else:
