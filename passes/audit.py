@@ -23,6 +23,14 @@ class Audit:
 
 
 @dataclass(frozen=True, slots=True)
+class Precision:
+    """The float type of a build, and the stages that stay float32 in it, as patterns of their paths."""
+
+    dtype: str = "float32"
+    islands: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Context:
     """Facts of the target and of the build."""
 
@@ -33,6 +41,7 @@ class Context:
     """Whether the checkpoint's bytes are to be used where they lie."""
     cache: str | None = None
     """The form of the cache that was asked for: aligned, static, compact, or None for what goes with `assume`."""
+    precision: Precision = Precision()
 
 
 Pass = Callable[[Graph, Context, Audit], Graph]

@@ -10,7 +10,9 @@ and the element type whose kernel can compute the node. The pass ends the core l
 from __future__ import annotations
 
 from flowc.errors import Diagnostics
+from flowc.ir.core.cast import Cast
 from flowc.ir.core.custom import Custom
+from flowc.ir.core.gather import Gather
 from flowc.ir.dtypes import FLOAT
 from flowc.ir.graph import Graph, Node, Rewriter, Value, rewrite
 from flowc.ir.onnx_text import parse as onnx_text
@@ -29,7 +31,8 @@ def select_kernels(graph: Graph, context: Context, audit: Audit) -> Graph:
         if why is not None:
             problems.error("bad-custom", why[0], node.origin.span, why[1])
         dtype = _float_type(node)
-        if dtype is not None and dtype not in target.dtypes:
+        stored = isinstance(node.op, (Cast, Gather)) and dtype in target.stores
+        if dtype is not None and dtype not in target.dtypes and not stored:
             message = f"{node.origin.kind}: the target '{target.name}' does not compute '{node.op.name}' in {dtype}"
             problems.error("unsupported-dtype", message, node.origin.span, f"it has {', '.join(target.dtypes)}")
             return None

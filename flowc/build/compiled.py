@@ -14,7 +14,7 @@ from flowc.frontend.state import Options
 from flowc.frontend.usage import Usage
 from flowc.ir.graph import Graph
 from flowc.ir.weights.expressions import Weight
-from flowc.passes.audit import Audit, Context
+from flowc.passes.audit import Audit, Context, Precision
 from flowc.spec.spec import Phase, Spec, sha256
 from flowc.targets.registry import target
 from flowc.targets.target import Target
@@ -37,6 +37,10 @@ class Request:
     """Weights are used where they lie, so passes change and pack none of them that they can leave alone."""
     shard_bytes: int | None = None
     """Size above which weights go into another data file; one file when None."""
+    dtype: str = "float32"
+    """Float type of weights, and of what the target computes in."""
+    islands: tuple[str, ...] = ()
+    """Patterns of stage paths that compute in float32 whatever `dtype` is."""
 
 
 @dataclass
@@ -69,7 +73,10 @@ class Compiled:
         """What the passes may know beside the graph."""
         request = self.request
         options = request.options
-        return Context(self.target, options.assume, self.context_length, request.in_place, options.cache)
+        precision = Precision(request.dtype, request.islands)
+        return Context(
+            self.target, options.assume, self.context_length, request.in_place, options.cache, precision=precision
+        )
 
     @cached_property
     def resolved_spec(self) -> dict[str, object]:

@@ -18,6 +18,7 @@ from typing import Any
 
 from flowc.errors import InternalError, Span
 from flowc.ir.op import Op
+from flowc.ir.ports import CacheSlot
 from flowc.ir.types import ShapeError, TensorType
 from flowc.ir.weights.expressions import Weight
 
@@ -116,6 +117,8 @@ class Graph:
     outputs: tuple[Output, ...]
     nodes: tuple[Node, ...]
     facts: dict[str, Any] = field(default_factory=dict[str, Any])
+    caches: tuple[CacheSlot, ...] = ()
+    """The states that travel from call to call, in order of first use."""
 
     def producers(self) -> dict[Value, Node]:
         """The node that makes each computed value."""

@@ -40,4 +40,5 @@ TARGET = Target(
         *STANDARD,
     ),
     dtypes=_HALVES,
+    stores=("float16", "bfloat16"),
 )  # fmt: skip

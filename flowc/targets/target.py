@@ -69,6 +69,8 @@ class Target:
     """The table, the best first: the first row that applies and whose kernel can compute an operator has it."""
     dtypes: tuple[str, ...] = FLOAT
     """Float types in which the runtime computes."""
+    stores: tuple[str, ...] = ()
+    """Float types in which weights are stored, where it computes in float32 none the less."""
 
     def rows(self, op: type[Op], phase: str, assume: str, dtype: str = "float32") -> Iterator[Row]:
         """The rows for an operator, the best first."""
