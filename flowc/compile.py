@@ -14,7 +14,7 @@ from flowc.frontend.phases import expand, phases_asked
 from flowc.frontend.usage import Usage, account
 from flowc.ir.graph import Graph
 from flowc.ir.verify import verify
-from flowc.passes.assign_precision import assign_precision
+from flowc.passes.assign_precision import assign_precision, check_islands
 from flowc.passes.audit import Audit
 from flowc.passes.expectations import check_expectations
 from flowc.passes.pipeline import run
@@ -62,7 +62,9 @@ def compile_spec(
     load_all()
     problems = problems if problems is not None else Diagnostics()
     phases = phases_asked(spec, request.graphs)
-    check_cache(target(request.target), request.options)  # an unknown one is told before all else
+    aim = target(request.target)  # an unknown one is told before all else
+    aim.check_dtype(request.dtype)
+    check_cache(aim, request.options)
     checkpoint, usage = None, Usage(shapes)
     try:
         checkpoint = open_weights(spec, request.weights, need=need_weights)
@@ -82,6 +84,7 @@ def compile_spec(
             compiled.expanded[phase] = assign_precision(graph, compiled.pass_context, Audit())
             if watch is not None:
                 watch(phase, "expand", graph)
+    check_islands(request.islands, flows.values(), problems)
     if request.options.assume == "no-padding":
         usage.ports.add("attention_mask")  # declared for the other forms; this one has none
     if not problems and (not request.graphs or "*" in spec.flows):  # else a graph that was not asked for may use more

@@ -15,11 +15,12 @@ moves or combines numbers between such ones stays float32 too. Stages that the b
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from fnmatch import fnmatchcase
 from typing import TypeGuard
 
+from flowc.errors import Diagnostics, nearest
 from flowc.ir.core.cast import Cast
 from flowc.ir.core.custom import Custom
 from flowc.ir.core.gather import Gather
@@ -41,6 +42,15 @@ def assign_precision(graph: Graph, context: Context, audit: Audit) -> Graph:
     if dtype in context.target.stores:
         return _Storage(graph, dtype, audit).run()
     return _Compute(graph, dtype, context.precision.islands, audit).run()
+
+
+def check_islands(islands: Sequence[str], graphs: Iterable[Graph], problems: Diagnostics) -> None:
+    """Tell of patterns that match the path of no stage."""
+    stages = {node.origin.stage for graph in graphs for node in graph.nodes}
+    for pattern in islands if stages else ():
+        if not any(fnmatchcase(stage, pattern) for stage in stages):
+            hint = nearest(pattern, stages) or "`flowc explain` shows the paths of stages; `*` stands for any text"
+            problems.error("unsupported-precision", f"--precision: no stage is called '{pattern}'", hint=hint)
 
 
 class _Casts:

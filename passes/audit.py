@@ -43,6 +43,15 @@ class Context:
     """The form of the cache that was asked for: aligned, static, compact, or None for what goes with `assume`."""
     precision: Precision = Precision()
 
+    @property
+    def why_unchanged(self) -> str:
+        """Why nothing may be multiplied into a weight of two axes and more; empty where it may."""
+        if self.in_place:
+            return "its weight is used where it lies"
+        if self.precision.dtype in self.target.stores:
+            return f"its weight is stored in {self.precision.dtype}, and a product would be rounded anew"
+        return ""
+
 
 Pass = Callable[[Graph, Context, Audit], Graph]
 

@@ -34,7 +34,7 @@ def select_kernels(graph: Graph, context: Context, audit: Audit) -> Graph:
         stored = isinstance(node.op, (Cast, Gather)) and dtype in target.stores
         if dtype is not None and dtype not in target.dtypes and not stored:
             message = f"{node.origin.kind}: the target '{target.name}' does not compute '{node.op.name}' in {dtype}"
-            problems.error("unsupported-dtype", message, node.origin.span, f"it has {', '.join(target.dtypes)}")
+            problems.error("unsupported-precision", message, node.origin.span, f"it has {', '.join(target.dtypes)}")
             return None
         if "kernel" in node.op.levels:
             return None
@@ -50,7 +50,7 @@ def select_kernels(graph: Graph, context: Context, audit: Audit) -> Graph:
             if row not in STANDARD:  # those differ by what they compute, not by what pays
                 audit.missed.append((place(node), refused[-1]))
         message = f"{node.origin.kind}: the target '{target.name}' has no kernel for '{node.op.name}' in {dtype}"
-        problems.error("unsupported-dtype", message, node.origin.span, "; ".join(refused))
+        problems.error("unsupported-precision", message, node.origin.span, "; ".join(refused))
         return None
 
     chosen = rewrite(graph, rule)

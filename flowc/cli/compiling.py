@@ -25,6 +25,16 @@ def _parse_names(_: click.Context, __: click.Parameter, text: str | None) -> tup
     return names
 
 
+def _parse_islands(_: click.Context, __: click.Parameter, given: tuple[str, ...]) -> tuple[str, ...]:
+    patterns: list[str] = []
+    for text in given:
+        pattern, _, form = text.rpartition("=")
+        if not pattern or form != "float32":
+            raise click.BadParameter(f"'{text}' is not a pattern and a form, such as 'repeat.layers.0.*=float32'")
+        patterns.append(pattern)
+    return tuple(patterns)
+
+
 class ByteSize(click.ParamType[int]):
     """A number of bytes with a unit: 500MB, 2GB, 1.5GiB."""
 
@@ -75,6 +85,20 @@ _FORM = (
         help="How a decoder's cache lies.  [aligned; compact with right-padding]",
     ),
     click.option(
+        "--dtype",
+        type=click.Choice(["float32", "float16", "bfloat16"]),
+        default="float32",
+        help="Of weights, and of what the target computes in.  [float32]",
+    ),
+    click.option(
+        "--precision",
+        "islands",
+        metavar="STAGE=float32",
+        multiple=True,
+        callback=_parse_islands,
+        help="Stages, by a pattern of their paths, that compute in float32; repeatable.",
+    ),
+    click.option(
         "--context", type=click.IntRange(min=1, max=2**31 - 1), help="Context length in tokens.  [the model's]"
     ),
     click.option(
@@ -123,13 +147,16 @@ def request_of(
     assume: Any,
     cache: Any,
     context: int | None,
+    dtype: str,
+    islands: tuple[str, ...],
     skip_passes: tuple[str, ...],
 ) -> Request:
     """The request that the options ask for."""
     from flowc.build.compiled import Request
     from flowc.frontend.state import Options
 
-    return Request(weights, target, graphs, Options(assume or "none", logits, context, cache), skip_passes)
+    options = Options(assume or "none", logits, context, cache)
+    return Request(weights, target, graphs, options, skip_passes, dtype=dtype, islands=islands)
 
 
 def ports(graph: Graph) -> dict[str, dict[str, str]]:

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from flowc.errors import SpecError
 from flowc.ir.core.attention import Attention
 from flowc.ir.dtypes import FLOAT
 from flowc.ir.graph import Node
@@ -71,6 +72,13 @@ class Target:
     """Float types in which the runtime computes."""
     stores: tuple[str, ...] = ()
     """Float types in which weights are stored, where it computes in float32 none the less."""
+
+    def check_dtype(self, dtype: str) -> None:
+        """Raise SpecError `unsupported-precision` for a float type that builds for the target cannot have."""
+        offered = [*self.dtypes, *(d for d in self.stores if d not in self.dtypes)]
+        if dtype not in offered:
+            message = f"the target '{self.name}' has no builds in {dtype}"
+            raise SpecError.of("unsupported-precision", message, hint=f"--dtype {' or '.join(offered)}")
 
     def rows(self, op: type[Op], phase: str, assume: str, dtype: str = "float32") -> Iterator[Row]:
         """The rows for an operator, the best first."""

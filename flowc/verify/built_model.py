@@ -219,10 +219,12 @@ class BuiltModel:
         return {}
 
     def made(self, phase: Phase) -> frozenset[str]:
-        """Names of all values that a graph file computes."""
+        """Names of the values that a graph file computes and can give out: numpy has no bfloat16 to carry."""
         if phase not in self._made:
             graph = sessions.graph_file(self.files[phase]).graph
-            self._made[phase] = frozenset(name for node in graph.node for name in node.output)
+            ours = names_in_file(self.graphs[phase])
+            untold = {name for value, name in ours.items() if value.dtype == "bfloat16"}
+            self._made[phase] = frozenset(name for node in graph.node for name in node.output) - untold
         return self._made[phase]
 
     @functools.cached_property
