@@ -64,7 +64,7 @@ def compile_spec(
     phases = phases_asked(spec, request.graphs)
     aim = target(request.target)  # an unknown one is told before all else
     aim.check_dtype(request.dtype)
-    check_cache(aim, request.options)
+    check_cache(aim, request.options, request.dtype)
     checkpoint, usage = None, Usage(shapes)
     try:
         checkpoint = open_weights(spec, request.weights, need=need_weights)

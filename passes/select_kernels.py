@@ -42,7 +42,7 @@ def select_kernels(graph: Graph, context: Context, audit: Audit) -> Graph:
         for row in target.rows(type(node.op), graph.phase, context.assume, dtype or "float32"):
             if row.kernel.by_pass:
                 continue
-            why_not = row.why_not(node)
+            why_not = row.why_not(node, rewriter.maker)
             if not why_not:
                 audit.fired.append(place(node))
                 return row.kernel.take(node, rewriter)
