@@ -27,9 +27,9 @@ class Custom(Stage, name="custom"):
     com.microsoft; none that draws random numbers, and no Loop.
     """
 
-    reads = ("active", "streams", "attention_mask")
+    reads = ("active", "streams", "positions", "attention_mask")
     writes = ("active", "streams")
-    weights = ("those that `weight_inputs` names, of the shapes that the text declares",)
+    weights = ("{weight_inputs}: of the shapes that the text declares",)
     reference = "https://onnx.ai/onnx/repo-docs/Syntax.html"
     example = (
         'custom: {onnx: "scaled (float[batch, sequence, 64] x, float[64] w) => (float[batch, sequence, 64] y) '
