@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 @click.option(
     "--memory",
     metavar="GB",
-    type=Number(min=0.1),
+    type=Number(min=0.1, max=1e6),
     default=2.0,
     help="What one comparison may take, beside the weights.  [2]",
 )

@@ -89,6 +89,19 @@ def test_a_tolerance_is_that_of_a_reference() -> None:
     assert called.stderr.startswith("error[usage]: --tolerance is that of --against, which is not given\n")
 
 
+def test_more_memory_than_there_is() -> None:
+    assert "is not in the range 0.1<=x<=1000000" in flowc("verify", "model.onnx", "--memory", "1e300").stderr
+
+
+def test_a_folder_named_by_a_dot(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert flowc("build", write_spec(tmp_path, BASE), "-o", tmp_path / "out" / "model.onnx", "--verify", "off").code == 0
+    (tmp_path / "out" / "in").mkdir()
+    for folder, dots in (("out", "."), ("out/in", "..")):
+        monkeypatch.chdir(tmp_path / folder)
+        assert flowc("report", dots, "--verify", "off").code == 0
+        (tmp_path / "out" / "out.report.html").unlink()
+
+
 def test_every_command_is_there() -> None:
     assert [words[0] for words, _ in commands() if len(words) == 1] == list(COMMANDS)
     assert len(NUMBERS) >= 4
