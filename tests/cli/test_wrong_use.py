@@ -94,7 +94,9 @@ def test_more_memory_than_there_is() -> None:
 
 
 def test_a_folder_named_by_a_dot(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert flowc("build", write_spec(tmp_path, BASE), "-o", tmp_path / "out" / "model.onnx", "--verify", "off").code == 0
+    assert (
+        flowc("build", write_spec(tmp_path, BASE), "-o", tmp_path / "out" / "model.onnx", "--verify", "off").code == 0
+    )
     (tmp_path / "out" / "in").mkdir()
     for folder, dots in (("out", "."), ("out/in", "..")):
         monkeypatch.chdir(tmp_path / folder)
