@@ -29,8 +29,8 @@ def _parse_names(_: click.Context, __: click.Parameter, text: str | None) -> tup
 def _parse_islands(_: click.Context, __: click.Parameter, given: tuple[str, ...]) -> tuple[str, ...]:
     patterns: list[str] = []
     for text in given:
-        pattern, _, form = text.rpartition("=")
-        if not pattern or form != "float32":
+        pattern, equals, form = text.rpartition("=")
+        if not (pattern and equals) or form != "float32":
             raise click.BadParameter(f"'{text}' is not a pattern and a form, such as 'repeat.layers.0.*=float32'")
         patterns.append(pattern)
     return tuple(patterns)
