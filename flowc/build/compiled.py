@@ -6,9 +6,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import cast
+from typing import TYPE_CHECKING, cast
 
-from flowc.build.tokenizer_files import TokenizerFiles, tokenizer_files
 from flowc.errors import InternalError
 from flowc.frontend.state import Options
 from flowc.frontend.usage import Usage
@@ -18,8 +17,10 @@ from flowc.passes.audit import Audit, Context, Precision
 from flowc.spec.spec import Phase, Spec, sha256
 from flowc.targets.registry import target
 from flowc.targets.target import Target
-from flowc.tokenizer.ends import together
 from flowc.weights import Checkpoint
+
+if TYPE_CHECKING:
+    from flowc.build.tokenizer_files import TokenizerFiles
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +92,11 @@ class Compiled:
     @cached_property
     def tokenizer(self) -> TokenizerFiles:
         """The tokenizer that comes along, and what it says of a text's end."""
-        return self.beside if self.beside is not None else tokenizer_files(self.checkpoint)
+        if self.beside is not None:
+            return self.beside
+        from flowc.build.tokenizer_files import tokenizer_files  # what writes and runs nothing asks for none
+
+        return tokenizer_files(self.checkpoint)
 
     @property
     def ends(self) -> list[int]:
@@ -100,6 +105,8 @@ class Compiled:
         ends = cast("list[int]", said) if isinstance(said, list) else ([] if said is None else [cast("int", said)])
         if "encode" in self.graphs:
             return ends
+        from flowc.tokenizer.ends import together
+
         vocab = self.spec.integer("vocab")
         return together(ends, (i for i in self.tokenizer.ends if vocab is None or i < vocab))
 

@@ -183,7 +183,7 @@ class Manifest:
             try:
                 changed = data.sha256 and remembered_sha256(path) != data.sha256
             except OSError as error:
-                message = f"cannot read the weights file {path}: {error.strerror}"
+                message = f"cannot read the weights file {path}: {reason_of(error)}"
                 raise WeightsError.of("unreadable-file", message) from None
             if changed:
                 raise WeightsError.of(

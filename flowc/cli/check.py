@@ -29,7 +29,7 @@ def check(spec: Path, as_json: bool, **options: Any) -> None:
     flowc check model.yaml
     flowc check model.yaml --json
 
-    Where the weights are there, their headers are read too: names and shapes must fit.
+    If the weights are there, flowc reads their headers too: names and shapes must fit.
     """
     numpy_without_threads()
     from flowc.compile import compile_file

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
+
+from flowc.cli.parameters import spec_path
 
 if TYPE_CHECKING:
     from flowc.build.compiled import Compiled, Request
@@ -28,27 +29,11 @@ def _parse_names(_: click.Context, __: click.Parameter, text: str | None) -> tup
 def _parse_islands(_: click.Context, __: click.Parameter, given: tuple[str, ...]) -> tuple[str, ...]:
     patterns: list[str] = []
     for text in given:
-        pattern, _equals, form = text.rpartition("=")
-        if not pattern or form != "float32":
+        pattern, equals, form = text.rpartition("=")
+        if not (pattern and equals) or form != "float32":
             raise click.BadParameter(f"'{text}' is not a pattern and a form, such as 'repeat.layers.0.*=float32'")
         patterns.append(pattern)
     return tuple(patterns)
-
-
-class ByteSize(click.ParamType[int]):
-    """A number of bytes with a unit: 500MB, 2GB, 1.5GiB."""
-
-    name = "size"
-    units: ClassVar = {"B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30}
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
-        """Bytes of a text."""
-        match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([A-Za-z]+)", str(value).strip())
-        unit = self.units.get(match[2].upper()) if match else None
-        size = int(float(match[1]) * unit) if match and unit else 0
-        if size < 1:
-            self.fail(f"'{value}' is not a size such as 500MB, 2GB or 1GiB", param, ctx)
-        return size
 
 
 def _complete_target(_: click.Context, __: click.Parameter, begun: str) -> list[str]:
@@ -111,7 +96,7 @@ _FORM = (
     ),
 )
 _OPTIONS = (
-    click.argument("spec", metavar="MODEL.yaml", type=click.Path(path_type=Path)),
+    click.argument("spec", metavar="MODEL.yaml", type=click.Path(path_type=Path), callback=spec_path),
     click.option("--weights", type=click.Path(path_type=Path), help="Weights, instead of those that the spec names."),
     click.option(
         "--graph",

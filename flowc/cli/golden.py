@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from flowc.cli.groups import SETTINGS, Commands, help_alone
 from flowc.cli.progress import progress
 from flowc.cli.sparing import onnx_ir_without_sympy
 from flowc.cli.telling import tell
@@ -30,8 +31,9 @@ _PATH = click.Path(path_type=Path)
 _WEIGHTS = click.option("--weights", type=_PATH, help="Weights, instead of those that the case or its spec names.")
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
-def golden() -> None:
+@click.group(cls=Commands, invoke_without_command=True, context_settings=SETTINGS)
+@click.pass_context
+def golden(context: click.Context) -> None:
     r"""Record what a model gives, check that it still does, export it for other tools.
 
     \b
@@ -39,6 +41,7 @@ def golden() -> None:
     flowc golden check golden/cases --junit golden.xml
     flowc golden export golden/cases/llama.yaml -o out/onnx-test
     """
+    help_alone(context)
 
 
 @golden.command()
@@ -72,7 +75,7 @@ def record(cases: tuple[Path, ...], weights: Path | None, as_json: bool) -> None
 @click.argument("cases", metavar="CASE.yaml|FOLDER...", nargs=-1, required=True, type=_PATH)
 @click.option("--model", type=_PATH, help="A built model to check, instead of building the case's own.")
 @_WEIGHTS
-@click.option("--threads", type=THREADS, default=1, help="Of onnxruntime; other bytes with other ones.  [1]")
+@click.option("--threads", type=THREADS, default=1, help="Of onnxruntime; another number may give other bytes.  [1]")
 @click.option("--strict", is_flag=True, help="Other bytes fail too, even inside the tolerance.")
 @click.option("--junit", "junit_file", type=_PATH, help="Write a JUnit report.")
 @click.option("--report", "report_file", type=_PATH, help="Write a JSON report.")

@@ -30,13 +30,20 @@ def report(model: Path, output: Path | None, verify: str, sequence: int, past: i
     from flowc.report.page import render
     from flowc.report.subject import files_behind, named
 
-    path = output or model.with_name(f"{model.name.split('.')[0]}.report.html")
+    path = output or _beside(model)
     claim(path, [model, *(files_behind(model) if model.exists() else ())], holds(b"flowc report</title>"))
     subject = named(model)
     sizes = {"batch": 1, "sequence": sequence, "past": past}
     page = render(subject, facts(subject, sizes, placement=False), _checks(subject) if verify == "quick" else [])
     write_whole(path, page)
     tell(path)
+
+
+def _beside(model: Path) -> Path:
+    """The page's own place: beside the model; in a folder that is named by dots alone, such as `.`."""
+    if model.name in ("", ".."):
+        return model / f"{model.resolve().name}.report.html"
+    return model.with_name(f"{model.name.split('.')[0]}.report.html")
 
 
 def _checks(subject: Any) -> list[dict[str, Any]]:

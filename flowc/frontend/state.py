@@ -33,11 +33,11 @@ class Residual:
     span: Span | None
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class Rope:
-    """A named rope: its facts, and its angles once a stage of this graph has asked for them.
+    """A named rope: facts that give angles at the tokens' positions, or angles that are fixed.
 
-    A rope of places that are no token positions (patches of an image) has angles from the start, and no facts.
+    A rope of places that are no token positions (patches of an image) has angles and no facts.
     """
 
     facts: RopeFacts | None
@@ -62,6 +62,8 @@ class FlowState:
     """The padding mask that a stage chose in place of the graph's own, int64 [batch, sequence]."""
     position_ids: Value | None = None
     """Positions of the new tokens, int64 [batch, sequence], once a stage has asked for them."""
+    angles: dict[str, tuple[Value, Value]] = field(default_factory=dict[str, tuple[Value, Value]])
+    """Cosine and sine of ropes at those positions, by the rope's name, once a stage has asked for them."""
     embedding: str | None = None
     """Name of the table that the flow's ids were looked up in; a tied head uses it again."""
     bound_layers: int | None = None

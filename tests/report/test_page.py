@@ -86,8 +86,11 @@ def test_the_same_model_gives_the_same_page(tmp_path: Path) -> None:
 
 def test_text_of_a_spec_cannot_become_markup(tmp_path: Path) -> None:
     path = tmp_path / "model.yaml"
-    path.write_text(TINY.read_text().replace("name: tiny-llama", "name: '<script>alert(1)</script>'"))
-    assert "<script" not in report(path, tmp_path)
+    text = TINY.read_text().replace("name: tiny-llama", "name: '<script>alert(1)</script>'")
+    path.write_text(text.replace("count: $layers", "count: $layers\n      name: '<script>one'"))
+    shown = report(path, tmp_path)
+    assert "<script" not in shown
+    assert shown.count("&lt;script&gt;one.0") >= 6, "in the drawing and in the table of each graph"
 
 
 def test_equal_layers_are_drawn_once(tmp_path: Path) -> None:
