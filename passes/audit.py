@@ -44,6 +44,12 @@ class Context:
     precision: Precision = Precision()
 
     @property
+    def computes_in(self) -> str:
+        """The float type that the graph computes in, at its end; what is only stored in half precision is float32."""
+        dtype = self.precision.dtype
+        return "float32" if dtype in self.target.stores else dtype
+
+    @property
     def why_unchanged(self) -> str:
         """Why nothing may be multiplied into a weight of two axes and more; empty where it may."""
         if self.in_place:

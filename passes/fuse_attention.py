@@ -44,7 +44,7 @@ def fuse_attention(graph: Graph, context: Context, audit: Audit) -> Graph:
     together = why_not_compact(graph, context) if "compact" in row.forms else ""
     if together:
         audit.missed += [(place(n), reasons[n] or together) for n in layers]
-        row = context.target.fused_attention(graph.phase, "none", _dtype(graph))
+        row = context.target.fused_attention(graph.phase, "none", context.computes_in)
         if row is None:
             return graph
     else:
@@ -70,12 +70,7 @@ def layers_place(layers: Sequence[Node]) -> str:
 
 def _row(graph: Graph, context: Context) -> Row | None:
     """The target's row for the attention of a graph, if GroupQueryAttention pays there."""
-    return context.target.fused_attention(graph.phase, _assumed(context), _dtype(graph))
-
-
-def _dtype(graph: Graph) -> str:
-    """The element type of cached attention."""
-    return next((n.need("q").dtype for n in graph.nodes if isinstance(n.op, Attention) and n.op.cache), "float32")
+    return context.target.fused_attention(graph.phase, _assumed(context), context.computes_in)
 
 
 def _assumed(context: Context) -> str:
@@ -85,7 +80,7 @@ def _assumed(context: Context) -> str:
 
 def why_not_static(graph: Graph, context: Context) -> str:
     """Why a graph's cache cannot lie in a buffer of fixed length; empty when it can."""
-    row = context.target.fused_attention(graph.phase, "none", _dtype(graph)) or _row(graph, context)
+    row = context.target.fused_attention(graph.phase, "none", context.computes_in) or _row(graph, context)
     made_by = graph.maker_of()
     for node in (n for n in graph.nodes if isinstance(n.op, Attention) and n.op.cache):
         if why := "the target has no such kernel" if row is None else row.why_not(node, made_by):

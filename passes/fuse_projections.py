@@ -27,7 +27,7 @@ from flowc.passes.audit import Audit, Context, place
 
 def fuse_projections(graph: Graph, context: Context, audit: Audit) -> Graph:
     """Join linear operators that read the same value."""
-    dtype = context.precision.dtype
+    dtype = context.computes_in
     forms = {f for row in context.target.rows(Linear, graph.phase, context.assume, dtype) for f in row.forms}
     if forms.isdisjoint(("packed", "packed attention")):
         return graph

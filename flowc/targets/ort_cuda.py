@@ -37,7 +37,7 @@ TARGET = Target(
         Row(Linear, FusedMatMul, "H100, 1.31.1: packed q, k, v take 10 % off decode; gate and up add 15 % to prefill",
             phases=("decode",), forms=frozenset({"packed attention"})),
         Row(Linear, FusedMatMul, "H100, 1.31.1: packed q, k, v take 6 % off prefill, read by the attention as they are",
-            assume=("right-padding",), dtypes=_HALVES, forms=frozenset({"packed attention"})),
+            phases=("prefill", "unified"), assume=("right-padding",), dtypes=_HALVES, forms=frozenset({"packed attention"})),
         Row(Linear, FusedMatMul, "H100, 1.31.1: the weight stays [out, in], as fast as MatMul over [in, out]"),
         Row(Norm, SkipRmsNormalization, "H100, 1.31.1: 6 to 11 % off decode, 9 % off prefill"),
         Row(Experts, MoE, "one operator in place of a loop, whose Unique has no CUDA kernel; its swiglu is silu",
