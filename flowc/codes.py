@@ -99,6 +99,7 @@ CODES: dict[str, str] = {
     "unsupported-config": "A field of a configuration asks for what flowc does not reproduce.",
     "unsupported-dtype": "A tensor is stored in a number format that flowc does not read.",
     "unsupported-gguf": "A GGUF file uses a feature that flowc does not read.",
+    "unsupported-precision": "A float type is asked for that the target does not have, or for no stage of the spec.",
     "unsupported-tokenizer": "A GGUF's tokenizer is of a kind that flowc does not convert.",
     "unused-input": "The spec declares an input that no stage reads.",
     "unused-residual": "A residual is saved and never added.",

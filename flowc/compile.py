@@ -14,6 +14,8 @@ from flowc.frontend.phases import expand, phases_asked
 from flowc.frontend.usage import Usage, account
 from flowc.ir.graph import Graph
 from flowc.ir.verify import verify
+from flowc.passes.assign_precision import assign_precision, check_islands
+from flowc.passes.audit import Audit
 from flowc.passes.expectations import check_expectations
 from flowc.passes.pipeline import run
 from flowc.spec.load import load
@@ -60,7 +62,9 @@ def compile_spec(
     load_all()
     problems = problems if problems is not None else Diagnostics()
     phases = phases_asked(spec, request.graphs)
-    check_cache(target(request.target), request.options)  # an unknown one is told before all else
+    aim = target(request.target)  # an unknown one is told before all else
+    aim.check_dtype(request.dtype)
+    check_cache(aim, request.options, request.dtype)
     checkpoint, usage = None, Usage(shapes)
     try:
         checkpoint = open_weights(spec, request.weights, need=need_weights)
@@ -71,13 +75,16 @@ def compile_spec(
         random = isinstance(checkpoint, RandomCheckpoint)
         usage.shapes = None if random else {n: t.shape for n, t in checkpoint.tensors().items()}
     compiled = Compiled(request, spec, checkpoint, usage)
+    flows: dict[Phase, Graph] = {}
     for phase in phases:
         graph = expand(spec, phase, usage, request.options, problems)
         if graph is not None:
             verify(graph, "core", "expand")
-            compiled.expanded[phase] = graph
+            flows[phase] = graph
+            compiled.expanded[phase] = assign_precision(graph, compiled.pass_context, Audit())
             if watch is not None:
                 watch(phase, "expand", graph)
+    check_islands(request.islands, flows.values(), problems)
     if request.options.assume == "no-padding":
         usage.ports.add("attention_mask")  # declared for the other forms; this one has none
     if not problems and (not request.graphs or "*" in spec.flows):  # else a graph that was not asked for may use more
@@ -86,7 +93,7 @@ def compile_spec(
     if isinstance(checkpoint, RandomCheckpoint):
         for name, used in usage.tensors.items():
             checkpoint.declare(name, used.shape)
-    for phase, graph in compiled.expanded.items():
+    for phase, graph in flows.items():
         seen = partial(watch, phase) if watch is not None else None
         compiled.graphs[phase], compiled.audits[phase] = run(graph, compiled.pass_context, request.skip_passes, seen)
     check_expectations(spec.expect, compiled.audits)

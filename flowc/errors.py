@@ -224,7 +224,7 @@ _WRONG_PATH = (errno.ENOENT, errno.ENOTDIR, errno.EEXIST, errno.EISDIR, errno.EN
 def cannot_write(path: Path, error: OSError) -> FlowError:
     """Why a file could not be written: SpecError for a path that is wrong, MissingTool for a full disk and the like."""
     reason = {errno.ENOSPC: "the disk is full", errno.EDQUOT: "the disk quota is used up"}.get(
-        error.errno or 0, error.strerror or str(error)
+        error.errno or 0, (error.strerror or str(error)).lower()
     )
     message = f"cannot write {path}: {reason}"
     if error.errno in _WRONG_PATH:

@@ -10,9 +10,9 @@ from flowc.ir.core.attention import AttentionMask
 from flowc.ir.core.positions import Positions, TakeFirst, TakeLast
 from flowc.ir.core.rope import Rope, RopeAngles, SwitchRows
 from flowc.ir.graph import Node, Value
-from flowc.ir.kernel.attention import OnnxAttention
+from flowc.ir.kernel.attention import MultiHeadAttention, OnnxAttention
 from flowc.ir.visibility import Visibility
-from flowc.lowering.emitter import Emitter, emits
+from flowc.lowering.emitter import CONTRIB, Emitter, emits
 
 _END = int(np.iinfo(np.int64).max)
 
@@ -283,3 +283,13 @@ def onnx_attention(e: Emitter, op: OnnxAttention, node: Node) -> None:
         is_causal=int(op.visibility.causal), softcap=op.softcap,
     )  # fmt: skip
     e.bind(*results)
+
+
+@emits(MultiHeadAttention)
+def multi_head_attention(e: Emitter, op: MultiHeadAttention, node: Node) -> None:
+    e.bind(
+        e.op(
+            "MultiHeadAttention", e.need("q"), e.need("k"), e.need("v"), None, None, e.operand("bias"),
+            domain=CONTRIB, num_heads=op.heads, scale=float(op.scale),
+        )
+    )  # fmt: skip

@@ -13,6 +13,7 @@ from flowc.ir.core.norm import Norm
 from flowc.ir.graph import Node, Value
 from flowc.ir.kernel.matrix import FusedMatMul, Gemm
 from flowc.ir.kernel.norms import LayerNormalization, RmsNormalization
+from flowc.ir.kernel.skip_norm import SkipRmsNormalization
 from flowc.lowering.emitter import CONTRIB, DTYPES, Emitter, emits
 
 
@@ -77,6 +78,13 @@ def layer_normalization(e: Emitter, op: LayerNormalization, node: Node) -> None:
     gain, bias = e.need("gain"), e.operand("bias")
     y = e.op("LayerNormalization", _in_groups(e, op, node), gain, bias, axis=-1, epsilon=float(op.eps))
     e.bind(_out_of_groups(e, op, node, y))
+
+
+@emits(SkipRmsNormalization)
+def skip_rms_normalization(e: Emitter, op: SkipRmsNormalization, node: Node) -> None:
+    operands = (e.need("x"), e.need("skip"), e.need("gain"))
+    y, _, _, total = e.ops("SkipSimplifiedLayerNormalization", *operands, domain=CONTRIB, outputs=4, epsilon=op.eps)
+    e.bind(y, total)
 
 
 def _in_groups(e: Emitter, op: Norm, node: Node) -> onnx.Value:

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import numpy as np
 import onnx_ir as onnx
 
-from flowc.ir.dtypes import numpy_dtype
 from flowc.ir.graph import Node
 from flowc.ir.kernel.experts import ExpertLoop, MoE
 from flowc.lowering.emit_basic import flatten, unary, unflatten
-from flowc.lowering.emitter import CONTRIB, Emitter, emits
+from flowc.lowering.emitter import CONTRIB, DTYPES, Emitter, emits
 
 
 def _rows(e: Emitter, name: str) -> onnx.Value:
@@ -35,7 +33,8 @@ def _turned(e: Emitter, op: ExpertLoop, name: str) -> onnx.Value:
 
 def _routing(e: Emitter, op: ExpertLoop) -> tuple[onnx.Value, onnx.Value]:
     """Weights and indices of the chosen experts, both [tokens, top]."""
-    weights, chosen = e.ops("TopK", e.op("Softmax", _rows(e, "scores"), axis=-1), e.ints(op.top), axis=-1, outputs=2)
+    scores = _single(e, _rows(e, "scores"))
+    weights, chosen = e.ops("TopK", e.op("Softmax", scores, axis=-1), e.ints(op.top), axis=-1, outputs=2)
     if op.renormalise:
         weights = e.op("Div", weights, e.op("ReduceSum", weights, e.ints(-1), keepdims=1))
     return weights, chosen
@@ -50,9 +49,13 @@ def _gated(e: Emitter, op: ExpertLoop, both: onnx.Value, lead: tuple[int, ...], 
 
 
 def _zeros_like(e: Emitter, x: onnx.Value) -> onnx.Value:
-    dtype = e.node.outputs[0].dtype
-    value = None if dtype == "float32" else onnx.tensor(np.zeros(1, numpy_dtype(dtype)))
-    return e.op("ConstantOfShape", e.op("Shape", x), label="Zeros", value=value)
+    return e.op("ConstantOfShape", e.op("Shape", x), label="Zeros")
+
+
+def _single(e: Emitter, x: onnx.Value) -> onnx.Value:
+    """Half-precision numbers as float32; onnxruntime has no ScatterND that adds others on the CPU."""
+    half = e.node.outputs[0].dtype != "float32"
+    return e.op("Cast", x, to=int(DTYPES["float32"]), label="Single") if half else x
 
 
 @emits(ExpertLoop)
@@ -68,7 +71,7 @@ def expert_loop(e: Emitter, op: ExpertLoop, node: Node) -> None:
     needed = e.op("Unique", chosen, sorted=1, label="ChosenExperts")
     gate_up, out = _turned(e, op, "gate_up"), _turned(e, op, "down")
     step, going = e.local("step", "int64", ()), e.local("going", "bool", ())
-    total = e.local("total", node.outputs[0].dtype, ("tokens", hidden))
+    total = e.local("total", "float32", ("tokens", hidden))
 
     def expert() -> list[onnx.Value]:
         which = e.op("Gather", needed, step, axis=0)
@@ -76,7 +79,7 @@ def expert_loop(e: Emitter, op: ExpertLoop, node: Node) -> None:
         rows = e.op("Squeeze", e.op("NonZero", weight), e.ints(0), label="Tokens")
         both = e.op("MatMul", e.op("Gather", x, rows, axis=0), e.op("Gather", gate_up, which, axis=0))
         h = _gated(e, op, both, (-1,), width)
-        y = e.op("MatMul", h, e.op("Gather", out, which, axis=0))
+        y = _single(e, e.op("MatMul", h, e.op("Gather", out, which, axis=0)))
         weighted = e.op("Mul", y, e.op("Unsqueeze", e.op("Gather", weight, rows, axis=0), e.ints(1)))
         at = e.op("Unsqueeze", rows, e.ints(1), label="At")
         added = e.op("ScatterND", total, at, weighted, reduction="add")
@@ -87,4 +90,7 @@ def expert_loop(e: Emitter, op: ExpertLoop, node: Node) -> None:
 
     count = e.op("Squeeze", e.op("Shape", needed))
     summed = e.op("Loop", count, e.array(True), _zeros_like(e, x), body=e.body("expert", (step, going, total), expert))
+    dtype = node.outputs[0].dtype
+    if dtype != "float32":
+        summed = e.op("Cast", summed, to=int(DTYPES[dtype]), label="Rounded")
     e.bind(e.op("Reshape", summed, unflatten(e, node, hidden), label="Unrows"))

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import onnx_ir as onnx
 
 from flowc.ir.graph import Node, Value
 from flowc.ir.kernel.columns import CheckColumns
-from flowc.ir.kernel.group_query import GroupQueryAttention, MaskBias, hidden_score
+from flowc.ir.kernel.group_query import GroupQueryAttention, MaskBias, PackedGroupQueryAttention, hidden_score
 from flowc.lowering.emitter import CONTRIB, Emitter, emits
 
 _INT32 = 6
@@ -28,19 +30,27 @@ def check_columns(e: Emitter, op: CheckColumns, node: Node) -> None:
 
 @emits(GroupQueryAttention)
 def group_query_attention(e: Emitter, op: GroupQueryAttention, node: Node) -> None:
+    _emit(e, op, node, (e.need("q"), e.need("k"), e.need("v")), node.need("q"))
+
+
+@emits(PackedGroupQueryAttention)
+def packed_group_query_attention(e: Emitter, op: PackedGroupQueryAttention, node: Node) -> None:
+    _emit(e, op.kernel, node, (e.need("qkv"), None, None), node.need("qkv"))
+
+
+def _emit(e: Emitter, op: GroupQueryAttention, node: Node, operands: Sequence[onnx.Value | None], q: Value) -> None:
     """com.microsoft GroupQueryAttention; `seqlens_k` is each row's number of columns minus one."""
-    q, past, mask, cos = node.need("q"), node.input("past_key"), node.input("mask"), e.operand("cos")
+    past, mask, cos = node.input("past_key"), node.input("mask"), e.operand("cos")
     key = (id(e.get(mask)) if mask is not None else None, past is not None)
-    total = e.shared(("total", *key), lambda: _total(e, node))
-    last = e.shared(("last columns", op.compact, op.static, *key), lambda: _last_columns(e, op, node))
+    total = e.shared(("total", *key), lambda: _total(e, node, q))
+    last = e.shared(("last columns", op.compact, op.static, *key), lambda: _last_columns(e, op, node, q))
     ragged = None
-    if op.compact and past is not None and q.shape[1] != 1:
+    if op.ragged and past is not None and q.shape[1] != 1:
         # Several new tokens over a past: each row says how many of them are its own.
         ragged = e.shared(("new", id(last), q.shape[1]), lambda: _new_tokens(e, q, last))
     e.bind(
         *e.ops(
-            "GroupQueryAttention", e.need("q"), e.need("k"), e.need("v"),
-            e.operand("past_key"), e.operand("past_value"), last, total,
+            "GroupQueryAttention", *operands, e.operand("past_key"), e.operand("past_value"), last, total,
             cos, e.operand("sin"), None, e.operand("bias"), None, None, None, None, None, ragged,
             domain=CONTRIB, outputs=3, num_heads=op.heads, kv_num_heads=op.kv_heads, scale=float(op.scale),
             do_rotary=int(cos is not None), rotary_interleaved=int(op.interleaved) if cos is not None else None,
@@ -49,9 +59,9 @@ def group_query_attention(e: Emitter, op: GroupQueryAttention, node: Node) -> No
     )  # fmt: skip
 
 
-def _total(e: Emitter, node: Node) -> onnx.Value:
+def _total(e: Emitter, node: Node, q: Value) -> onnx.Value:
     """Columns of the cache and the new tokens together: int32 [1]."""
-    q, past, mask = node.need("q"), node.input("past_key"), node.input("mask")
+    past, mask = node.input("past_key"), node.input("mask")
     if mask is not None:
         total = e.size(mask, 1)
     else:
@@ -59,9 +69,9 @@ def _total(e: Emitter, node: Node) -> onnx.Value:
     return e.op("Cast", total, to=_INT32, label="Total")
 
 
-def _last_columns(e: Emitter, op: GroupQueryAttention, node: Node) -> onnx.Value:
+def _last_columns(e: Emitter, op: GroupQueryAttention, node: Node, q: Value) -> onnx.Value:
     """Columns of each row minus one: int32 [batch]."""
-    q, mask = node.need("q"), node.input("mask")
+    mask = node.input("mask")
     if op.static and mask is not None and not op.compact:
         # The new token's column is the last one that counts in any row; behind it the buffer is free.
         columns = e.op("Range", e.array(0, "int64"), e.op("Squeeze", e.size(mask, 1)), e.array(1, "int64"))
@@ -71,7 +81,7 @@ def _last_columns(e: Emitter, op: GroupQueryAttention, node: Node) -> onnx.Value
         ones = e.op("ReduceSum", e.get(mask), e.ints(1), keepdims=0, label="RowLengths")
         rows = e.op("Cast", ones, to=_INT32)
     else:
-        rows = e.op("Expand", _total(e, node), e.sizes(mask or q, (0,)))
+        rows = e.op("Expand", _total(e, node, q), e.sizes(mask or q, (0,)))
     return e.op("Sub", rows, e.array([1], "int32"), label="LastColumns")
 
 

@@ -23,6 +23,14 @@ class Audit:
 
 
 @dataclass(frozen=True, slots=True)
+class Precision:
+    """The float type of a build, and the stages that stay float32 in it, as patterns of their paths."""
+
+    dtype: str = "float32"
+    islands: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Context:
     """Facts of the target and of the build."""
 
@@ -33,6 +41,22 @@ class Context:
     """Whether the checkpoint's bytes are to be used where they lie."""
     cache: str | None = None
     """The form of the cache that was asked for: aligned, static, compact, or None for what goes with `assume`."""
+    precision: Precision = Precision()
+
+    @property
+    def computes_in(self) -> str:
+        """The float type that the graph computes in, at its end; what is only stored in half precision is float32."""
+        dtype = self.precision.dtype
+        return "float32" if dtype in self.target.stores else dtype
+
+    @property
+    def why_unchanged(self) -> str:
+        """Why nothing may be multiplied into a weight of two axes and more; empty where it may."""
+        if self.in_place:
+            return "its weight is used where it lies"
+        if self.precision.dtype in self.target.stores:
+            return f"its weight is stored in {self.precision.dtype}, and a product would be rounded anew"
+        return ""
 
 
 Pass = Callable[[Graph, Context, Audit], Graph]

@@ -37,7 +37,7 @@ def fold_weights(graph: Graph, context: Context, audit: Audit) -> Graph:
 
 class _Folding:
     def __init__(self, graph: Graph, context: Context, audit: Audit) -> None:
-        self.in_place = context.in_place
+        self.unchanged = context.why_unchanged
         self.audit = audit
         self.readers = graph.users()
         self.outputs = {o.value for o in graph.outputs}
@@ -142,8 +142,8 @@ class _Folding:
         made = rewriter.maker(x)
         if made is None or x is None or not made.op.scales_with:
             return None
-        if self.in_place:
-            self._missed(node, "its weight is used where it lies")
+        if self.unchanged:
+            self._missed(node, self.unchanged)
             return None
         if len(self.readers.get(x, [])) != 1 or x in self.outputs:
             self._missed(node, f"{place(made)} is read elsewhere too")

@@ -21,11 +21,12 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from flowc.ir.core.attention import Attention, AttentionMask
+from flowc.ir.core.layout import Split
 from flowc.ir.core.positions import Positions
 from flowc.ir.core.rope import Rope
 from flowc.ir.graph import Graph, Node, Rewriter, Value, infer, rewrite
 from flowc.ir.kernel.columns import CheckColumns
-from flowc.ir.kernel.group_query import GroupQueryAttention, MaskBias
+from flowc.ir.kernel.group_query import GroupQueryAttention, MaskBias, PackedGroupQueryAttention
 from flowc.ir.types import PAST
 from flowc.ir.visibility import Visibility
 from flowc.passes.audit import Audit, Context, place
@@ -38,11 +39,12 @@ def fuse_attention(graph: Graph, context: Context, audit: Audit) -> Graph:
     row = _row(graph, context)
     if row is None or not layers:
         return graph
-    reasons = {n: row.why_not(n) for n in layers}
+    made_by = graph.maker_of()
+    reasons = {n: row.why_not(n, made_by) for n in layers}
     together = why_not_compact(graph, context) if "compact" in row.forms else ""
     if together:
         audit.missed += [(place(n), reasons[n] or together) for n in layers]
-        row = context.target.fused_attention(graph.phase, "none", _dtype(graph))
+        row = context.target.fused_attention(graph.phase, "none", context.computes_in)
         if row is None:
             return graph
     else:
@@ -68,12 +70,7 @@ def layers_place(layers: Sequence[Node]) -> str:
 
 def _row(graph: Graph, context: Context) -> Row | None:
     """The target's row for the attention of a graph, if GroupQueryAttention pays there."""
-    return context.target.fused_attention(graph.phase, _assumed(context), _dtype(graph))
-
-
-def _dtype(graph: Graph) -> str:
-    """The element type of cached attention."""
-    return next((n.need("q").dtype for n in graph.nodes if isinstance(n.op, Attention) and n.op.cache), "float32")
+    return context.target.fused_attention(graph.phase, _assumed(context), context.computes_in)
 
 
 def _assumed(context: Context) -> str:
@@ -83,9 +80,10 @@ def _assumed(context: Context) -> str:
 
 def why_not_static(graph: Graph, context: Context) -> str:
     """Why a graph's cache cannot lie in a buffer of fixed length; empty when it can."""
-    row = context.target.fused_attention(graph.phase, "none", _dtype(graph)) or _row(graph, context)
+    row = context.target.fused_attention(graph.phase, "none", context.computes_in) or _row(graph, context)
+    made_by = graph.maker_of()
     for node in (n for n in graph.nodes if isinstance(n.op, Attention) and n.op.cache):
-        if why := "the target has no such kernel" if row is None else row.why_not(node):
+        if why := "the target has no such kernel" if row is None else row.why_not(node, made_by):
             return f"{place(node)}: {why}"
         if node.input("key_mask") is None or node.input("past_key") is None:
             return f"{place(node)} has no mask that says what of a buffer is in use"
@@ -121,10 +119,10 @@ def why_not_compact(graph: Graph, context: Context) -> str:
     row = _row(graph, context)
     if row is None or "compact" not in row.forms:
         return "the target has no such kernel"
-    masks = _masks(graph)
+    masks, made_by = _masks(graph), graph.maker_of()
     for node in graph.nodes:
         if isinstance(node.op, Attention) and node.op.cache:
-            why = row.why_not(node)
+            why = row.why_not(node, made_by)
             if why:
                 return f"{place(node)}: {why}"
         elif node.op.compacted() is None and masks.intersection(node.inputs):
@@ -152,6 +150,7 @@ class _Choice:
         self.graph = graph
         self.static = static
         self.chosen = chosen
+        self.forms = row.forms
         self.fused = "compact" in row.forms
         self.limits = row.limits
         self.biases: dict[tuple[Visibility, Value], Value] = {}
@@ -171,14 +170,30 @@ class _Choice:
         if not self.fused:
             kernel = replace(kernel, static=self.static)
             return rewriter.remake(node, kernel, operands, bias=self._bias(node, op, mask, rewriter))
-        kernel = replace(kernel, window=op.visibility.window, compact=mask is not None)
+        compact, ragged = mask is not None, mask is not None and "ragged" in self.forms
+        kernel = replace(kernel, window=op.visibility.window, compact=compact, ragged=ragged)
         turned = self._ropes(node.need("q"), node.need("k"), rewriter)
         if turned is None:
             return rewriter.remake(node, kernel, operands)
         at_q, at_k, rope = turned
         kernel = replace(kernel, interleaved=rope.interleaved)
         tables = {name: at_q.input(name) for name in ("cos", "sin")}
-        return rewriter.remake(node, kernel, operands, q=at_q.input("x"), k=at_k.input("x"), **tables)
+        operands = kernel.arrange(operands, q=at_q.input("x"), k=at_k.input("x"), **tables)
+        return self._packed(node, kernel, operands, rewriter) or rewriter.remake(node, kernel, operands)
+
+    def _packed(
+        self, node: Node, kernel: GroupQueryAttention, operands: Sequence[Value | None], rewriter: Rewriter
+    ) -> tuple[Value, ...] | None:
+        """The kernel on what q, k and v were split from, where the target's takes them side by side."""
+        parts = tuple(operands[:3])
+        split = rewriter.maker(parts[0])
+        if "packed" not in self.forms or split is None or not isinstance(split.op, Split) or split.outputs != parts:
+            return None
+        packed = PackedGroupQueryAttention(kernel)
+        qkv = split.need("x")
+        if split.op.sizes != packed.sizes(qkv.type):
+            return None
+        return rewriter.remake(node, packed, (qkv, *operands[3:]))
 
     def _bias(self, node: Node, op: Attention, mask: Value | None, rewriter: Rewriter) -> Value | None:
         """The mask to add, one per window; None where nothing is hidden. The kernel is causal itself."""

@@ -12,10 +12,14 @@ rows already follow each other.
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping, Sequence
 from itertools import pairwise
 
+from flowc.ir.core.attention import Attention
 from flowc.ir.core.layout import Split
 from flowc.ir.core.linear import Linear
+from flowc.ir.core.norm import Norm
+from flowc.ir.core.rope import Rope
 from flowc.ir.graph import Graph, Node, Rewriter, Value, constant, rewrite
 from flowc.ir.weights.expressions import Concat, Rows, Weight
 from flowc.passes.audit import Audit, Context, place
@@ -23,8 +27,11 @@ from flowc.passes.audit import Audit, Context, place
 
 def fuse_projections(graph: Graph, context: Context, audit: Audit) -> Graph:
     """Join linear operators that read the same value."""
-    if not any("packed" in row.forms for row in context.target.rows(Linear, graph.phase, context.assume)):
+    dtype = context.computes_in
+    forms = {f for row in context.target.rows(Linear, graph.phase, context.assume, dtype) for f in row.forms}
+    if forms.isdisjoint(("packed", "packed attention")):
         return graph
+    users = graph.users()
     uses = Counter(t.key for n in graph.nodes for v in n.inputs if v and v.weight for t in v.weight.tensors())
     groups: dict[Value, list[Node]] = {}
     for node in graph.nodes:
@@ -32,7 +39,7 @@ def fuse_projections(graph: Graph, context: Context, audit: Audit) -> Graph:
             groups.setdefault(node.need("x"), []).append(node)
     packed: dict[Node, list[Node]] = {}
     for nodes in groups.values():
-        if len(nodes) < 2:
+        if len(nodes) < 2 or ("packed" not in forms and not all(_feeds_attention(n, users) for n in nodes)):
             continue
         why = _refusal(nodes, uses)
         if context.in_place and not why:
@@ -66,6 +73,14 @@ def fuse_projections(graph: Graph, context: Context, audit: Audit) -> Graph:
         return (results[node.outputs[0]],)
 
     return rewrite(graph, rule)
+
+
+def _feeds_attention(node: Node, users: Mapping[Value, Sequence[Node]]) -> bool:
+    """Whether attention alone reads a projection, behind its norm and rope."""
+    readers = users.get(node.outputs[0], [])
+    return bool(readers) and all(
+        isinstance(r.op, Attention) or (isinstance(r.op, (Norm, Rope)) and _feeds_attention(r, users)) for r in readers
+    )
 
 
 def _joined(parts: list[Weight]) -> Weight:

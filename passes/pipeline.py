@@ -9,6 +9,7 @@ from flowc.errors import SpecError, nearest
 from flowc.ir.graph import Graph, prune
 from flowc.ir.op import Level
 from flowc.ir.verify import verify
+from flowc.passes.assign_precision import assign_precision
 from flowc.passes.audit import Audit, Context, Pass
 from flowc.passes.drop_identities import drop_identities
 from flowc.passes.eliminate_common_subexpressions import eliminate_common_subexpressions
@@ -30,10 +31,12 @@ CORE: tuple[Pass, ...] = (
     fold_weights,
     hoist_token_selection,
     fuse_projections,
+    assign_precision,
 )
 """What a model means, said more simply. Copies go first, so that later passes see one of each; ropes before weights,
 since a folded table is a weight; tokens are chosen early, while attention is one operator; projections of one value are
-joined once nothing moves in front of them."""
+joined once nothing moves in front of them. Element types come last, so that the others compute with weights in float32
+and round once."""
 
 CONVERSION: tuple[Pass, ...] = (fuse_attention, fold_masks, select_kernels)
 """From the core level to the kernel level. Attention goes first, since its kernel takes facts that a folded mask has

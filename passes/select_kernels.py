@@ -10,7 +10,9 @@ and the element type whose kernel can compute the node. The pass ends the core l
 from __future__ import annotations
 
 from flowc.errors import Diagnostics
+from flowc.ir.core.cast import Cast
 from flowc.ir.core.custom import Custom
+from flowc.ir.core.gather import Gather
 from flowc.ir.dtypes import FLOAT
 from flowc.ir.graph import Graph, Node, Rewriter, Value, rewrite
 from flowc.ir.onnx_text import parse as onnx_text
@@ -29,9 +31,10 @@ def select_kernels(graph: Graph, context: Context, audit: Audit) -> Graph:
         if why is not None:
             problems.error("bad-custom", why[0], node.origin.span, why[1])
         dtype = _float_type(node)
-        if dtype is not None and dtype not in target.dtypes:
+        stored = isinstance(node.op, (Cast, Gather)) and dtype in target.stores
+        if dtype is not None and dtype not in target.dtypes and not stored:
             message = f"{node.origin.kind}: the target '{target.name}' does not compute '{node.op.name}' in {dtype}"
-            problems.error("unsupported-dtype", message, node.origin.span, f"it has {', '.join(target.dtypes)}")
+            problems.error("unsupported-precision", message, node.origin.span, f"it has {', '.join(target.dtypes)}")
             return None
         if "kernel" in node.op.levels:
             return None
@@ -39,7 +42,7 @@ def select_kernels(graph: Graph, context: Context, audit: Audit) -> Graph:
         for row in target.rows(type(node.op), graph.phase, context.assume, dtype or "float32"):
             if row.kernel.by_pass:
                 continue
-            why_not = row.why_not(node)
+            why_not = row.why_not(node, rewriter.maker)
             if not why_not:
                 audit.fired.append(place(node))
                 return row.kernel.take(node, rewriter)
@@ -47,7 +50,7 @@ def select_kernels(graph: Graph, context: Context, audit: Audit) -> Graph:
             if row not in STANDARD:  # those differ by what they compute, not by what pays
                 audit.missed.append((place(node), refused[-1]))
         message = f"{node.origin.kind}: the target '{target.name}' has no kernel for '{node.op.name}' in {dtype}"
-        problems.error("unsupported-dtype", message, node.origin.span, "; ".join(refused))
+        problems.error("unsupported-precision", message, node.origin.span, "; ".join(refused))
         return None
 
     chosen = rewrite(graph, rule)

@@ -15,7 +15,7 @@ from flowc.passes.audit import Audit
 from flowc.targets.target import Target
 
 
-def check_cache(target: Target, options: Options) -> None:
+def check_cache(target: Target, options: Options, dtype: str) -> None:
     """Raise SpecError `unsupported-cache` for a form that the target, or the assumption, does not have."""
     asked, assume = options.cache, options.assume
     if asked == "compact" and assume != "right-padding":
@@ -23,14 +23,14 @@ def check_cache(target: Target, options: Options) -> None:
             "unsupported-cache", "a compact cache holds the tokens of each row without the padding between them",
             hint="--assume right-padding --cache compact; without it, --cache aligned",
         )  # fmt: skip
-    kernel = target.attention("decode", assume)
+    kernel = target.attention("decode", assume, dtype)
     if asked == "static" and assume == "no-padding":
         message = "a static cache needs a mask to say how much of it is in use, and --assume no-padding leaves it out"
         raise SpecError.of("unsupported-cache", message, hint="--cache static without --assume no-padding")
     if (asked == "static" and kernel == "attention") or (asked == "compact" and kernel != "fused"):
         raise SpecError.of(
-            "unsupported-cache", f"the target '{target.name}' has no {asked} cache",
-            hint="--cache aligned, which every target has, or --target ort-cpu",
+            "unsupported-cache", f"the target '{target.name}' has no {asked} cache in {dtype}",
+            hint="--cache aligned, which every target has; --target ort-cpu, or ort-cuda with --dtype float16",
         )  # fmt: skip
 
 
@@ -49,7 +49,7 @@ def cache_notes(compiled: Compiled) -> list[str]:
     wanted = "shared" if asked == "static" else asked
     for phase, graph in compiled.graphs.items():
         form = cache_form(graph)
-        possible = compiled.target.attention(phase, options.assume) != "attention"
+        possible = compiled.target.attention(phase, options.assume, compiled.request.dtype) != "attention"
         if form is None or form == wanted or not (possible or asked == "compact") or phase == "prefill":
             continue
         missed = compiled.audits[phase].get("fuse_attention", Audit()).missed

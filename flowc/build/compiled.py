@@ -6,20 +6,21 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import cast
+from typing import TYPE_CHECKING, cast
 
-from flowc.build.tokenizer_files import TokenizerFiles, tokenizer_files
 from flowc.errors import InternalError
 from flowc.frontend.state import Options
 from flowc.frontend.usage import Usage
 from flowc.ir.graph import Graph
 from flowc.ir.weights.expressions import Weight
-from flowc.passes.audit import Audit, Context
+from flowc.passes.audit import Audit, Context, Precision
 from flowc.spec.spec import Phase, Spec, sha256
 from flowc.targets.registry import target
 from flowc.targets.target import Target
-from flowc.tokenizer.ends import together
 from flowc.weights import Checkpoint
+
+if TYPE_CHECKING:
+    from flowc.build.tokenizer_files import TokenizerFiles
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +38,10 @@ class Request:
     """Weights are used where they lie, so passes change and pack none of them that they can leave alone."""
     shard_bytes: int | None = None
     """Size above which weights go into another data file; one file when None."""
+    dtype: str = "float32"
+    """Float type of weights, and of what the target computes in."""
+    islands: tuple[str, ...] = ()
+    """Patterns of stage paths that compute in float32 whatever `dtype` is."""
 
 
 @dataclass
@@ -69,7 +74,10 @@ class Compiled:
         """What the passes may know beside the graph."""
         request = self.request
         options = request.options
-        return Context(self.target, options.assume, self.context_length, request.in_place, options.cache)
+        precision = Precision(request.dtype, request.islands)
+        return Context(
+            self.target, options.assume, self.context_length, request.in_place, options.cache, precision=precision
+        )
 
     @cached_property
     def resolved_spec(self) -> dict[str, object]:
@@ -84,7 +92,11 @@ class Compiled:
     @cached_property
     def tokenizer(self) -> TokenizerFiles:
         """The tokenizer that comes along, and what it says of a text's end."""
-        return self.beside if self.beside is not None else tokenizer_files(self.checkpoint)
+        if self.beside is not None:
+            return self.beside
+        from flowc.build.tokenizer_files import tokenizer_files  # what writes and runs nothing asks for none
+
+        return tokenizer_files(self.checkpoint)
 
     @property
     def ends(self) -> list[int]:
@@ -93,6 +105,8 @@ class Compiled:
         ends = cast("list[int]", said) if isinstance(said, list) else ([] if said is None else [cast("int", said)])
         if "encode" in self.graphs:
             return ends
+        from flowc.tokenizer.ends import together
+
         vocab = self.spec.integer("vocab")
         return together(ends, (i for i in self.tokenizer.ends if vocab is None or i < vocab))
 

@@ -20,6 +20,7 @@ def metadata(compiled: Compiled, phase: Phase) -> dict[str, str]:
         "flowc.target": request.target,
         "flowc.graph": phase,
         "flowc.assume": _assumed(graph, request.options.assume),
+        "flowc.dtype": request.dtype,
         "flowc.min_onnxruntime": compiled.target.min_onnxruntime,
     }
     cache = cache_form(graph)
@@ -71,6 +72,8 @@ def manifest_facts(compiled: Compiled, verify: str) -> dict[str, Any]:
         "logits": request.options.logits,
         "context": request.options.context,
         "cache": request.options.cache,
+        "dtype": request.dtype,
+        **({"islands": list(request.islands)} if request.islands else {}),
         "skip_passes": list(request.skip_passes),
         "shard_bytes": request.shard_bytes,
         "passes": sorted({name for audits in compiled.audits.values() for name in audits}),

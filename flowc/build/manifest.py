@@ -32,6 +32,8 @@ SUFFIX = ".flowc.json"
 GRAPHS = ("unified", "prefill", "decode", "encode")
 ASSUMPTIONS = (None, "right-padding", "no-padding")
 CACHES = (None, "aligned", "static", "compact")
+DTYPES = ("float32", "float16", "bfloat16")
+"""Float types of a build, the first one when nothing is said."""
 SIZES = ("vocab", "context_length", "context", "max_tokens")
 
 
@@ -91,6 +93,10 @@ class Manifest:
     skip_passes: tuple[str, ...] = ()
     cache: str | None = None
     """The form of cache that the build asked for (--cache), or None."""
+    dtype: str = "float32"
+    """Float type of the weights, and of what the target computes in."""
+    islands: tuple[str, ...] = ()
+    """Patterns of the stages that compute in float32 all the same."""
     tensors: Mapping[str, tuple[int, ...]] | None = None
     """Shapes of the original weights, by name."""
     in_place: tuple[UsedInPlace, ...] = ()
@@ -177,7 +183,7 @@ class Manifest:
             try:
                 changed = data.sha256 and remembered_sha256(path) != data.sha256
             except OSError as error:
-                message = f"cannot read the weights file {path}: {error.strerror}"
+                message = f"cannot read the weights file {path}: {reason_of(error)}"
                 raise WeightsError.of("unreadable-file", message) from None
             if changed:
                 raise WeightsError.of(
@@ -291,6 +297,8 @@ class _Reader:
             context=self.integer(top, "context"),
             shard_bytes=self.integer(top, "shard_bytes"),
             cache=self.choice(top, "cache", CACHES),
+            dtype=self.choice(top, "dtype", (*DTYPES, None)) or DTYPES[0],
+            islands=tuple(self.text(name, where) for where, name in self.items(top, "islands")),
             skip_passes=tuple(self.text(name, where) for where, name in self.items(top, "skip_passes")),
             tensors=self.shapes(top, "tensors"),
             in_place=tuple(self.used_in_place(seen, where) for where, seen in self.items(top, "in_place")),

@@ -17,7 +17,7 @@ import click
 
 from flowc import __version__
 from flowc.cli.failing import guarded
-from flowc.errors import nearest
+from flowc.cli.groups import SETTINGS, Commands, help_alone
 
 COMMANDS: Mapping[str, str] = MappingProxyType(
     {
@@ -45,7 +45,7 @@ def _readable(command: click.Command) -> click.Command:
     return command
 
 
-class _Commands(click.Group):
+class _Commands(Commands):
     """Finds commands by `COMMANDS`."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
@@ -55,26 +55,18 @@ class _Commands(click.Group):
         module = COMMANDS.get(cmd_name)
         return _readable(getattr(importlib.import_module(f"flowc.cli.{module}"), module)) if module else None
 
-    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """All of each command's first paragraph; click would cut it."""
-        commands = [(name, self.get_command(ctx, name)) for name in COMMANDS]
-        with formatter.section("Commands"):
-            formatter.write_dl([(name, c.get_short_help_str(limit=200)) for name, c in commands if c is not None])
-
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
-        if args[0] == "help":  # as git and cargo have it
-            if len(args) == 1:
-                return super().resolve_command(ctx, ["--help"])
+        """The command; `flowc help build` is `flowc build --help`, as git and cargo have it."""
+        if args[0] == "help":
             args = [*args[1:], "--help"]
-        if args[0] not in COMMANDS and not args[0].startswith("-"):
-            hint = nearest(args[0], COMMANDS)
-            raise click.UsageError(f"there is no command '{args[0]}'" + (f"; {hint}" if hint else ""), ctx)
+            if len(args) == 1:
+                return click.Group.resolve_command(self, ctx, args)
         return super().resolve_command(ctx, args)
 
 
-@click.group(cls=_Commands, invoke_without_command=True, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(cls=_Commands, invoke_without_command=True, context_settings=SETTINGS)
 @click.version_option(__version__, message="%(prog)s %(version)s")
 @click.pass_context
 def cli(context: click.Context) -> None:
@@ -89,8 +81,7 @@ def cli(context: click.Context) -> None:
     Exit codes: 0 done; 1 a check failed; 2 the command line or the spec is wrong; 3 the weights are; 4 something is
     missing on this machine; 70 a bug in flowc.
     """
-    if context.invoked_subcommand is None:
-        click.echo(context.get_help())
+    help_alone(context)
 
 
 _readable(cli)

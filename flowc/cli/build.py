@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from flowc.cli.compiling import ByteSize, compile_options, ports, request_of
+from flowc.cli.compiling import compile_options, ports, request_of
+from flowc.cli.parameters import ByteSize
 from flowc.cli.progress import Progress, progress, size
 from flowc.cli.sparing import numpy_without_threads, onnx_ir_without_sympy
 from flowc.cli.telling import tell
@@ -38,7 +39,11 @@ class _Build(click.Command):
     "--verify", type=click.Choice(["quick", "full", "off"]), default="quick", help="Checks of the result.  [quick]"
 )
 @click.option(
-    "--shard-size", "shard_bytes", type=ByteSize(), metavar="SIZE", help="Weights in files of at most SIZE, as 2GB."
+    "--shard-size",
+    "shard_bytes",
+    type=ByteSize(),
+    metavar="SIZE",
+    help="Weights in files of at most SIZE (2GB, say).",
 )
 @click.option(
     "--locked", type=click.Path(path_type=Path), help="The manifest of an earlier build: refuse any difference from it."

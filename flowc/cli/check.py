@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import sys
 from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -32,7 +33,7 @@ def check(specs: tuple[Path, ...], as_json: bool, **options: Any) -> None:
     flowc check models/*.yaml --json
     flowc check - < model.yaml
 
-    Where the weights are there, their headers are read too: names and shapes must fit. A spec from standard input (`-`)
+    If the weights are there, flowc reads their headers too: names and shapes must fit. A spec from standard input (`-`)
     stands in the current folder. Of several specs, each is told; the exit code is that of the worst.
     """
     numpy_without_threads()
@@ -51,8 +52,8 @@ def check(specs: tuple[Path, ...], as_json: bool, **options: Any) -> None:
             facts = {"file": str(path), **_facts(path, request)}
         except FlowError as error:
             problems.include(error)
-            facts = {"file": str(path), "exit_code": error.exit_code}
-            facts["diagnostics"] = [d.as_json() for d in error.diagnostics]
+            wrong = [d.as_json() for d in error.diagnostics]
+            facts = {"file": str(path), "exit_code": error.exit_code, "diagnostics": wrong}
         found.append(facts)
         if not as_json:
             tell(f"{path}: {'wrong' if 'diagnostics' in facts else 'sound'}")
@@ -74,7 +75,7 @@ def _facts(path: Path, request: Request) -> dict[str, Any]:
     from flowc.text.source import parse
 
     problems = Diagnostics()
-    data: bytes = click.get_binary_stream("stdin").read(MAX_BYTES + 1)
+    data = sys.stdin.buffer.read(MAX_BYTES + 1)
     try:
         text = data.decode("utf-8")
     except UnicodeDecodeError as error:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from flowc.cli.parameters import spec_path
 from flowc.errors import SpecError
 
 if TYPE_CHECKING:
@@ -27,20 +27,14 @@ def _parse_names(_: click.Context, __: click.Parameter, text: str | None) -> tup
     return names
 
 
-class ByteSize(click.ParamType[int]):
-    """A number of bytes with a unit: 500MB, 2GB, 1.5GiB."""
-
-    name = "size"
-    units: ClassVar = {"B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30}
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
-        """Bytes of a text."""
-        match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([A-Za-z]+)", str(value).strip())
-        unit = self.units.get(match[2].upper()) if match else None
-        size = int(float(match[1]) * unit) if match and unit else 0
-        if size < 1:
-            self.fail(f"'{value}' is not a size such as 500MB, 2GB or 1GiB", param, ctx)
-        return size
+def _parse_islands(_: click.Context, __: click.Parameter, given: tuple[str, ...]) -> tuple[str, ...]:
+    patterns: list[str] = []
+    for text in given:
+        pattern, equals, form = text.rpartition("=")
+        if not (pattern and equals) or form != "float32":
+            raise click.BadParameter(f"'{text}' is not a pattern and a form, such as 'repeat.layers.0.*=float32'")
+        patterns.append(pattern)
+    return tuple(patterns)
 
 
 def _complete_target(_: click.Context, __: click.Parameter, begun: str) -> list[str]:
@@ -77,6 +71,20 @@ _FORM = (
         help="How a decoder's cache lies.  [aligned; compact with right-padding]",
     ),
     click.option(
+        "--dtype",
+        type=click.Choice(["float32", "float16", "bfloat16"]),
+        default="float32",
+        help="Of weights, and of what the target computes in.  [float32]",
+    ),
+    click.option(
+        "--precision",
+        "islands",
+        metavar="STAGE=float32",
+        multiple=True,
+        callback=_parse_islands,
+        help="Stages, by a pattern of their paths, that compute in float32; repeatable.",
+    ),
+    click.option(
         "--context", type=click.IntRange(min=1, max=2**31 - 1), help="Context length in tokens.  [the model's]"
     ),
     click.option(
@@ -89,8 +97,6 @@ _FORM = (
     ),
 )
 _NO_SPECS = {
-    ".onnx": "a graph that `flowc build` wrote: name the spec that it was built of",
-    ".data": "a data file that `flowc build` wrote: name the spec that it was built of",
     ".gguf": "a checkpoint: `flowc import {path} -o model.yaml` writes a spec of it",
     ".safetensors": "a file of weights: `flowc import FOLDER -o model.yaml` writes a spec of its folder",
     "/": "a folder: `flowc import {path} -o model.yaml` writes a spec of a checkpoint's",
@@ -98,18 +104,21 @@ _NO_SPECS = {
 
 
 def a_spec(path: Path) -> Path:
-    """The path; raises SpecError where it is plainly no spec: a build, weights, a folder."""
+    """The path; raises SpecError where it is plainly no spec: weights, a folder."""
     told = _NO_SPECS.get("/" if path.is_dir() else path.suffix)
-    if path.name.endswith(".flowc.json"):
-        told = "the manifest of a build: name the spec that it was built of"
     if told is None:
         return path
     what, _, hint = told.partition(": ")
     raise SpecError.of("not-a-spec", f"{path} is no spec, but {what}", hint=hint.format(path=path))
 
 
-def _spec(_: click.Context, __: click.Parameter, path: Path) -> Path:
-    return a_spec(path)
+def _spec(context: click.Context, parameter: click.Parameter, path: Path) -> Path:
+    return a_spec(spec_path(context, parameter, path))
+
+
+def _specs(context: click.Context, parameter: click.Parameter, paths: tuple[Path, ...]) -> tuple[Path, ...]:
+    """Several; what is no spec is told of each later, with the others."""
+    return paths if len(paths) > 1 else tuple(spec_path(context, parameter, path) for path in paths)
 
 
 _OPTIONS = (
@@ -139,7 +148,9 @@ def many_specs(function: Function) -> Function:
     for option in reversed(_OPTIONS[1:]):
         function = option(function)
     path = click.Path(path_type=Path, allow_dash=True)
-    return click.argument("specs", metavar="MODEL.yaml...", type=path, nargs=-1, required=True)(function)
+    return click.argument("specs", metavar="MODEL.yaml...", type=path, nargs=-1, required=True, callback=_specs)(
+        function
+    )
 
 
 def compile_options(function: Function) -> Function:
@@ -157,13 +168,16 @@ def request_of(
     assume: Any,
     cache: Any,
     context: int | None,
+    dtype: str,
+    islands: tuple[str, ...],
     skip_passes: tuple[str, ...],
 ) -> Request:
     """The request that the options ask for."""
     from flowc.build.compiled import Request
     from flowc.frontend.state import Options
 
-    return Request(weights, target, graphs, Options(assume or "none", logits, context, cache), skip_passes)
+    options = Options(assume or "none", logits, context, cache)
+    return Request(weights, target, graphs, options, skip_passes, dtype=dtype, islands=islands)
 
 
 def ports(graph: Graph) -> dict[str, dict[str, str]]:

@@ -89,7 +89,7 @@ def explain(error: Exception) -> FlowError | None:
             return lack
         case OSError():
             where = error.filename if isinstance(error.filename, str) else "input or output"
-            return MissingTool.of("io-failed", f"{where}: {error.strerror or error}")
+            return MissingTool.of("io-failed", f"{where}: {str(error.strerror or error).lower()}")
         case _:
             return None
 

@@ -8,10 +8,12 @@ from flowc.cli.goldens.check import check
 from flowc.cli.goldens.export import export
 from flowc.cli.goldens.init import init
 from flowc.cli.goldens.record import diff, record
+from flowc.cli.groups import SETTINGS, Commands, help_alone
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
-def golden() -> None:
+@click.group(cls=Commands, invoke_without_command=True, context_settings=SETTINGS)
+@click.pass_context
+def golden(context: click.Context) -> None:
     r"""Record what a model gives, check that it still does, export it for other tools.
 
     \b
@@ -21,6 +23,7 @@ def golden() -> None:
     flowc golden diff golden/model.yaml
     flowc golden export golden/model.yaml -o out/onnx-test
     """
+    help_alone(context)
 
 
 for _command in (init, record, check, diff, export):

@@ -14,6 +14,7 @@ from click.core import ParameterSource
 from flowc.cli.compiling import form_options, request_of
 from flowc.cli.sparing import numpy_without_threads
 from flowc.cli.telling import tell
+from flowc.errors import SpecError, nearest
 
 _INDEX = re.compile(r"(.*)\.(\d+)((?:\.\D[^.]*)*)")
 _SIZES = {"operators": "{:,}", "parameters": "{:,}", "macs": "{:,}", "bytes_read": "{:,}", "cache_bytes": "{:,}"}
@@ -39,7 +40,7 @@ def inspect(
     flowc inspect out/model.onnx
     flowc inspect model.yaml --sequence 512 --graph prefill
 
-    MODEL is a spec, or a build by any of its files; how its graphs are made is asked for with a spec, a build knows.
+    MODEL is a spec, or any file of a build. The options that decide how graphs are made are for a spec alone.
     Multiply-adds and bytes are those of one run at the given sizes, `before -> after` where the passes change them.
     """
     numpy_without_threads()
@@ -53,6 +54,10 @@ def inspect(
     request = request_of(weights, (), **form) if is_spec(model) else None
     found = facts(named(model, weights, request), {"batch": batch, "sequence": sequence, "past": past})
     if graphs:
+        for name in graphs:
+            if name not in found["graphs"]:
+                hint = nearest(name, found["graphs"]) or f"it has {', '.join(found['graphs'])}"
+                raise SpecError.of("unknown-graph", f"there is no graph '{name}'", hint=hint)
         found["graphs"] = {k: v for k, v in found["graphs"].items() if k in graphs}
     if as_json:
         click.echo(json.dumps(found, ensure_ascii=False))

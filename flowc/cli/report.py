@@ -46,7 +46,7 @@ def report(
     from flowc.report.subject import files_behind, named
     from flowc.report.verdict import verdict_of
 
-    path = output or model.with_name(f"{model.name.split('.')[0]}.report.html")
+    path = output or _beside(model)
     claim(path, [model, *(files_behind(model) if model.exists() else ())], holds(b"flowc report</title>"))
     subject = named(model, weights)
     if subject.is_build and verify == "full":
@@ -59,3 +59,10 @@ def report(
     if verdict.failed:
         click.echo(FlowError(verdict.diagnostics).render(), err=True)
         context.exit(1)
+
+
+def _beside(model: Path) -> Path:
+    """The page's own place: beside the model; in a folder that is named by dots alone, such as `.`."""
+    if model.name in ("", ".."):
+        return model / f"{model.resolve().name}.report.html"
+    return model.with_name(f"{model.name.split('.')[0]}.report.html")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import json
-import math
 import sys
 import time
 from collections.abc import Sequence
@@ -14,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from flowc.cli.parameters import Number
 from flowc.cli.threads import THREADS
 from flowc.errors import SpecError
 from flowc.outside.writing import claim
@@ -72,18 +72,10 @@ def _parse_inputs(_: click.Context, __: click.Parameter, pairs: tuple[str, ...])
     return found
 
 
-class _Number(click.FloatRange):
-    """A range that also keeps out NaN and infinity, which compare as if inside."""
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
-        number = super().convert(value, param, ctx)
-        return number if math.isfinite(number) else self.fail(f"{value} is not a finite number", param, ctx)
-
-
 @click.command()
 @click.argument("model", type=click.Path(path_type=Path))
 @click.option("--prompt", metavar="TEXT", help="Text to answer or go on from; - reads it from standard input.")
-@click.option("--ids", metavar="1,2,3", callback=_parse_ids, help="Token ids instead of text; ids come out, too.")
+@click.option("--ids", metavar="1,2,3", callback=_parse_ids, help="Token ids instead of text; the answer is ids too.")
 @click.option(
     "--input",
     "inputs",
@@ -100,13 +92,13 @@ class _Number(click.FloatRange):
 )
 @click.option(
     "--temperature",
-    type=_Number(min=0),
+    type=Number(min=0),
     help="0 takes the likeliest token, above draws.  [0, or 1 with --top-k or --top-p]",
 )
 @click.option("--top-k", type=click.IntRange(min=1), help="Draw among the K likeliest tokens.")
 @click.option(
     "--top-p",
-    type=_Number(min=0, max=1, min_open=True),
+    type=Number(min=0, max=1, min_open=True),
     help="Draw among the likeliest that reach P together.",
 )
 @click.option("--seed", type=click.IntRange(min=0), help="Makes drawing repeatable.  [a new one, told on stderr]")
@@ -262,12 +254,12 @@ class _Answer:
             sys.stdout.flush()
 
 
-def _summary(statistics: Statistics, way: str, opened: float, seed: int | None) -> str:
+def _summary(statistics: Statistics, mode: str, opened: float, seed: int | None) -> str:
     from flowc.runtime.generate import STOPPED
 
     speed = statistics.tokens_per_second
     parts = [
-        f"{way}: opened in {opened:.2f} s",
+        f"{mode}: opened in {opened:.2f} s",
         f"first token {statistics.first_token:.2f} s after a prompt of {statistics.prompt_tokens}",
         f"{statistics.new_tokens} new tokens" + (f", {speed:.1f} tokens/s" if speed else ""),
         f"stopped: {STOPPED[statistics.stopped]}",

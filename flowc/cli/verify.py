@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from flowc.cli.parameters import Number
 from flowc.cli.progress import progress
 from flowc.cli.sparing import onnx_ir_without_sympy
 from flowc.cli.telling import tell
@@ -24,12 +25,12 @@ if TYPE_CHECKING:
     type=click.Path(path_type=Path),
     help="A reference from outside: arrays in an .npz, or a HuggingFace folder (needs the extra `parity`).",
 )
-@click.option("--tolerance", type=float, help="Allowed error of --against, absolute.  [1e-4]")
+@click.option("--tolerance", type=Number(min=0), help="Allowed error of --against, absolute.  [1e-4]")
 @click.option("--bisect-passes", is_flag=True, help="Name the pass that makes a wrong graph wrong, by building again.")
 @click.option(
     "--memory",
     metavar="GB",
-    type=click.FloatRange(min=0.1),
+    type=Number(min=0.1, max=1e6),
     default=2.0,
     help="What one comparison may take, beside the weights.  [2]",
 )
@@ -55,6 +56,8 @@ def verify(
     MODEL is any graph, the manifest, or their folder. Exit code 1 when something is wrong; the first stage that gives
     wrong numbers is named with its place in the spec.
     """
+    if tolerance is not None and against is None:
+        raise click.UsageError("--tolerance is that of --against, which is not given", context)
     onnx_ir_without_sympy()
     from flowc.build import manifest as manifests
     from flowc.verify.bisect import bisect

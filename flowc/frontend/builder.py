@@ -14,6 +14,7 @@ from flowc.frontend.tensors import Tensors
 from flowc.frontend.usage import Usage
 from flowc.ir.graph import Node, Value, constant, infer
 from flowc.ir.op import Op
+from flowc.ir.ports import CacheSlot, past_name, present_name, slots_of
 from flowc.ir.types import BATCH, PAST, SEQUENCE, TOTAL, Dim, ShapeError, TensorType
 from flowc.ir.weights.expressions import Tensor, Weight
 from flowc.spec.includes import read_beside
@@ -33,7 +34,8 @@ class Builder:
         self.phase: Phase = phase
         self.options = options
         self.reporter = Reporter(problems)
-        self.state = FlowState(usage, self.reporter)
+        self.state = FlowState()
+        self.state.keep_ledger(usage, self.reporter)
         self.inputs: dict[str, Value] = {}
         self.outputs: dict[str, Value] = {}
         self.nodes: list[Node] = []
@@ -168,7 +170,7 @@ class Builder:
         """A cached tensor of a layer, `past_key_values.<layer>.<slot>`; None in a graph without past."""
         if not self.decoding:
             return None
-        return self.input(f"past_key_values.{layer}.{slot}", TensorType("float32", shape))
+        return self.input(past_name(layer, slot), TensorType("float32", shape))
 
     def past_keys(self, layer: int, kv_heads: int, head_dim: int, v_head_dim: int) -> tuple[Value | None, Value | None]:
         """The layer's cached keys and values, [batch, kv_heads, past, head_dim]."""
@@ -178,7 +180,7 @@ class Builder:
     def present(self, layer: int, *, tap: bool = False, **slots: Value) -> None:
         """Hand a layer's state on as `present.<layer>.<slot>`; in the place of what a `tap` may have given."""
         for slot, value in slots.items():
-            name = f"present.{layer}.{slot}"
+            name = present_name(layer, slot)
             if tap and name not in self._tapped:
                 self._tapped.add(name)
                 self.outputs.setdefault(name, value)
@@ -189,6 +191,10 @@ class Builder:
                 raise self.fail("duplicate-cache", f"{self.what} writes the cache of layer {layer} again", hint=hint)
             self._cached.add(name)
             self.outputs[name] = value
+
+    def caches(self) -> tuple[CacheSlot, ...]:
+        """The states of all layers, with the names that their ports have in the graph."""
+        return slots_of(self.inputs, self.outputs, self.spec.public)
 
     # What is wrong
 

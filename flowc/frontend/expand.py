@@ -9,7 +9,7 @@ from flowc.errors import Diagnostics
 from flowc.frontend.bind import bind
 from flowc.frontend.builder import Builder
 from flowc.frontend.reporter import Failed, Site
-from flowc.frontend.stage import Composite, Stages
+from flowc.frontend.stage import Composite, Stage, Stages
 from flowc.frontend.usage import Usage
 from flowc.ir.graph import Value
 from flowc.text.source import Node
@@ -53,14 +53,17 @@ class Expander:
             ids = x is self._builder.inputs.get("input_ids") and x.dtype.startswith("int")
             reporter.ids = "int64[batch_size, tokens]" if ids else ""
             try:
-                builder = self._builder
-                x = stage.unfold(builder, x, self) if isinstance(stage, Composite) else stage.expand(builder, x)
+                x = self.perform(stage, x)
             except Failed:
                 failed = reporter.failed = True
         reporter.site, self._indices = outer, outer_indices
         if failed:
             raise Failed
         return x
+
+    def perform(self, stage: Stage, x: Value) -> Value:
+        """Let one stage work on the active value; gives the new one."""
+        return stage.unfold(self._builder, x, self) if isinstance(stage, Composite) else stage.expand(self._builder, x)
 
     def expect(self, count: int) -> None:
         """End the expansion of a flow that is about to run too many stages more."""

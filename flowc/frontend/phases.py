@@ -13,6 +13,7 @@ from flowc.frontend.stage import REGISTRY
 from flowc.frontend.state import Options
 from flowc.frontend.usage import Usage
 from flowc.ir.graph import Graph, Output, Value
+from flowc.ir.ports import PAST, past_name
 from flowc.spec.spec import DECODER_PHASES, Phase, Spec
 from flowc.text.source import ListNode, MapNode, Scalar
 from flowc.text.source import Node as SpecNode
@@ -35,16 +36,18 @@ def expand(spec: Spec, phase: Phase, usage: Usage, options: Options, problems: D
         b.outputs = {spec.output or default: x, **b.outputs}
     _as_wide_as_the_vocabulary(b, spec, flow, problems)
     usage.count_stages(b.nodes, b.outputs.values())
-    handed_on = {n.replace("present.", "past_key_values.", 1) for n in b.outputs if n.startswith("present.")}
-    for name in b.inputs:
-        if name.startswith("past_key_values.") and handed_on and name not in handed_on:
-            message = f"the {phase} graph takes the cache '{name}', and no stage hands it on"
+    caches = b.caches()
+    for cache in caches if any(c.present for c in caches) else ():
+        if cache.past is not None and cache.present is None:
+            message = (
+                f"the {phase} graph takes the cache '{past_name(cache.layer, cache.slot)}', and no stage hands it on"
+            )
             problems.error("unlike-caches", message, flow.span, "`bind_decode_inputs` binds the layers that follow it")
     usage.ports.update(b.outputs)
     outputs = tuple(Output(spec.public(n), v) for n, v in b.outputs.items())
     if not _distinct([v.name for v in b.inputs.values()] + [o.name for o in outputs], spec, problems):
         return None
-    return Graph(phase, _ordered(b, spec), outputs, tuple(b.nodes), b.facts)
+    return Graph(phase, _ordered(b, spec), outputs, tuple(b.nodes), b.facts, caches)
 
 
 def _as_wide_as_the_vocabulary(b: Builder, spec: Spec, flow: ListNode, problems: Diagnostics) -> None:
@@ -73,7 +76,7 @@ def _ordered(b: Builder, spec: Spec) -> tuple[Value, ...]:
 
     def rank(item: tuple[int, str]) -> tuple[bool, int]:
         place, name = item
-        return name.startswith("past_key_values."), place
+        return name.startswith(PAST), place
 
     return tuple(b.inputs[name] for _, name in sorted(enumerate(b.inputs), key=rank))
 

@@ -70,8 +70,17 @@ class Stage(_Declared):
 
     kind: ClassVar[str] = ""
     reads: ClassVar[tuple[str, ...]] = ("active",)
+    """What the stage computes with: the active value, inputs, and what stages before it left."""
     writes: ClassVar[tuple[str, ...]] = ("active",)
+    """What it leaves for the stages behind it, and what it hands out."""
     weights: ClassVar[tuple[str, ...]] = ()
+    """Tensors that it takes: `name: [sizes] with `field`, and its bias with `field``, a line each.
+
+    In a name `{field}` is a field's text, `{a,b}` one or the other, `*` a number, `{embedding}` the table of the flow's
+    `embed`; `{x}, {y}` are several names, `{x}, else {y}` the first that is given. A size is made of fields, of
+    `hidden` (the channels of the active value) and of words for what only the file knows. `with` and `without` name
+    the field that decides, or `field: value`.
+    """
     example: ClassVar[str] = ""
     reference: ClassVar[str] = ""
     """The HuggingFace class or paper that the stage follows."""

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal, TypeVar
 
 from flowc.errors import Span
@@ -38,11 +37,11 @@ class Residual:
     span: Span | None
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class Rope:
-    """A named rope: its facts, and its angles once a stage of this graph has asked for them.
+    """A named rope: facts that give angles at the tokens' positions, or angles that are fixed.
 
-    A rope of places that are no token positions (patches of an image) has angles from the start, and no facts.
+    A rope of places that are no token positions (patches of an image) has angles and no facts.
     """
 
     facts: RopeFacts | None
@@ -53,19 +52,21 @@ class Rope:
 
 
 class Slots(dict[str, T]):
-    """Values by name that stages leave for those that follow: who left each, and whether anybody asked for it."""
+    """Values by name that stages leave for those that follow; a ledger tells who left each, and whether it was read."""
 
-    def __init__(self, usage: Usage, reporter: Reporter) -> None:
+    def __init__(self) -> None:
         super().__init__()
-        self._usage, self._reporter = usage, reporter
+        self.ledger: tuple[Usage, Reporter] | None = None
         self._made: dict[str, Span] = {}
 
     def __setitem__(self, name: str, value: T) -> None:
         super().__setitem__(name, value)
-        origin = self._reporter.site.origin
-        if origin.span is not None:
-            self._made[name] = origin.span
-            self._usage.stages.setdefault(origin.span, origin)
+        if self.ledger is not None:
+            usage, reporter = self.ledger
+            origin = reporter.site.origin
+            if origin.span is not None:
+                self._made[name] = origin.span
+                usage.stages.setdefault(origin.span, origin)
 
     def __getitem__(self, name: str) -> T:
         self._asked(name)
@@ -76,36 +77,39 @@ class Slots(dict[str, T]):
         self._asked(name)
         return super().get(name, default)
 
-    def own(self, name: str) -> T:
-        """What the stage that asks has left itself, which does not count as a use."""
-        return super().__getitem__(name)
-
-    def leave(self, values: Mapping[str, T]) -> None:
+    def update(self, *given: Any, **named: Any) -> None:
         """Leave several values."""
-        for name, value in values.items():
+        for name, value in dict[str, T](*given, **named).items():
             self[name] = value
 
     def _asked(self, name: str) -> None:
-        if name in self._made:
-            self._usage.live.add(self._made[name])
+        if self.ledger is not None:
+            self.ledger[0].used(self._made.get(name))
 
 
+@dataclass(slots=True)
 class FlowState:
     """What stages of one phase leave for those that follow them."""
 
-    def __init__(self, usage: Usage, reporter: Reporter) -> None:
-        self.residual: Residual | None = None
-        self.streams: Slots[Value] = Slots(usage, reporter)
-        self.ropes: Slots[Rope] = Slots(usage, reporter)
-        self.ids: Slots[Value] = Slots(usage, reporter)
-        """Ids that stages made, int64 [batch, sequence], by name."""
-        self.biases: Slots[Value] = Slots(usage, reporter)
-        """Biases of attention scores, float32 [1, heads, sequence, sequence], by name."""
-        self.token_mask: Value | None = None
-        """The padding mask that a stage chose in place of the graph's own, int64 [batch, sequence]."""
-        self.position_ids: Value | None = None
-        """Positions of the new tokens, int64 [batch, sequence], once a stage has asked for them."""
-        self.embedding: str | None = None
-        """Name of the table that the flow's ids were looked up in; a tied head uses it again."""
-        self.bound_layers: int | None = None
-        """How many layers a flow that spells out a decode phase has bound caches for."""
+    residual: Residual | None = None
+    streams: Slots[Value] = field(default_factory=Slots[Value])
+    ropes: Slots[Rope] = field(default_factory=Slots[Rope])
+    ids: Slots[Value] = field(default_factory=Slots[Value])
+    """Ids that stages made, int64 [batch, sequence], by name."""
+    biases: Slots[Value] = field(default_factory=Slots[Value])
+    """Biases of attention scores, float32 [1, heads, sequence, sequence], by name."""
+    token_mask: Value | None = None
+    """The padding mask that a stage chose in place of the graph's own, int64 [batch, sequence]."""
+    position_ids: Value | None = None
+    """Positions of the new tokens, int64 [batch, sequence], once a stage has asked for them."""
+    angles: dict[str, tuple[Value, Value]] = field(default_factory=dict[str, tuple[Value, Value]])
+    """Cosine and sine of ropes at those positions, by the rope's name, once a stage has asked for them."""
+    embedding: str | None = None
+    """Name of the table that the flow's ids were looked up in; a tied head uses it again."""
+    bound_layers: int | None = None
+    """How many layers a flow that spells out a decode phase has bound caches for."""
+
+    def keep_ledger(self, usage: Usage, reporter: Reporter) -> None:
+        """Note in `usage` which stages leave something, and of which of them somebody asks for it."""
+        for slots in (self.streams, self.ropes, self.ids, self.biases):
+            slots.ledger = usage, reporter

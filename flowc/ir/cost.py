@@ -60,8 +60,9 @@ def costs(graph: Graph, sizes: Mapping[str, int]) -> Costs:
     """Costs of one run. Raises KeyError for a dimension whose size is not given."""
     stages: dict[str, Cost] = {}
     seen: set[str] = set()
-    states = {o.value for o in graph.outputs if o.name.startswith("present.")}
-    pasts = {v for v in graph.inputs if v.name.startswith("past_key_values.")}
+    presents, takes = {c.present for c in graph.caches}, {c.past for c in graph.caches}
+    states = {o.value for o in graph.outputs if o.name in presents}
+    pasts = {v for v in graph.inputs if v.name in takes}
     for node in graph.nodes:
         cost = stages.setdefault(node.origin.stage, Cost(node.origin.stage, node.origin.kind))
         cost.operators += 1

@@ -11,13 +11,14 @@ Values and nodes are immutable and compared by identity. A pass makes a new grap
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import Any
 
 from flowc.errors import InternalError, Span
 from flowc.ir.op import Op
+from flowc.ir.ports import CacheSlot
 from flowc.ir.types import ShapeError, TensorType
 from flowc.ir.weights.expressions import Weight
 
@@ -99,6 +100,10 @@ class Node:
         return value.weight if value is not None else None
 
 
+MadeBy = Callable[[Value | None], Node | None]
+"""Finds the node that makes a value, if one does."""
+
+
 @dataclass(frozen=True, slots=True)
 class Output:
     """A named result of a graph."""
@@ -116,10 +121,17 @@ class Graph:
     outputs: tuple[Output, ...]
     nodes: tuple[Node, ...]
     facts: dict[str, Any] = field(default_factory=dict[str, Any])
+    caches: tuple[CacheSlot, ...] = ()
+    """The states that travel from call to call, in order of first use."""
 
     def producers(self) -> dict[Value, Node]:
         """The node that makes each computed value."""
         return {value: node for node in self.nodes for value in node.outputs}
+
+    def maker_of(self) -> MadeBy:
+        """Finds the node that makes a value of the graph."""
+        makers = self.producers()
+        return lambda value: makers.get(value) if value is not None else None
 
     def users(self) -> dict[Value, list[Node]]:
         """The nodes that read each value."""
@@ -163,6 +175,7 @@ class Rewriter:
         self._replaced: dict[Value | None, Value] = {}
         self._names: set[str] = set()
         self._makers: dict[Value, Node] = {}
+        self._made_once: dict[Hashable, tuple[Value, ...]] = {}
         self.graph = graph
         """The graph as it was before."""
 
@@ -205,6 +218,22 @@ class Rewriter:
         outputs = tuple(v if v.type == t else Value(v.name, t) for v, t in zip(node.outputs, types, strict=True))
         self.add(Node(op, operands, outputs, node.origin))
         return outputs
+
+    def once(self, op: Op, inputs: Sequence[Value | None], like: Node, suffix: str) -> tuple[Value, ...]:
+        """The results of an operator on these operands, added the first time that they are asked for."""
+        key = (op, *inputs)
+        if key not in self._made_once:
+            self._made_once[key] = self.emit(op, inputs, like, suffix)
+        return self._made_once[key]
+
+    def widen(self, node: Node, op: Op, inputs: Sequence[Value | None], suffix: str) -> tuple[Value, ...]:
+        """Add a node in place of another that gives more results than it; those behind the node's are named anew."""
+        types = infer(op, inputs)
+        own = tuple(v if v.type == t else Value(v.name, t) for v, t in zip(node.outputs, types, strict=False))
+        base = f"{node.outputs[0].name}.{suffix}"
+        more = tuple(Value(self._name(base, i), t) for i, t in enumerate(types[len(own) :]))
+        self.add(Node(op, tuple(inputs), (*own, *more), node.origin))
+        return (*own, *more)
 
     def add(self, node: Node) -> None:
         """Add a finished node."""

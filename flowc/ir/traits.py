@@ -102,6 +102,11 @@ class Traits:
         """The only result for constant operands (None: absent) as a weight expression; None where there is none."""
         return None
 
+    @property
+    def wide(self) -> bool:
+        """Whether it computes in float32 in a graph of half precision, as its reference model does."""
+        return False
+
     # How it takes a cache
 
     @property

@@ -18,9 +18,9 @@ _NAMES: dict[Any, str] = {
 }
 
 
-def type_name(kind: Any) -> str:
+def type_name(type_: Any) -> str:
     """A field's type for people."""
-    origin, arguments = get_origin(kind), get_args(kind)
+    origin, arguments = get_origin(type_), get_args(type_)
     if origin in (Union, types.UnionType):
         return " or ".join(type_name(a) for a in arguments)
     if origin is Literal:
@@ -29,7 +29,7 @@ def type_name(kind: Any) -> str:
         return f"list of {type_name(arguments[0])}s"
     if origin is dict:
         return f"mapping of names to {type_name(arguments[1])}"
-    return _NAMES[kind]
+    return _NAMES[type_]
 
 
 def describe(cls: type[Stage]) -> dict[str, Any]:

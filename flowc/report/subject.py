@@ -10,7 +10,7 @@ from flowc.build import manifest as manifests
 from flowc.build.compiled import Compiled, Request
 from flowc.build.manifest import Manifest
 from flowc.compile import compile_file
-from flowc.errors import WeightsError
+from flowc.errors import SpecError
 from flowc.report.revision import compile_revision, is_revision
 from flowc.spec.load import load
 
@@ -58,7 +58,7 @@ def named(path: Path, weights: Path | None = None, request: Request | None = Non
     if is_revision(path):
         return Named(path, compile_revision(str(path), request or Request(weights)), None)
     if not path.exists():
-        raise WeightsError.of("missing-file", f"there is nothing at '{path}'")
+        raise SpecError.of("missing-file", f"there is nothing at '{path}'")
     if is_spec(path):
         return Named(path, compile_file(path, request or Request(weights), need_weights=False), None)
     from flowc.verify.rebuild import recompile

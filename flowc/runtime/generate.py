@@ -49,7 +49,8 @@ def check_prompt(ids: Sequence[int], model: ModelFacts) -> None:
     outside = [i for i in ids if i < 0 or (model.vocab is not None and i >= model.vocab)]
     if outside:
         shown = ", ".join(map(str, outside[:5])) + (" …" if len(outside) > 5 else "")
-        wrong.error("bad-prompt", f"token ids {shown} lie outside the vocabulary of {model.vocab}")
+        which = f"token id {shown} lies" if len(outside) == 1 else f"token ids {shown} lie"
+        wrong.error("bad-prompt", f"{which} outside the vocabulary of {model.vocab}")
     if model.context_length is not None and len(ids) > model.context_length:
         wrong.error("bad-prompt", f"the prompt has {len(ids)} tokens; the model's context is {model.context_length}")
     wrong.raise_if_any()

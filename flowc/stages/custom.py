@@ -27,9 +27,9 @@ class Custom(Stage, name="custom"):
     com.microsoft; none that draws random numbers, and no Loop.
     """
 
-    reads = ("active", "streams", "attention_mask")
+    reads = ("active", "streams", "positions", "attention_mask")
     writes = ("active", "streams")
-    weights = ("those that `weight_inputs` names, of the shapes that the text declares",)
+    weights = ("{weight_inputs}: of the shapes that the text declares",)
     reference = "https://onnx.ai/onnx/repo-docs/Syntax.html"
     example = (
         'custom: {onnx: "scaled (float[batch, sequence, 64] x, float[64] w) => (float[batch, sequence, 64] y) '
@@ -64,14 +64,14 @@ class Custom(Stage, name="custom"):
         streams = self.stream_outputs or {}
         _one_at_most(b, "output", [n for n in outputs if n not in streams])
         operands: list[Value] = []
-        for name, kind in inputs.items():
+        for name, type_ in inputs.items():
             if name in weights:
-                operands.append(_weight(b, name, weights[name], kind))
+                operands.append(_weight(b, name, weights[name], type_))
             else:
                 operands.append(_slot(b, given[name]) if name in given else x)
         results = dict(zip(outputs, b.emit(CustomOp(source.text), *operands, name=graph.name or "custom"), strict=True))
         active = [value for name, value in results.items() if name not in streams]
-        b.state.streams.leave({streams[name]: value for name, value in results.items() if name in streams})
+        b.state.streams.update({streams[name]: value for name, value in results.items() if name in streams})
         return active[0] if active else x
 
     def _source(self, b: Builder) -> tuple[Source, Span | None]:
@@ -116,11 +116,11 @@ def _one_at_most(b: Builder, what: str, left: list[str]) -> None:
                      hint=f"name the others in `stream_{what}s`" + (" or `weight_inputs`" if what == "input" else ""))  # fmt: skip
 
 
-def _weight(b: Builder, name: str, tensor: str, kind: TensorType) -> Value:
-    if kind.dtype != "float32":
-        raise b.fail("bad-custom", f"the input '{name}' is a weight, and those are float, not {kind.dtype}",
+def _weight(b: Builder, name: str, tensor: str, type_: TensorType) -> Value:
+    if type_.dtype != "float32":
+        raise b.fail("bad-custom", f"the input '{name}' is a weight, and those are float, not {type_.dtype}",
                      b.place("weight_inputs"))  # fmt: skip
-    sizes: list[Any] = [d if isinstance(d, int) else None for d in kind.shape]
+    sizes: list[Any] = [d if isinstance(d, int) else None for d in type_.shape]
     return b.weight(tensor, *sizes, at="weight_inputs")
 
 

@@ -14,16 +14,15 @@ from flowc.stages.blocks.tokens import layer_index
 
 ATTENTION_WEIGHTS = (
     "{prefix}.input_layernorm.weight: [hidden]",
-    "{prefix}.self_attn.q_proj.weight: [heads * head_dim, hidden]",
-    "{prefix}.self_attn.{k,v}_proj.weight: [kv_heads * head_dim, hidden]",
-    "{prefix}.self_attn.o_proj.weight: [hidden, heads * head_dim]",
+    "{prefix}.self_attn.q_proj.weight: [heads * head_dim, hidden], and its bias with `attention_bias`",
+    "{prefix}.self_attn.{k,v}_proj.weight: [kv_heads * head_dim, hidden], and its bias with `attention_bias`",
+    "{prefix}.self_attn.o_proj.weight: [hidden, heads * head_dim], and its bias with `output_bias`, else `attention_bias`",
     "{prefix}.post_attention_layernorm.weight: [hidden]",
 )
 LAYER_WEIGHTS = (
     *ATTENTION_WEIGHTS,
-    "{prefix}.mlp.{gate,up}_proj.weight: [ffn, hidden]",
-    "{prefix}.mlp.down_proj.weight: [hidden, ffn]",
-    "biases beside them with `attention_bias`, `output_bias`, `mlp_bias`",
+    "{prefix}.mlp.{gate,up}_proj.weight: [ffn, hidden], and its bias with `mlp_bias`",
+    "{prefix}.mlp.down_proj.weight: [hidden, ffn], and its bias with `mlp_bias`",
 )
 QK_NORM_WEIGHTS = ("{prefix}.self_attn.{q,k}_norm.weight: [head_dim]",)
 
@@ -35,7 +34,7 @@ class DecoderLayer(Stage):
     """
 
     cached = True
-    reads = ("active", "rope", "attention_mask", "cache")
+    reads = ("active", "rope", "positions", "attention_mask", "cache")
     writes = ("active", "cache")
     weights = LAYER_WEIGHTS
     norm_offset: ClassVar[float] = 0.0

@@ -37,7 +37,7 @@ class Modulation(Stage, name="modulation"):
 
     reads = ("streams",)
     writes = ("streams",)
-    weights = ("{weight}: [chunks * hidden, channels]", "its `.bias` with `bias`")
+    weights = ("{weight}: [chunks * hidden, channels], and its bias with `bias`",)
     reference = "the linear of diffusers AdaLayerNormZero, AdaLayerNormZeroSingle and AdaLayerNormContinuous"
     example = (
         "sequence: [store_stream: temb, modulation: {condition: temb, weight: norm1.linear.weight, "
@@ -55,7 +55,7 @@ class Modulation(Stage, name="modulation"):
         condition = b.op(Unary("silu"), stream(b, self.condition), name="condition")
         sizes = (self.hidden,) * len(self.into)
         rows = linear(b, condition, self.weight, sum(sizes), bias=self.bias, at="weight")
-        b.state.streams.leave(dict(zip(self.into, b.emit(Split(sizes), rows, name="chunks"), strict=True)))
+        b.state.streams.update(dict(zip(self.into, b.emit(Split(sizes), rows, name="chunks"), strict=True)))
         return x
 
 
@@ -84,9 +84,8 @@ class ProjectQkv(Stage, name="project_qkv"):
     """
 
     weights = (
-        "{q}, {k}, {v}: [heads * head_dim, hidden]",
+        "{q}, {k}, {v}: [heads * head_dim, hidden], and its bias with `bias`",
         "{q_norm}, {k_norm}: [head_dim]",
-        "{q}, {k}, {v} with `.bias` for `.weight`: [heads * head_dim] with `bias`",
     )
     reference = "diffusers FluxAttention (to_q, add_q_proj, norm_q, norm_added_q)"
     example = "project_qkv: {q: attn.to_q.weight, k: attn.to_k.weight, v: attn.to_v.weight, heads: 4, head_dim: 16}"

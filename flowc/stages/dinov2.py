@@ -23,13 +23,16 @@ from flowc.stages.blocks.encoder import (
 class Dinov2Layer(Stage, name="dinov2_layer"):
     """A whole DINOv2 layer: h = x + s1 * attention(norm1(x)); h + s2 * MLP(norm2(h)) (Oquab et al. 2023)."""
 
-    reads = ("active", "attn_mask")
+    reads = ("active", "attn_mask", "attention_mask")
     weights = (
-        "{prefix}.norm{1,2}: .weight, .bias [hidden]",
-        "{prefix}.attention.attention.{query,key,value}: .weight [hidden, hidden], .bias [hidden]",
-        "{prefix}.attention.output.dense: .weight [hidden, hidden], .bias [hidden]",
+        "{prefix}.norm{1,2}.weight: [hidden], and its bias",
+        "{prefix}.attention.attention.{query,key,value}.weight: [heads * head_dim, hidden], and its bias with `qkv_bias`",
+        "{prefix}.attention.output.dense.weight: [hidden, heads * head_dim], and its bias",
         "{prefix}.layer_scale{1,2}.lambda1: [hidden]",
-        "{prefix}.mlp.fc1, fc2 (gelu), or {prefix}.mlp.weights_in (rows gate, up), weights_out (swiglu)",
+        "{prefix}.mlp.fc1.weight: [ffn, hidden] with `mlp: gelu`, and its bias",
+        "{prefix}.mlp.fc2.weight: [hidden, ffn] with `mlp: gelu`, and its bias",
+        "{prefix}.mlp.weights_in.weight: [2 * ffn, hidden] with `mlp: swiglu`, rows of gate, up, and its bias",
+        "{prefix}.mlp.weights_out.weight: [hidden, ffn] with `mlp: swiglu`, and its bias",
     )
     reference = "Dinov2Layer, Dinov2WithRegistersLayer"
     example = "dinov2_layer: {prefix: encoder.layer.0, heads: 4, head_dim: 16, ffn: 128, eps: 1e-6}"

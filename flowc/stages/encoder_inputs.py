@@ -107,7 +107,7 @@ class AttnMask(Stage, name="attn_mask"):
     """
 
     reads = ("active", "input")
-    writes = ("attn_mask",)
+    writes = ("attn_mask", "positions")
     reference = "transformers.masking_utils.create_bidirectional_mask"
     example = "attn_mask: {input: attention_mask}"
     input: str | None = attr(doc="Name of the mask, 1 where a token counts; ones by default.", default=None, main=True)
@@ -117,10 +117,8 @@ class AttnMask(Stage, name="attn_mask"):
             raise b.fail("wrong-phase", f"stage 'attn_mask' is for encoders; the '{b.phase}' graph has its own mask")
         mask = b.op(AllOnes(), x, name="ones") if self.input is None else b.input(self.input, _IDS)
         b.state.token_mask = mask
-        b.state.position_ids = None
-        for rope in b.state.ropes.values():
-            if rope.facts is not None:
-                rope.angles = None  # those of another mask's positions
+        b.state.position_ids = None  # those of another mask, and so are the angles
+        b.state.angles.clear()
         return x
 
 
@@ -132,7 +130,7 @@ class RelativeBiasStage(Stage, name="relative_bias"):
 
     reads = ("tokens",)
     writes = ("bias",)
-    weights = ("{weight}: [buckets, heads]",)
+    weights = ("{weight}: [rows, heads]",)
     reference = "MPNetEncoder.compute_position_bias"
     example = (
         "relative_bias: {weight: encoder.relative_attention_bias.weight, heads: 4, buckets: 32, max_distance: 128}"

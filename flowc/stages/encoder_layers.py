@@ -58,12 +58,20 @@ class BertEncoderLayer(Stage, name="bert_encoder_layer"):
 
     reads = ("active", "attn_mask", "attention_mask", "bias")
     weights = (
-        "{prefix}.attention.self.{query,key,value}.{weight,bias}: [heads * head_dim, hidden]",
-        "{prefix}.attention.output.{dense,LayerNorm}.{weight,bias}",
-        "{prefix}.intermediate.dense.{weight,bias}: [ffn, hidden]",
-        "{prefix}.output.{dense,LayerNorm}.{weight,bias}",
-        "style mpnet: {prefix}.attention.attn.{q,k,v,o}, {prefix}.attention.LayerNorm",
-        "style distilbert: {prefix}.attention.{q,k,v,out}_lin, sa_layer_norm, ffn.lin{1,2}, output_layer_norm",
+        "{prefix}.attention.self.{query,key,value}.weight: [heads * head_dim, hidden] with `style: bert`, and its bias",
+        "{prefix}.attention.output.dense.weight: [hidden, heads * head_dim] with `style: bert`, and its bias",
+        "{prefix}.attention.output.LayerNorm.weight: [hidden] with `style: bert`, and its bias",
+        "{prefix}.attention.attn.{q,k,v}.weight: [heads * head_dim, hidden] with `style: mpnet`, and its bias",
+        "{prefix}.attention.attn.o.weight: [hidden, heads * head_dim] with `style: mpnet`, and its bias",
+        "{prefix}.attention.LayerNorm.weight: [hidden] with `style: mpnet`, and its bias",
+        "{prefix}.attention.{q,k,v}_lin.weight: [heads * head_dim, hidden] with `style: distilbert`, and its bias",
+        "{prefix}.attention.out_lin.weight: [hidden, heads * head_dim] with `style: distilbert`, and its bias",
+        "{prefix}.{sa,output}_layer_norm.weight: [hidden] with `style: distilbert`, and its bias",
+        "{prefix}.ffn.lin1.weight: [ffn, hidden] with `style: distilbert`, and its bias",
+        "{prefix}.ffn.lin2.weight: [hidden, ffn] with `style: distilbert`, and its bias",
+        "{prefix}.intermediate.dense.weight: [ffn, hidden] without `style: distilbert`, and its bias",
+        "{prefix}.output.dense.weight: [hidden, ffn] without `style: distilbert`, and its bias",
+        "{prefix}.output.LayerNorm.weight: [hidden] without `style: distilbert`, and its bias",
     )
     reference = "BertLayer, RobertaLayer, MPNetLayer, DistilBERT TransformerBlock"
     example = (
@@ -107,14 +115,13 @@ def score_bias(b: Builder, name: str | None, heads: int) -> Value | None:
 class NomicEncoderLayer(Stage, name="nomic_encoder_layer"):
     """A post-norm layer with rope and a gated MLP: h = LN(x + O(attention(x))); LN(h + fc2(fc11(h) * silu(fc12(h))))."""
 
-    reads = ("active", "rope", "attn_mask", "attention_mask")
+    reads = ("active", "rope", "positions", "attn_mask", "attention_mask")
     weights = (
-        "{prefix}.attn.Wqkv.weight: [3 * heads * head_dim, hidden], rows q, k, v",
-        "{prefix}.attn.out_proj.weight: [hidden, heads * head_dim]",
-        "{prefix}.norm1.{weight,bias}, {prefix}.norm2.{weight,bias}: [hidden]",
-        "{prefix}.mlp.{fc11,fc12}.weight: [ffn, hidden]",
-        "{prefix}.mlp.fc2.weight: [hidden, ffn]",
-        "biases beside them with `attention_bias`, `up_bias`, `down_bias`",
+        "{prefix}.attn.Wqkv.weight: [3 * heads * head_dim, hidden], rows of q, k, v, and its bias with `attention_bias`",
+        "{prefix}.attn.out_proj.weight: [hidden, heads * head_dim], and its bias with `attention_bias`",
+        "{prefix}.norm{1,2}.weight: [hidden], and its bias",
+        "{prefix}.mlp.{fc11,fc12}.weight: [ffn, hidden], and its bias with `up_bias`",
+        "{prefix}.mlp.fc2.weight: [hidden, ffn], and its bias with `down_bias`",
     )
     reference = "NomicBertLayer; NomicBertBlock of the hub's own code"
     example = (
@@ -154,15 +161,14 @@ class ModernBertLayer(Stage, name="modernbert_layer"):
     Of `mlp.Wi` the first half of the rows is activated, the second half multiplies (Warner et al. 2024).
     """
 
-    reads = ("active", "rope", "attn_mask", "attention_mask")
+    reads = ("active", "rope", "positions", "attn_mask", "attention_mask")
     weights = (
-        "{prefix}.attn_norm.weight: [hidden] with `attn_norm`",
-        "{prefix}.attn.Wqkv.weight: [3 * heads * head_dim, hidden], rows q, k, v",
-        "{prefix}.attn.Wo.weight: [hidden, heads * head_dim]",
-        "{prefix}.mlp_norm.weight: [hidden]",
-        "{prefix}.mlp.Wi.weight: [2 * ffn, hidden]",
-        "{prefix}.mlp.Wo.weight: [hidden, ffn]",
-        "biases beside them with `attention_bias`, `mlp_bias`, `norm_bias`",
+        "{prefix}.attn_norm.weight: [hidden] with `attn_norm`, and its bias with `norm_bias`",
+        "{prefix}.attn.Wqkv.weight: [3 * heads * head_dim, hidden], rows of q, k, v, and its bias with `attention_bias`",
+        "{prefix}.attn.Wo.weight: [hidden, heads * head_dim], and its bias with `attention_bias`",
+        "{prefix}.mlp_norm.weight: [hidden], and its bias with `norm_bias`",
+        "{prefix}.mlp.Wi.weight: [2 * ffn, hidden], and its bias with `mlp_bias`",
+        "{prefix}.mlp.Wo.weight: [hidden, ffn], and its bias with `mlp_bias`",
     )
     reference = "ModernBertEncoderLayer"
     example = (

@@ -21,7 +21,7 @@ from flowc.stages.encoder_layers import score_bias
 class LayerNorm(Stage, name="layer_norm"):
     """(x - mean) / sqrt(variance + eps) * weight + bias over the last axis (Ba et al. 2016)."""
 
-    weights = ("{weight}: [hidden]", "{weight} with `.bias` for `.weight`: [hidden], unless `bias` is false")
+    weights = ("{weight}: [hidden], and its bias with `bias`",)
     reference = "torch.nn.LayerNorm"
     example = "layer_norm: {weight: embeddings.LayerNorm.weight, eps: 1e-12}"
     weight: str = attr(doc="Name of the gain; a file that has `.gamma` and `.beta` instead is understood.", main=True)
@@ -47,8 +47,9 @@ class GeluFfn(Stage, name="gelu_ffn"):
     """W2 gelu(W1 x + b1) + b2, without residual and norm. `gelu` is the erf form, `gelu_tanh` the approximation."""
 
     weights = (
-        "{intermediate}: [ffn, hidden]", "{output}: [hidden, ffn]", "with `.bias` for `.weight`, unless `bias` is false",
-    )  # fmt: skip
+        "{intermediate}: [ffn, hidden], and its bias with `bias`",
+        "{output}: [hidden, ffn], and its bias with `bias`",
+    )
     reference = "BertIntermediate and the dense of BertOutput, Dinov2MLP"
     example = "gelu_ffn: {intermediate: encoder.layer.0.intermediate.dense.weight, output: encoder.layer.0.output.dense.weight, ffn: 128}"
     intermediate: str = attr(doc="Name of W1.")
@@ -67,11 +68,12 @@ class EncoderSelfAttn(Stage, name="encoder_self_attn"):
     Either `q`, `k` and `v`, or `qkv`, one weight whose rows are those of the three.
     """
 
-    reads = ("active", "rope", "attn_mask", "attention_mask", "bias")
+    reads = ("active", "rope", "positions", "attn_mask", "attention_mask", "bias")
     weights = (
-        "{q}, {k}, {v}: [heads * head_dim, hidden]", "{qkv}: [3 * heads * head_dim, hidden]",
-        "{out}: [hidden, heads * head_dim]", "with `.bias` for `.weight`, unless `projection_bias` is false",
-    )  # fmt: skip
+        "{q}, {k}, {v}: [heads * head_dim, hidden], and its bias with `projection_bias`",
+        "{qkv}: [3 * heads * head_dim, hidden], and its bias with `projection_bias`",
+        "{out}: [hidden, heads * head_dim], and its bias with `projection_bias`",
+    )
     reference = "BertSelfAttention and the dense of BertSelfOutput"
     example = (
         "encoder_self_attn: {qkv: layers.0.attn.Wqkv.weight, out: layers.0.attn.Wo.weight, heads: 4, head_dim: 16}"

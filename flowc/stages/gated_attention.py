@@ -26,14 +26,13 @@ class GatedAttention(Stage, name="gated_attention"):
     """
 
     cached = True
-    reads = ("active", "rope", "attention_mask", "cache")
+    reads = ("active", "rope", "positions", "attention_mask", "cache")
     writes = ("active", "cache")
     weights = (
-        "{prefix}.q_proj.weight: [heads * 2 * head_dim, hidden]",
-        "{prefix}.{k,v}_proj.weight: [kv_heads * head_dim, hidden]",
+        "{prefix}.q_proj.weight: [heads * 2 * head_dim, hidden], and its bias with `attention_bias`",
+        "{prefix}.{k,v}_proj.weight: [kv_heads * head_dim, hidden], and its bias with `attention_bias`",
         "{prefix}.{q,k}_norm.weight: [head_dim]",
-        "{prefix}.o_proj.weight: [hidden, heads * head_dim]",
-        "biases beside the projections with `attention_bias`",
+        "{prefix}.o_proj.weight: [hidden, heads * head_dim], and its bias with `attention_bias`",
     )
     reference = "Qwen3NextAttention, Qwen3_5Attention"
     example = "gated_attention: {prefix: model.layers.0.self_attn, heads: 4, kv_heads: 2, head_dim: 16, eps: 1e-6, rope: null}"

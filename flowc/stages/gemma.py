@@ -23,7 +23,7 @@ class GemmaDecoder(DenseDecoderLayer, name="gemma_decoder"):
     norm_offset = 1.0
     weights = (
         *LAYER_WEIGHTS,
-        "{prefix}.{pre,post}_feedforward_layernorm.weight: [hidden] unless `style: gemma`",
+        "{prefix}.{pre,post}_feedforward_layernorm.weight: [hidden] without `style: gemma`",
         "{prefix}.self_attn.{q,k}_norm.weight: [head_dim] with `style: gemma3`",
     )
     reference = "GemmaDecoderLayer, Gemma2DecoderLayer, Gemma3DecoderLayer"
@@ -58,7 +58,7 @@ class GemmaDecoder(DenseDecoderLayer, name="gemma_decoder"):
 class GemmaDecodeLayer(GemmaDecoder, name="gemma_decode_layer"):
     """A Gemma layer of a decode flow spelt out by hand; `bind_decode_inputs` must come first."""
 
-    reads = ("active", "rope", "attention_mask", "cache", "decode")
+    reads = ("active", "rope", "positions", "attention_mask", "cache", "decode")
     example = (
         "gemma_decode_layer: {prefix: model.layers.0, style: gemma3, heads: 4, kv_heads: 1, head_dim: 16, ffn: 128, "
         "eps: 1e-6, rope: null}"
@@ -77,10 +77,10 @@ class GemmaKvTap(Stage, name="gemma_kv_tap"):
     """
 
     cached = True
-    reads = ("active", "rope", "cache")
+    reads = ("active", "rope", "positions", "cache")
     writes = ("cache",)
     weights = (
-        "{prefix}.self_attn.{k,v}_proj.weight: [kv_heads * head_dim, hidden]",
+        "{prefix}.self_attn.{k,v}_proj.weight: [kv_heads * head_dim, hidden], and its bias with `attention_bias`",
         "{prefix}.self_attn.k_norm.weight: [head_dim] with `qk_norm`",
     )
     reference = "the cache update in Gemma*Attention"

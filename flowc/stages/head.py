@@ -16,7 +16,7 @@ class LmHead(Stage, name="lm_head"):
     """
 
     reads = ("active", "embedding")
-    weights = ("{weight}: [vocab, hidden]", "{weight}.bias: [vocab] with `bias`")
+    weights = ("{weight}, else {embedding}: [vocab, hidden], and its bias with `bias`",)
     reference = "*ForCausalLM.lm_head"
     example = "lm_head: {tied: true}"
     tied: bool = attr(doc="Whether the embedding table is the weight.", default=False)

@@ -25,7 +25,7 @@ class LlamaDecoder(DenseDecoderLayer, name="llama_decoder"):
 class LlamaDecodeLayer(LlamaDecoder, name="llama_decode_layer"):
     """A Llama layer of a decode flow spelt out by hand; `bind_decode_inputs` must come first."""
 
-    reads = ("active", "rope", "attention_mask", "cache", "decode")
+    reads = ("active", "rope", "positions", "attention_mask", "cache", "decode")
     example = "llama_decode_layer: {prefix: model.layers.0, heads: 4, kv_heads: 2, head_dim: 16, ffn: 128, eps: 1e-5, rope: null}"
 
     def expand(self, b: Builder, x: Value) -> Value:
@@ -40,11 +40,11 @@ class LlamaKvTap(Stage, name="llama_kv_tap"):
     """
 
     cached = True
-    reads = ("active", "rope", "cache")
+    reads = ("active", "rope", "positions", "cache")
     writes = ("cache",)
     weights = (
         "{prefix}.input_layernorm.weight: [hidden]",
-        "{prefix}.self_attn.{k,v}_proj.weight: [kv_heads * head_dim, hidden]",
+        "{prefix}.self_attn.{k,v}_proj.weight: [kv_heads * head_dim, hidden], and its bias with `attention_bias`",
     )
     reference = "the cache update in LlamaAttention"
     example = "llama_kv_tap: {prefix: model.layers.0, kv_heads: 2, head_dim: 16, eps: 1e-5, rope: null}"
@@ -89,7 +89,7 @@ class BindDecodeInputs(Stage, name="bind_decode_inputs"):
     """Declares the cache that the layers of a decode flow spelt out by hand continue from."""
 
     reads = ()
-    writes = ("decode", "cache")
+    writes = ("decode",)
     cached = True
     reference = "transformers `past_key_values`"
     example = "bind_decode_inputs: {layers: 2, kv_heads: 2, head_dim: 16}"

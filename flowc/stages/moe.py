@@ -10,10 +10,10 @@ from flowc.stages.decoder_layer import ATTENTION_WEIGHTS, QK_NORM_WEIGHTS, Decod
 
 _EXPERT_WEIGHTS = (
     "{prefix}.gate.weight: [experts, hidden]",
-    "{prefix}.experts.E.{gate,up}_proj.weight: [moe_ffn, hidden], or with `fused` "
-    "{prefix}.experts.gate_up_proj: [experts, 2 * moe_ffn, hidden]",
-    "{prefix}.experts.E.down_proj.weight: [hidden, moe_ffn], or with `fused` "
-    "{prefix}.experts.down_proj: [experts, hidden, moe_ffn]",
+    "{prefix}.experts.*.{gate,up}_proj.weight: [moe_ffn, hidden] without `fused`",
+    "{prefix}.experts.*.down_proj.weight: [hidden, moe_ffn] without `fused`",
+    "{prefix}.experts.gate_up_proj: [experts, 2 * moe_ffn, hidden] with `fused`",
+    "{prefix}.experts.down_proj: [experts, hidden, moe_ffn] with `fused`",
 )
 
 
@@ -40,8 +40,9 @@ class Moe(_WithExperts, name="moe"):
 
     weights = (
         *_EXPERT_WEIGHTS,
-        "{prefix}.shared_expert.{gate,up,down}_proj.weight with `shared_ffn`",
-        "{prefix}.shared_expert_gate.weight: [1, hidden] with `shared_ffn`, unless `shared_gate` is false",
+        "{prefix}.shared_expert.{gate,up}_proj.weight: [shared_ffn, hidden] with `shared_ffn`",
+        "{prefix}.shared_expert.down_proj.weight: [hidden, shared_ffn] with `shared_ffn`",
+        "{prefix}.shared_expert_gate.weight: [1, hidden] with `shared_ffn` and `shared_gate`",
     )
     reference = "Qwen3MoeSparseMoeBlock, Qwen3NextSparseMoeBlock"
     example = "moe: {prefix: model.layers.0.mlp, experts: 8, top: 2, moe_ffn: 32, renormalise: true}"
@@ -60,7 +61,6 @@ class Qwen3MoeDecoder(DecoderLayer, _WithExperts, name="qwen3_moe_decoder"):
         *ATTENTION_WEIGHTS,
         *QK_NORM_WEIGHTS,
         *(w.replace("{prefix}", "{prefix}.mlp") for w in _EXPERT_WEIGHTS),
-        "biases of q, k, v and o with `attention_bias`",
     )
     reference = "Qwen3MoeDecoderLayer"
     example = (

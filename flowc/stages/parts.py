@@ -12,7 +12,7 @@ from flowc.stages.blocks.tokens import layer_index
 class Linear(Stage, name="linear"):
     """`x @ W.T (+ b)` over the last axis; W is [out, in] as HuggingFace stores it."""
 
-    weights = ("{weight}: [out, in]", "{weight} with `.bias` for `.weight`: [out] with `bias`")
+    weights = ("{weight}: [out, hidden], and its bias with `bias`",)
     reference = "torch.nn.Linear"
     example = "linear: {weight: proj.weight, out: 64}"
     weight: str = attr(doc="Name of the weight.", main=True)
@@ -27,10 +27,8 @@ class SwiGlu(Stage, name="swiglu"):
     """down(silu(gate x) * up x) (Shazeer 2020)."""
 
     weights = (
-        "{prefix}.gate_proj.weight: [ffn, hidden]",
-        "{prefix}.up_proj.weight: [ffn, hidden]",
-        "{prefix}.down_proj.weight: [hidden, ffn]",
-        "their biases with `bias`",
+        "{prefix}.{gate,up}_proj.weight: [ffn, hidden], and its bias with `bias`",
+        "{prefix}.down_proj.weight: [hidden, ffn], and its bias with `bias`",
     )
     reference = "LlamaMLP, Qwen3MLP"
     example = "swiglu: {prefix: model.layers.0.mlp, ffn: 128}"
@@ -58,10 +56,11 @@ class SelfAttnPrefill(Stage, name="self_attn_prefill"):
     """
 
     cached = True
-    reads = ("active", "rope", "attention_mask", "cache")
+    reads = ("active", "rope", "positions", "attention_mask", "cache")
     writes = ("active", "cache")
     weights = (
-        "{prefix}.{q,k,v}_proj.weight: [heads * head_dim, hidden]",
+        "{prefix}.q_proj.weight: [heads * head_dim, hidden], and its bias with `bias`",
+        "{prefix}.{k,v}_proj.weight: [kv_heads * head_dim, hidden], and its bias with `bias`",
         "{prefix}.{q,k}_norm.weight: [head_dim] with `qk_norm`",
     )
     reference = "LlamaAttention, Qwen3Attention, Gemma3Attention without o_proj"

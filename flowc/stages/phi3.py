@@ -9,12 +9,11 @@ class Phi3Decoder(DenseDecoderLayer, name="phi3_decoder"):
     packed = True
     weights = (
         "{prefix}.input_layernorm.weight: [hidden]",
-        "{prefix}.self_attn.qkv_proj.weight: [(heads + 2 * kv_heads) * head_dim, hidden], rows of q, k, v",
-        "{prefix}.self_attn.o_proj.weight: [hidden, heads * head_dim]",
+        "{prefix}.self_attn.qkv_proj.weight: [(heads + 2 * kv_heads) * head_dim, hidden], rows of q, k, v, and its bias with `attention_bias`",
+        "{prefix}.self_attn.o_proj.weight: [hidden, heads * head_dim], and its bias with `output_bias`, else `attention_bias`",
         "{prefix}.post_attention_layernorm.weight: [hidden]",
-        "{prefix}.mlp.gate_up_proj.weight: [2 * ffn, hidden], rows of gate, up",
-        "{prefix}.mlp.down_proj.weight: [hidden, ffn]",
-        "biases beside them with `attention_bias`, `output_bias`, `mlp_bias`",
+        "{prefix}.mlp.gate_up_proj.weight: [2 * ffn, hidden], rows of gate, up, and its bias with `mlp_bias`",
+        "{prefix}.mlp.down_proj.weight: [hidden, ffn], and its bias with `mlp_bias`",
     )
     reference = "Phi3DecoderLayer"
     example = (

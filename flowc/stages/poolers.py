@@ -58,7 +58,7 @@ class Pooler(Stage, name="pooler"):
 
     reads = ("active", "attn_mask", "attention_mask")
     writes = ("active", "output")
-    weights = ("{weight}: [size, hidden]", "{weight} with `.bias` for `.weight`: [size]")
+    weights = ("{weight}: [size, hidden], and its bias",)
     reference = "BertPooler, RobertaPooler, MPNetPooler, ViTPooler"
     example = "pooler: {weight: pooler.dense.weight, output: pooler_output}"
     weight: str = attr(doc="Name of the weight.", main=True)
@@ -77,9 +77,11 @@ class MlmHead(Stage, name="mlm_head"):
 
     reads = ("active", "embedding")
     weights = (
-        "{dense}: [hidden, hidden]", "{norm}: [hidden]", "{decoder}: [vocab, hidden], the embedding by default",
-        "{decoder_bias}: [vocab]", "with `.bias` for `.weight`, unless `dense_bias` or `norm_bias` is false",
-    )  # fmt: skip
+        "{dense}: [hidden, hidden], and its bias with `dense_bias`",
+        "{norm}: [hidden], and its bias with `norm_bias`",
+        "{decoder}, else {embedding}: [vocab, hidden]",
+        "{decoder_bias}: [vocab]",
+    )
     reference = "BertLMPredictionHead, RobertaLMHead, MPNetLMHead, DistilBertForMaskedLM, ModernBertPredictionHead"
     example = "mlm_head: {dense: lm_head.dense.weight, norm: lm_head.layer_norm.weight, decoder_bias: lm_head.bias, eps: 1e-5}"
     dense: str = attr(doc="Name of the first weight.")

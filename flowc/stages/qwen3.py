@@ -5,7 +5,7 @@ from flowc.frontend.stage import attr
 from flowc.ir.graph import Value
 from flowc.stages.blocks.decoder import QkNorm
 from flowc.stages.blocks.tokens import layer_index
-from flowc.stages.decoder_layer import LAYER_WEIGHTS, QK_NORM_WEIGHTS, DenseDecoderLayer, require_bound
+from flowc.stages.decoder_layer import LAYER_WEIGHTS, DenseDecoderLayer, require_bound
 
 
 class Qwen3Decoder(DenseDecoderLayer, name="qwen3_decoder"):
@@ -15,8 +15,8 @@ class Qwen3Decoder(DenseDecoderLayer, name="qwen3_decoder"):
     alone (`attention_bias: true, output_bias: false`).
     """
 
-    reads = ("active", "rope", "attention_mask", "cache")
-    weights = (*LAYER_WEIGHTS, *QK_NORM_WEIGHTS)
+    reads = ("active", "rope", "positions", "attention_mask", "cache")
+    weights = (*LAYER_WEIGHTS, "{prefix}.self_attn.{q,k}_norm.weight: [head_dim] with `qk_norm`")
     reference = "Qwen3DecoderLayer, Qwen2DecoderLayer"
     example = (
         "qwen3_decoder: {prefix: model.layers.0, heads: 4, kv_heads: 2, head_dim: 16, ffn: 128, eps: 1e-6, rope: null}"
@@ -31,7 +31,7 @@ class Qwen3Decoder(DenseDecoderLayer, name="qwen3_decoder"):
 class Qwen3DecodeLayer(Qwen3Decoder, name="qwen3_decode_layer"):
     """A Qwen layer of a decode flow spelt out by hand; `bind_decode_inputs` must come first."""
 
-    reads = ("active", "rope", "attention_mask", "cache", "decode")
+    reads = ("active", "rope", "positions", "attention_mask", "cache", "decode")
     example = "qwen3_decode_layer: {prefix: model.layers.0, heads: 4, kv_heads: 2, head_dim: 16, ffn: 128, eps: 1e-6, rope: null}"
 
     def expand(self, b: Builder, x: Value) -> Value:

@@ -31,7 +31,7 @@ class GdnScan(Stage, name="gdn_scan"):
     """
 
     cached = True
-    reads = (*GDN_SLOTS, "attention_mask", "cache")
+    reads = ("streams", "attention_mask", "cache")
     writes = ("active", "cache")
     reference = "torch_recurrent_gated_delta_rule of Qwen3NextGatedDeltaNet"
     example = "gdn_scan: {key_heads: 2, value_heads: 4, carry: true, layer: 0}"
@@ -122,9 +122,9 @@ class GatedDeltaNet(Stage, name="gated_delta_net"):
     weights = (
         "{prefix}.in_proj_qkvz.weight: [2 * (key_heads * key_dim + value_heads * value_dim), hidden] with `grouped`",
         "{prefix}.in_proj_ba.weight: [2 * value_heads, hidden] with `grouped`",
-        "{prefix}.in_proj_qkv.weight: [2 * key_heads * key_dim + value_heads * value_dim, hidden] otherwise",
-        "{prefix}.in_proj_z.weight: [value_heads * value_dim, hidden] otherwise",
-        "{prefix}.in_proj_{b,a}.weight: [value_heads, hidden] otherwise",
+        "{prefix}.in_proj_qkv.weight: [2 * key_heads * key_dim + value_heads * value_dim, hidden] without `grouped`",
+        "{prefix}.in_proj_z.weight: [value_heads * value_dim, hidden] without `grouped`",
+        "{prefix}.in_proj_{b,a}.weight: [value_heads, hidden] without `grouped`",
         "{prefix}.conv1d.weight: [2 * key_heads * key_dim + value_heads * value_dim, 1, kernel]",
         "{prefix}.{A_log,dt_bias}: [value_heads]",
         "{prefix}.norm.weight: [value_dim]",

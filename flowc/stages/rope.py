@@ -85,8 +85,12 @@ class RopeTables(Stage, name="rope_tables"):
                 hint=f"build with --context {self.original_length} or less",
             )  # fmt: skip
 
+    def angles(self, b: Builder) -> tuple[Value, Value] | None:
+        """Angles that are fixed; by default they follow the tokens' positions."""
+        return None
+
     def expand(self, b: Builder, x: Value) -> Value:
-        rope = Rope(self.facts(b), head_dim=self.head_dim)
+        rope = Rope(self.facts(b), self.angles(b), head_dim=self.head_dim)
         add_rope(b, self.name, rope)
         b.facts.setdefault("ropes", {})[self.name] = rope.facts
         return x
@@ -100,14 +104,16 @@ class DecodeRopeParams(RopeTables, name="decode_rope_params"):
         doc="The one position that the graph decodes; from the mask by default.", default=None, ge=0
     )
 
+    def angles(self, b: Builder) -> tuple[Value, Value] | None:
+        if self.position is None:
+            return None
+        if b.phase != "decode":
+            raise b.fail("wrong-phase", "a fixed `position` makes sense in a decode graph alone")
+        at = b.constant(Constant(np.full((1, 1), self.position, np.int64), "position"))
+        cos, sin = b.emit(RopeAngles(self.facts(b)), at, name=f"angles_{self.name}")
+        return cos, sin
+
     def expand(self, b: Builder, x: Value) -> Value:
         if not b.decoding:
             raise b.fail("wrong-phase", f"stage 'decode_rope_params' belongs in a decode flow, not in '{b.phase}'")
-        x = super().expand(b, x)
-        if self.position is not None:
-            if b.phase != "decode":
-                raise b.fail("wrong-phase", "a fixed `position` makes sense in a decode graph alone")
-            at = b.constant(Constant(np.full((1, 1), self.position, np.int64), "position"))
-            cos, sin = b.emit(RopeAngles(self.facts(b)), at, name=f"angles_{self.name}")
-            b.state.ropes.own(self.name).angles = (cos, sin)
-        return x
+        return super().expand(b, x)

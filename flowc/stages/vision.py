@@ -28,12 +28,13 @@ class VitSelfAttn(Stage, name="vit_self_attn"):
     left is honoured; images need none.
     """
 
-    reads = ("active", "attn_mask", "rope")
+    reads = ("active", "rope", "positions", "attn_mask", "attention_mask")
     weights = (
-        "{q}, {k}, {v}: [heads * head_dim, hidden]",
-        "{qkv}: [3 * heads * head_dim, hidden]",
-        "{out}: [hidden, heads * head_dim]",
-        "with `.bias` for `.weight`, as far as `bias`, `key_bias`, `value_bias` and `out_bias` say so",
+        "{q}: [heads * head_dim, hidden], and its bias with `bias`",
+        "{k}: [heads * head_dim, hidden], and its bias with `key_bias`, else `bias`",
+        "{v}: [heads * head_dim, hidden], and its bias with `value_bias`, else `bias`",
+        "{qkv}: [3 * heads * head_dim, hidden], rows of q, k, v, and its bias with `bias`",
+        "{out}: [hidden, heads * head_dim], and its bias with `out_bias`",
     )
     reference = "ViTSelfAttention, Dinov2Attention, DINOv3ViTAttention, CLIPAttention"
     example = "vit_self_attn: {qkv: blocks.0.attn.qkv.weight, out: blocks.0.attn.proj.weight, heads: 4, head_dim: 16}"
@@ -83,10 +84,9 @@ class VisionSwiGluFfn(Stage, name="vision_swiglu_ffn"):
     """fc2(LayerNorm(fc11(x) * silu(fc12(x)))), the norm with its own epsilon (Fang et al. 2023)."""
 
     weights = (
-        "{prefix}.fc11.weight, {prefix}.fc12.weight: [ffn, hidden]",
-        "{prefix}.norm.{weight,bias}: [ffn] with `norm`",
-        "{prefix}.fc2.weight: [hidden, ffn]",
-        "their biases, unless `bias` or `out_bias` is false",
+        "{prefix}.{fc11,fc12}.weight: [ffn, hidden], and its bias with `bias`",
+        "{prefix}.norm.weight: [ffn] with `norm`, and its bias",
+        "{prefix}.fc2.weight: [hidden, ffn], and its bias with `out_bias`",
     )
     reference = "the gated MLP of nomic-embed-vision"
     example = "vision_swiglu_ffn: {prefix: layers.0.mlp, ffn: 128}"
@@ -112,9 +112,8 @@ class PackedSwiGlu(Stage, name="packed_swiglu"):
     """W2 (silu(gate) * up) with one weight for gate and up (Shazeer 2020)."""
 
     weights = (
-        "{input}: [2 * ffn, hidden], rows gate, up",
-        "{output}: [hidden, ffn]",
-        "with `.bias` for `.weight`, unless `bias` is false",
+        "{input}: [2 * ffn, hidden], rows of gate, up, and its bias with `bias`",
+        "{output}: [hidden, ffn], and its bias with `bias`",
     )
     reference = "Dinov2SwiGLUFFN"
     example = "packed_swiglu: {input: mlp.weights_in.weight, output: mlp.weights_out.weight, ffn: 128}"
@@ -137,12 +136,13 @@ class AttentionPool(Stage, name="attention_pool"):
     Either `kv` and `q`, or `qkv`, one weight whose rows are those of the three.
     """
 
-    reads = ("active", "attn_mask")
+    reads = ("active", "attn_mask", "attention_mask")
     weights = (
         "{query}: [1, 1, hidden]",
-        "{qkv}: [3 * heads * head_dim, hidden], or {q} and {kv} (rows k, v)",
-        "{out}: [hidden, heads * head_dim]",
-        "their biases: `.bias` for `.weight`, `_bias` for `_weight`, unless `bias` or `out_bias` is false",
+        "{qkv}: [3 * heads * head_dim, hidden], rows of q, k, v, and its bias with `bias`",
+        "{q}: [heads * head_dim, hidden], and its bias with `bias`",
+        "{kv}: [2 * heads * head_dim, hidden], rows of k, v, and its bias with `bias`",
+        "{out}: [hidden, heads * head_dim], and its bias with `out_bias`",
     )
     reference = "SiglipMultiheadAttentionPoolingHead; the selector of nomic-embed-vision"
     example = (

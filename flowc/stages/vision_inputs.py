@@ -24,8 +24,8 @@ class PatchEmbed(Stage, name="patch_embed"):
     """
 
     weights = (
-        "{weight}: [hidden, channels, height, width] or, with `convolution: false`, [hidden, channels * height * width]",
-        "{weight} with `.bias` for `.weight`: [hidden], unless `bias` is false",
+        "{weight}: [hidden, channels, height, width] with `convolution`, and its bias with `bias`",
+        "{weight}: [hidden, channels * height * width] without `convolution`, and its bias with `bias`",
     )
     reference = "ViTPatchEmbeddings, Dinov2PatchEmbeddings, CLIPVisionEmbeddings.patch_embedding"
     example = "patch_embed: {weight: embeddings.projection.weight, patch: [8, 8], channels: 3, hidden: 48}"
@@ -58,7 +58,7 @@ def pair(b: Builder, name: str, sizes: tuple[int, ...]) -> tuple[int, int]:
 class PrependTokens(Stage, name="prepend_tokens"):
     """Puts learned tokens (class, registers) in front of every image's tokens, or behind the first `after` of them."""
 
-    weights = ("{weight}: [1, count, hidden], or [hidden] with `flat`",)
+    weights = ("{weight}: [1, count, hidden] without `flat`", "{weight}: [hidden] with `flat`")
     reference = "the cls_token and register_tokens of ViT, Dinov2WithRegisters"
     example = "prepend_tokens: {weight: embeddings.cls_token}"
     weight: str = attr(doc="Name of the tokens.", main=True)
@@ -93,8 +93,7 @@ class AddPositions(Stage, name="add_positions"):
     HuggingFace does it.
     """
 
-    reads = ("active", "tokens")
-    weights = ("{weight}: [1, tokens, hidden], or [tokens, hidden] with `flat`",)
+    weights = ("{weight}: [1, tokens, hidden] without `flat`", "{weight}: [tokens, hidden] with `flat`")
     reference = "the position_embeddings of ViT, CLIP, and their interpolate_pos_encoding"
     example = "add_positions: {weight: embeddings.position_embeddings}"
     weight: str = attr(doc="Name of the vectors.", main=True)
@@ -134,7 +133,7 @@ class PatchRope(Stage, name="patch_rope"):
     flow starts from images; their size may be open.
     """
 
-    reads = ("active", "tokens")
+    reads = ("tokens",)
     writes = ("rope",)
     reference = "DINOv3ViTRopePositionEmbedding; Fang et al. 2023 (EVA-02)"
     example = "patch_rope: {theta: 100, head_dim: 16, patch: [8, 8], style: centred, leading: 1}"

@@ -27,7 +27,7 @@ TARGET = Target(
             phases=("decode",), assume=("none",), dtypes=_HALVES, limits=_GROUP_QUERY),
         Row(Attention, GroupQueryAttention, f"exact for right padding, several tokens over a past too; {_LIMITS}",
             phases=("decode", "unified"), assume=("right-padding",), dtypes=_HALVES, limits=_GROUP_QUERY,
-            forms=frozenset({"compact"})),
+            forms=frozenset({"compact", "ragged"})),
         Row(Linear, FusedMatMul, "one wide projection is faster than several narrow ones of one token",
             phases=("decode",), forms=frozenset({"packed"})),
         Row(Linear, FusedMatMul, "transB: the weight stays [out, in], as fast as MatMul over [in, out]"),
@@ -40,4 +40,5 @@ TARGET = Target(
         *STANDARD,
     ),
     dtypes=_HALVES,
+    stores=("float16", "bfloat16"),
 )  # fmt: skip

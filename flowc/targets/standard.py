@@ -14,6 +14,9 @@ from flowc.ir.kernel.norms import LayerNormalization, RmsNormalization
 from flowc.ir.kernel.recurrent import ConvStep, ConvTokens, DeltaChunks, DeltaStep
 from flowc.targets.target import Row
 
+HALVES = ("float32", "float16")
+"""Float types that standard operators have everywhere; bfloat16 is missing from too many runtimes."""
+
 STANDARD = (
     Row(Linear, Gemm, "ONNX Gemm: the weight stays [out, in], as fast as MatMul over [in, out]"),
     Row(Norm, RmsNormalization, "ONNX RMSNormalization, opset 23"),

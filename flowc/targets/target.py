@@ -6,9 +6,10 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from flowc.errors import SpecError
 from flowc.ir.core.attention import Attention
 from flowc.ir.dtypes import FLOAT
-from flowc.ir.graph import Node
+from flowc.ir.graph import MadeBy, Node
 from flowc.ir.kernel.group_query import GroupQueryAttention
 from flowc.ir.kernel.kernel import Kernel
 from flowc.ir.op import Op
@@ -39,7 +40,13 @@ class Row:
     limits: Mapping[str, Any] = field(default_factory=dict[str, Any])
     """What the runtime's version of the kernel takes; the kernel says under which names."""
     forms: frozenset[str] = frozenset()
-    """How it is used: `compact`, each row's keys one after the other; `packed`, one for all projections of a value."""
+    """How it is used.
+
+    compact            attention: each row's keys lie one after the other, and the rope is inside
+    ragged             attention: rows may have several new tokens over a past (`query_seqlens`)
+    packed             attention: q, k and v side by side; products: one for all projections of a value
+    packed attention   products: one for the projections of an attention
+    """
 
     def applies(self, phase: str, assume: str, dtype: str) -> bool:
         """Whether the row is for a phase, an assumption and an element type."""
@@ -49,9 +56,9 @@ class Row:
             and dtype in self.dtypes
         )
 
-    def why_not(self, node: Node) -> str:
-        """Why the kernel cannot compute a node; empty when it can."""
-        return self.kernel.why_not(node, self.limits)
+    def why_not(self, node: Node, made_by: MadeBy) -> str:
+        """Why the kernel cannot compute a node; empty when it can. `made_by` finds what stands before it."""
+        return self.kernel.why_not(node, self.limits, made_by)
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +76,15 @@ class Target:
     """The table, the best first: the first row that applies and whose kernel can compute an operator has it."""
     dtypes: tuple[str, ...] = FLOAT
     """Float types in which the runtime computes."""
+    stores: tuple[str, ...] = ()
+    """Float types in which weights are stored, where it computes in float32 none the less."""
+
+    def check_dtype(self, dtype: str) -> None:
+        """Raise SpecError `unsupported-precision` for a float type that builds for the target cannot have."""
+        offered = [*self.dtypes, *(d for d in self.stores if d not in self.dtypes)]
+        if dtype not in offered:
+            message = f"the target '{self.name}' has no builds in {dtype}"
+            raise SpecError.of("unsupported-precision", message, hint=f"--dtype {' or '.join(offered)}")
 
     def rows(self, op: type[Op], phase: str, assume: str, dtype: str = "float32") -> Iterator[Row]:
         """The rows for an operator, the best first."""

@@ -79,7 +79,7 @@ class BuiltModel:
         return allowance
 
     def _allowance(self, call: Call, found: Mapping[str, Array]) -> Allowance:
-        graph, kinds = self.graphs[call.phase], {o.name: o.value.type for o in self.meanings[call.phase].outputs}
+        graph, types = self.graphs[call.phase], {o.name: o.value.type for o in self.meanings[call.phase].outputs}
         chosen = routers(graph, names_in_file(graph))
         session = self._disturbed(call.phase)
         runs = [run(session, call) if session is not None else found for _ in range(PROBES)]
@@ -89,8 +89,8 @@ class BuiltModel:
             if call.phase == "encode":
                 behind = np.broadcast_to(tied.max(axis=1, keepdims=True), tied.shape)
             tied = np.broadcast_to(behind, call.new.shape)
-        recent = {name: self._recent(call, kind) for name, kind in kinds.items()}
-        wheres = {name: self.specified(call, name, kind) for name, kind in kinds.items()}
+        recent = {name: self._recent(call, type_) for name, type_ in types.items()}
+        wheres = {name: self.specified(call, name, type_) for name, type_ in types.items()}
         wheres = {name: _cut(where, found[name].shape, recent[name]) for name, where in wheres.items()}
         own = {name: found[name][cut] for name, cut in recent.items()}
         errors = allowances(own, [{name: one[name][cut] for name, cut in recent.items()} for one in runs], wheres)
@@ -100,11 +100,11 @@ class BuiltModel:
             self.shares[call.phase, name] = max(self.shares.get((call.phase, name), 0.0), float(share.max(initial=0)))
         return Allowance(errors, tied)
 
-    def _recent(self, call: Call, kind: TensorType) -> tuple[slice, ...]:
+    def _recent(self, call: Call, type_: TensorType) -> tuple[slice, ...]:
         """The part of an output that the call computes: of a cache the new columns, where it is no compact one."""
         new, total = call.new.shape[1], call.total.shape[1]
         whole = new == total or self.compiled.request.options.assume == "right-padding"
-        return tuple(slice(total - new, None) if d == TOTAL and not whole else slice(None) for d in kind.shape)
+        return tuple(slice(total - new, None) if d == TOTAL and not whole else slice(None) for d in type_.shape)
 
     @functools.cached_property
     def shares(self) -> dict[tuple[Phase, str], float]:
@@ -168,17 +168,17 @@ class BuiltModel:
         """What the outputs should be."""
         return interpret(self.meanings[call.phase], call.feeds, self.read, watch)
 
-    def specified(self, call: Call, name: str, kind: TensorType) -> Array:
+    def specified(self, call: Call, name: str, type_: TensorType) -> Array:
         """Where a value is specified; a recurrent state is so in every row, though all new tokens are masked."""
         name = self._internal.get(name, name)
-        if call.tied is not None and not {SEQUENCE, TOTAL} & set(kind.shape) and kind.shape[:1] == (BATCH,):
-            return ~call.tied.any(axis=1).reshape(-1, *(1,) * (kind.rank - 1)) & self._specified(call, name, kind)
-        return self._specified(call, name, kind)
+        if call.tied is not None and not {SEQUENCE, TOTAL} & set(type_.shape) and type_.shape[:1] == (BATCH,):
+            return ~call.tied.any(axis=1).reshape(-1, *(1,) * (type_.rank - 1)) & self._specified(call, name, type_)
+        return self._specified(call, name, type_)
 
-    def _specified(self, call: Call, name: str, kind: TensorType) -> Array:
-        if name.startswith(PRESENT) and not {SEQUENCE, TOTAL} & set(kind.shape):
-            return np.ones((1,) * kind.rank, bool)
-        return call.valid(kind)
+    def _specified(self, call: Call, name: str, type_: TensorType) -> Array:
+        if name.startswith(PRESENT) and not {SEQUENCE, TOTAL} & set(type_.shape):
+            return np.ones((1,) * type_.rank, bool)
+        return call.valid(type_)
 
     def outputs_differ(
         self, call: Call, found: Mapping[str, Array], expected: Mapping[str, Array], own: Mapping[str, Array],
@@ -188,14 +188,14 @@ class BuiltModel:
 
         `more` is allowed beside what rounding may move the outputs by.
         """
-        kinds = {o.name: o.value.type for o in self.meanings[call.phase].outputs}
+        types = {o.name: o.value.type for o in self.meanings[call.phase].outputs}
         allowance = self.allowance(call, own)
         sure, more = call.without(allowance.tied), more or {}
         compared: list[Deviation] = []
-        for name, kind in kinds.items():
+        for name, type_ in types.items():
             if name not in expected:
                 continue
-            where, recent = self.specified(sure, name, kind), self._recent(call, kind)
+            where, recent = self.specified(sure, name, type_), self._recent(call, type_)
             shape, errors = found[name].shape, allowance.errors[name]
             if name not in more and expected[name].shape == shape and _same_before(found[name], expected[name], recent):
                 cut = _cut(where, shape, recent)
@@ -219,10 +219,12 @@ class BuiltModel:
         return {}
 
     def made(self, phase: Phase) -> frozenset[str]:
-        """Names of all values that a graph file computes."""
+        """Names of the values that a graph file computes and can give out: numpy has no bfloat16 to carry."""
         if phase not in self._made:
             graph = sessions.graph_file(self.files[phase]).graph
-            self._made[phase] = frozenset(name for node in graph.node for name in node.output)
+            ours = names_in_file(self.graphs[phase])
+            untold = {name for value, name in ours.items() if value.dtype == "bfloat16"}
+            self._made[phase] = frozenset(name for node in graph.node for name in node.output) - untold
         return self._made[phase]
 
     @functools.cached_property

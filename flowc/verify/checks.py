@@ -136,13 +136,13 @@ class Checks:
 
     def finite(self, call: Call, found: Mapping[str, Array]) -> None:
         """No NaN and no infinity, not even where a number is unspecified."""
-        kinds = {o.name: o.value.type for o in self.subject.meanings[call.phase].outputs}
+        types = {o.name: o.value.type for o in self.subject.meanings[call.phase].outputs}
         # A compact cache (--assume right-padding) leaves what lies behind a row's end as it is.
         whole = self.subject.compiled.request.options.assume != "right-padding"
         bad = [
             name
             for name, array in found.items()
-            if array.dtype.kind == "f" and not (np.isfinite(array) | ~(whole | call.valid(kinds[name]))).all()
+            if array.dtype.kind == "f" and not (np.isfinite(array) | ~(whole | call.valid(types[name]))).all()
         ]
         if not bad:
             self.passed("finite", call.phase, call.label)
@@ -201,18 +201,18 @@ class Checks:
         sure = call.without(allowance.tied)
         columns: Array = np.flatnonzero(call.new[row])
         single = self._single(call, row, columns)
-        kinds = {o.name: o.value.type for o in subject.meanings[call.phase].outputs}
+        types = {o.name: o.value.type for o in subject.meanings[call.phase].outputs}
 
         def apart(batch: Mapping[str, Array], lone: Mapping[str, Array]) -> list[Deviation]:
             def cut(array: Array, name: str) -> Array:
-                return _row(np.broadcast_to(array, batch[name].shape), kinds[name], row, columns)
+                return _row(np.broadcast_to(array, batch[name].shape), types[name], row, columns)
 
             return [
                 compare(
-                    n, cut(batch[n], n), lone[n], cut(subject.specified(sure, n, kind), n), cut(allowance.errors[n], n)
+                    n, cut(batch[n], n), lone[n], cut(subject.specified(sure, n, type_), n), cut(allowance.errors[n], n)
                 )
-                for n, kind in kinds.items()
-                if kind.shape[:1] == (BATCH,)
+                for n, type_ in types.items()
+                if type_.shape[:1] == (BATCH,)
             ]
 
         compared = apart(found, subject.run(single))

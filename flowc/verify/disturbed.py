@@ -80,7 +80,8 @@ def moved_values(graph: Graph, names: Mapping[Value, str]) -> Iterator[Moved]:
     for value, node in [*values, *((v, n) for n in graph.nodes for v in n.outputs)]:
         name = names.get(value, value.name)
         cached = {PAST, TOTAL} & {str(d) for d in value.shape} and len(value.shape) == 4
-        if unit_roundoff(value.dtype) and value.shape and name not in seen and not (cached and node is not None):
+        rounds = unit_roundoff(value.dtype) and value.dtype != "bfloat16"  # which numpy does not carry
+        if rounds and value.shape and name not in seen and not (cached and node is not None):
             seen.add(name)
             yield Moved(name, value.dtype, None if node is None else _size(node, names), rows=bool(cached))
 

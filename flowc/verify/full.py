@@ -289,10 +289,10 @@ class _Full:
         whole = self.feeder.call(call.label, "prefill", drawn, mask)
         results = self.subject.run(whole)
         allowance = self.subject.allowance(whole, results)
-        kinds = {o.name: o.value.type for o in self.subject.meanings["prefill"].outputs}
+        types = {o.name: o.value.type for o in self.subject.meanings["prefill"].outputs}
 
         def last(arrays: Arrays) -> dict[str, Array]:
-            return {n: a[:, -1:] if kinds[n].shape[1:2] == (SEQUENCE,) else a for n, a in arrays.items()}
+            return {n: a[:, -1:] if types[n].shape[1:2] == (SEQUENCE,) else a for n, a in arrays.items()}
 
         if allowance.tied is not None and allowance.tied.any():
             return

@@ -130,8 +130,9 @@ def recompile(manifest: Manifest, weights: Path | None = None) -> Compiled:
     if weights is None and in_place:
         weights = _in_place(manifest)
     request = Request(
-        weights, manifest.target, tuple(manifest.graphs), options, manifest.skip_passes, in_place, manifest.shard_bytes
-    )
+        weights, manifest.target, tuple(manifest.graphs), options, manifest.skip_passes, in_place, manifest.shard_bytes,
+        manifest.dtype, manifest.islands,
+    )  # fmt: skip
     try:
         compiled = compile_spec(_spec(manifest), request, need_weights=False, shapes=manifest.tensors)
     except WeightsError as error:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from flowc.errors import FlowError, Span, WeightsError
+from flowc.outside.reading import reason_of
 from flowc.weights.checkpoint import Checkpoint, TensorInfo, at_span, check_finite
 
 __all__ = ["Checkpoint", "TensorInfo", "check_finite", "find_tokenizer_files", "open_checkpoint"]
@@ -43,7 +44,7 @@ def open_checkpoint(path: Path, *, span: Span | None = None) -> Checkpoint:
     except FlowError as error:
         raise at_span(error, span) from None
     except OSError as error:  # of a path that cannot even be looked at
-        reason = WeightsError.of("unreadable-file", f"cannot read '{path}': {error.strerror}")
+        reason = WeightsError.of("unreadable-file", f"cannot read '{path}': {reason_of(error)}")
         raise at_span(reason, span) from None
 
 
@@ -85,7 +86,7 @@ def _in_folder(folder: Path) -> Path:
     try:
         found = sorted(p for p in folder.iterdir() if p.suffix in (".safetensors", ".gguf", ".npz"))
     except OSError as error:
-        raise WeightsError.of("unreadable-file", f"cannot read '{folder}': {error.strerror}") from None
+        raise WeightsError.of("unreadable-file", f"cannot read '{folder}': {reason_of(error)}") from None
     if len(found) == 1:
         return found[0]
     if found:

@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from flowc.errors import FlowError, WeightsError
-from flowc.outside.reading import open_at_once
+from flowc.outside.reading import open_at_once, reason_of
 
 LFS_POINTER = "version https://git-lfs.github.com/spec/v1"
 """How a pointer of Git LFS begins, which stands where the file itself was not fetched."""
@@ -110,5 +110,5 @@ def _identity(status: os.stat_result) -> tuple[int, int, int]:
 def _unreadable(path: Path, error: OSError | ValueError) -> FlowError:
     if isinstance(error, FileNotFoundError | NotADirectoryError):
         return WeightsError.of("missing-file", f"there is no file '{path}'")
-    reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+    reason = reason_of(error) if isinstance(error, OSError) else str(error)
     return WeightsError.of("unreadable-file", f"cannot read '{path}': {reason}")

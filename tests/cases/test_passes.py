@@ -1,7 +1,7 @@
 """What a pass does to a small spec: passes/*.yaml.
 
-A case names its `pass`, and may give `phase`, `target` and `assume`. The pass works on what the passes before it leave;
-`changes` are the lines of the dump that it takes away and adds, without their places in the spec.
+A case names its `pass`, and may give `phase`, `target`, `assume` and `dtype`. The pass works on what the passes before
+it leave; `changes` are the lines of the dump that it takes away and adds, without their places in the spec.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import difflib
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ import pytest
 from flowc.build.compiled import Compiled
 from flowc.ir.dump import dump
 from flowc.ir.graph import Graph
+from flowc.passes.audit import Precision
 from flowc.passes.pipeline import PIPELINE
 from tests.cases.reading import MARK, cases, compare, given
 from tests.passes.making import Result, apply_in, assert_close, compile_text, random_feeds, run
@@ -30,10 +32,11 @@ def applied(case: dict[str, Any], folder: Path) -> tuple[Result, Compiled]:
     phase = case.get("phase", "encode")
     options = {key: case[key] for key in ("target", "assume", "logits") if key in case}
     compiled = compile_text(folder, case["spec"], "", "model", graphs=(phase,), **options)
+    context = replace(compiled.pass_context, precision=Precision(case.get("dtype", "float32")))
     graph = compiled.expanded[phase]
     for step in PIPELINE[: NAMES.index(case["pass"])]:
-        graph = apply_in(step, graph, compiled.pass_context).after
-    return apply_in(PIPELINE[NAMES.index(case["pass"])], graph, compiled.pass_context), compiled
+        graph = apply_in(step, graph, context).after
+    return apply_in(PIPELINE[NAMES.index(case["pass"])], graph, context), compiled
 
 
 def lines(graph: Graph) -> list[str]:
@@ -58,7 +61,8 @@ def test_case(path: Path, tmp_path: Path, update: bool) -> None:
     result, compiled = applied(case, tmp_path)
     feeds = random_feeds(result.before, padding="none" if case.get("assume") else "left")
     want = run(result.before, feeds, compiled)
-    assert_close(run(result.after, feeds, compiled), want, feeds.get("attention_mask"))
+    close = 2e-5 if "dtype" not in case else 4e-3
+    assert_close(run(result.after, feeds, compiled), want, feeds.get("attention_mask"), close)
     text = "\n".join(changes(result.before, result.after)).strip("…\n")
     found = {"fired": result.audit.fired, "missed": dict(result.audit.missed), "changes": text}
     compare(path, found, update=update)

@@ -48,7 +48,7 @@ def test_a_full_disk(tmp_path: Path) -> None:
         code, stdout, stderr = finish(running)
     assert code == 4
     assert stdout == ""
-    assert stderr == f"error[cannot-write]: cannot write {out}: File too large\n"
+    assert stderr == f"error[cannot-write]: cannot write {out}: file too large\n"
     assert files_below(tmp_path) == ["model.yaml", "out", "out/model.onnx"]
     assert (out / "model.onnx").read_text() == "what was there"
 
@@ -68,10 +68,10 @@ def test_a_disk_that_is_too_small_for_the_weights(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("number", "code", "words"),
     [
-        (errno.EACCES, 4, "Permission denied"),
-        (errno.EROFS, 4, "Read-only file system"),
+        (errno.EACCES, 4, "permission denied"),
+        (errno.EROFS, 4, "read-only file system"),
         (errno.ENOSPC, 4, "the disk is full"),
-        (errno.ENOTDIR, 2, "Not a directory"),
+        (errno.ENOTDIR, 2, "not a directory"),
     ],
 )
 def test_a_folder_that_takes_no_files(
@@ -99,7 +99,7 @@ def test_a_read_only_folder(tmp_path: Path) -> None:
     out.mkdir(mode=0o555)
     called = flowc("build", spec, "-o", out / "model.onnx")
     assert called.code == 4
-    assert "Permission denied" in called.stderr
+    assert "permission denied" in called.stderr
 
 
 def test_an_output_that_cannot_be(tmp_path: Path) -> None:
@@ -172,7 +172,7 @@ def test_an_output_stream_that_is_full(words: list[str]) -> None:
     with open("/dev/full", "wb") as full, process(*words, stdout=full) as running:
         _, errors = running.communicate()
     assert running.returncode == 4
-    assert errors.decode() == "error[io-failed]: input or output: No space left on device\n"
+    assert errors.decode() == "error[io-failed]: input or output: no space left on device\n"
 
 
 def test_an_output_stream_that_is_closed(tmp_path: Path) -> None:
@@ -235,8 +235,8 @@ def test_too_little_of_a_machine(raised: Exception, told: str, tmp_path: Path, m
     [
         (["biuld"], "there is no command 'biuld'; did you mean 'build'?", "flowc"),
         (["build", "model.yaml"], "missing option '-o' / '--output'", "flowc build"),
-        (["check"], "missing argument 'MODEL.yaml'", "flowc check"),
-        (["check", "a", "b"], "unexpected extra argument", "flowc check"),
+        (["check"], "missing argument 'MODEL.yaml...'", "flowc check"),
+        (["explain", "a", "b"], "unexpected extra argument", "flowc explain"),
         (["check", "a", "--contxt", "3"], "--context", "flowc check"),
         (["check", "a", "--context", "0"], "0 is not in the range", "flowc check"),
         (["check", "a", "--logits", "some"], "'some' is not one of", "flowc check"),
@@ -291,8 +291,6 @@ def test_a_spec_that_cannot_be_read(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "words"),
     [
-        ("model.onnx", "a graph that `flowc build` wrote"),
-        ("model.flowc.json", "the manifest of a build"),
         ("m.gguf", "a checkpoint"),
         ("w.safetensors", "a file of weights"),
     ],

@@ -122,7 +122,7 @@ def test_a_type_that_a_target_does_not_compute_is_refused_with_every_line(on: st
     with pytest.raises(SpecError) as refused:
         select_kernels(half("bfloat16")[0], Context(target(on), "none", None), Audit())
     text = str(refused.value)
-    assert "error[unsupported-dtype]" in text
+    assert "error[unsupported-precision]" in text
     assert "model.yaml:2:5" in text
     assert "linear: the target 'ort-cpu' does not compute 'linear' in bfloat16" in text
     assert "'norm' in bfloat16" in text

@@ -23,9 +23,9 @@ from flowc.ir.core.positions import Positions, TakeFirst, TakeLast
 from flowc.ir.core.recurrent import CausalConv, DeltaScan
 from flowc.ir.core.rope import Rope
 from flowc.ir.core.token_positions import AllOnes
-from flowc.ir.kernel.attention import OnnxAttention
+from flowc.ir.kernel.attention import MultiHeadAttention, OnnxAttention
 from flowc.ir.kernel.experts import ExpertLoop, MoE
-from flowc.ir.kernel.group_query import GroupQueryAttention, MaskBias
+from flowc.ir.kernel.group_query import GroupQueryAttention, MaskBias, PackedGroupQueryAttention
 from flowc.ir.kernel.matrix import FusedMatMul, Gemm
 from flowc.ir.kernel.norms import LayerNormalization, RmsNormalization
 from flowc.ir.kernel.recurrent import (
@@ -36,6 +36,7 @@ from flowc.ir.kernel.recurrent import (
     DeltaStep,
     LinearAttention,
 )
+from flowc.ir.kernel.skip_norm import SkipRmsNormalization
 from flowc.ir.op import REGISTRY, Array, Op
 from flowc.ir.traits import Traits
 from flowc.ir.types import TensorType
@@ -99,6 +100,15 @@ KERNELS = (
     case(LayerNormalization("layer", 1e-5), TOKENS, floats(W), floats(W)),
     case(OnnxAttention(2, 1, 0.5, CAUSAL), **ATTENTION, **PAST),
     *(case(op, *EXPERTS) for op in (MoE(2, True), ExpertLoop(2, True))),
+    case(SkipRmsNormalization(1e-5), TOKENS, floats(B, S, W), floats(W)),
+    case(MultiHeadAttention(2, 0.5), TOKENS, floats(B, S, W), floats(B, S, W), floats(1, 2, S, S)),
+    case(
+        PackedGroupQueryAttention(GroupQueryAttention(2, 1, 0.5)),
+        floats(B, S, 16),
+        **PAST,
+        cos=floats(9, 2),
+        sin=floats(9, 2),
+    ),
     case(ExpertLoop(2, True, transposed=True), *EXPERTS[:2], *(w.swapaxes(1, 2) for w in EXPERTS[2:])),
     *(case(op(1, 2, 0.5), **DELTA, state=STATE, mask=MASK) for op in (LinearAttention, DeltaStep, DeltaChunks)),
     *(case(op, *CONV) for op in (CausalConvWithState(), ConvStep(), ConvTokens())),

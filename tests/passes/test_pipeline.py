@@ -46,8 +46,8 @@ def test_a_pass_that_is_not_there_is_an_error(tmp_path: Path) -> None:
 
 
 @functools.cache
-def compiled_example(example: Path, on: str) -> Compiled:
-    return compile_file(example, Request(target=on))
+def compiled_example(example: Path, on: str, dtype: str = "float32") -> Compiled:
+    return compile_file(example, Request(target=on, dtype=dtype))
 
 
 every_example = pytest.mark.parametrize("example", EXAMPLES, ids=lambda path: path.stem)
@@ -82,5 +82,6 @@ def test_a_pass_finds_nothing_to_do_twice(example: Path, on: str) -> None:
 def test_every_pass_finds_something_to_do_in_some_example() -> None:
     """What the test above says of a pass that never fires is nothing."""
     builds = [compiled_example(path, on) for path in EXAMPLES for on in TARGETS]
+    builds.append(compiled_example(EXAMPLES[0], "portable", "float16"))
     audits = [audit for compiled in builds for audit in compiled.audits.values()]
     assert [name for name in NAMES if not any(audit[name].fired for audit in audits)] == []

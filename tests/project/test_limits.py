@@ -161,7 +161,9 @@ ATTEMPTS: dict[str, Attempt] = {
     "error[bad-value]: field 'window' of stage 'llama_decoder' must be greater than 0, not 0": (
         spec(LAYER, 'llama_decoder: {prefix: "layers.{i}", window: 0}')
     ),
-    "error[usage]: no such option '--dtype'": build("--dtype", "fp16"),
+    "error[unsupported-precision]: the target 'portable' has no builds in bfloat16": build(
+        "--target", "portable", "--dtype", "bfloat16"
+    ),
     "error[usage]: no such option '--quant'": build("--quant", "int4"),
     unknown_field("quantization_config"): llama(quantization_config={"quant_method": "gptq", "bits": 4}),
     "error[unsupported-dtype]: tensor 'token_embd.weight' is stored as IQ4_NL, which flowc does not read": odd_gguf,

@@ -192,4 +192,4 @@ def test_doctor_finds_both_targets_fit() -> None:
 def test_nothing_there_is_an_error_with_the_path(tmp_path: Path) -> None:
     from flowc.cli import main
 
-    assert main(["inspect", str(tmp_path / "missing.yaml")]) == 3
+    assert main(["inspect", str(tmp_path / "missing.yaml")]) == 2

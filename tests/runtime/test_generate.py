@@ -69,8 +69,8 @@ def test_drawing_goes_through_the_model(decoder: Decoder) -> None:
     ("ids", "parts"),
     [
         ([], ["no tokens"]),
-        ([1, -1], ["ids -1 lie outside"]),
-        ([40], ["ids 40 lie outside the vocabulary of 40"]),
+        ([1, -1], ["token id -1 lies outside"]),
+        ([40], ["token id 40 lies outside the vocabulary of 40"]),
         ([1] * 17, ["has 17 tokens"]),
         ([50] * 17, ["ids 50, 50, 50, 50, 50 … lie outside", "has 17 tokens"]),
         ([0, 39], []),

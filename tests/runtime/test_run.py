@@ -156,7 +156,7 @@ def test_command_lines_that_are_wrong(model: Path, args: list[str], message: str
 @pytest.mark.parametrize(
     ("args", "message"),
     [
-        (["--ids", "258"], "ids 258 lie outside"),
+        (["--ids", "258"], "token id 258 lies outside"),
         (["--ids", ",".join(["1"] * 65)], "has 65 tokens"),
         (["--prompt", "", "--raw"], "error[bad-prompt]: the prompt has no tokens"),
         (["--prompt", "x", "--raw", "--system", "y"], "--raw leaves it out"),

@@ -143,7 +143,7 @@ def test_reads_writes_and_weights_name_things(cls: type[Stage]) -> None:
         assert all(isinstance(item, str) and item for item in declared)
     assert len(set(cls.reads)) == len(cls.reads)
     assert len(set(cls.writes)) == len(cls.writes)
-    known = {attribute.name for attribute in cls.attributes()}
+    known = {"embedding", *(attribute.name for attribute in cls.attributes())}
     for weight in cls.weights:
         for named in braces(weight):
             assert named in known or "," in named, f"{weight}: no field '{named}'"

@@ -185,11 +185,9 @@ def test_contrib_operators_where_the_target_has_them(tmp_path: Path) -> None:
     text = "q (float[n, s, 6] x) => (float[n, s, 6] y)\n{\n  y = com.microsoft.QuickGelu <alpha = 1.0> (x)\n}\n"
     made = compiled(tmp_path, stage(text))
     np.testing.assert_allclose(both(made)["y"], X / (1 + np.exp(-X)), atol=1e-6)
-    plain = compiled(tmp_path, stage(text), target="portable")
     with pytest.raises(SpecError, match="QuickGelu") as caught:
-        build(plain, tmp_path / "out" / "model.onnx", verify="off")
+        compiled(tmp_path, stage(text), target="portable")
     assert caught.value.diagnostics[0].span is not None
-    assert not (tmp_path / "out").exists()
 
 
 # Refusals

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     help="A built model to check, instead of building the case's own; by case where there are several.",
 )
 @WEIGHTS
-@click.option("--threads", type=THREADS, default=1, help="Of onnxruntime; other bytes with other ones.  [1]")
+@click.option("--threads", type=THREADS, default=1, help="Of onnxruntime; another number may give other bytes.  [1]")
 @click.option("-j", "--jobs", type=click.IntRange(1, 256), default=1, help="Cases that are played at once.  [1]")
 @click.option("--strict", is_flag=True, help="Other bytes and another spec fail too.")
 @click.option("--junit", "junit_file", type=PATH, help="Write a JUnit report.")

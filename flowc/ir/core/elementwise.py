@@ -79,6 +79,10 @@ class Unary(Op, name="unary", operands=("x",), dtypes={"x": FLOAT}):
 
     tokenwise = ("x",)
 
+    @property
+    def wide(self) -> bool:
+        return self.function in ("exp", "softplus")  # the decay of a recurrent layer is made of these
+
     def caption(self) -> str:
         return self.function
 

@@ -9,7 +9,7 @@ from math import prod
 import numpy as np
 
 from flowc.ir.core.elementwise import Function, apply
-from flowc.ir.dtypes import FLOAT
+from flowc.ir.dtypes import FLOAT, widened
 from flowc.ir.op import Array, Op
 from flowc.ir.traits import Sizes
 from flowc.ir.types import TensorType, known, require
@@ -32,7 +32,8 @@ class Experts(
     `renormalise` divided by their sum (HF `Qwen3MoeSparseMoeBlock`).
 
     x [batch, sequence, hidden]; scores [batch, sequence, experts], the router's logits. gate_up
-    [experts, 2 * ffn, hidden], whose rows alternate between gate and up, and down [experts, hidden, ffn].
+    [experts, 2 * ffn, hidden], whose rows alternate between gate and up, and down [experts, hidden, ffn]. Weights and
+    sums over experts are float32 for half-precision operands.
     """
 
     top: int
@@ -53,6 +54,8 @@ class Experts(
         return (x,)
 
     def reference(self, x: Array, scores: Array, gate_up: Array, down: Array) -> tuple[Array, ...]:
+        dtype = x.dtype
+        x, scores, gate_up, down = (widened(a) for a in (x, scores, gate_up, down))
         weights = np.exp(scores - scores.max(axis=-1, keepdims=True))
         weights /= weights.sum(axis=-1, keepdims=True)
         chosen = np.argsort(-weights, axis=-1, kind="stable")[..., : self.top]
@@ -66,7 +69,7 @@ class Experts(
             both = x[tokens] @ gate_up[expert].T
             h = apply(self.activation, both[:, 0::2]) * both[:, 1::2]
             y[tokens] += weight[tokens][:, None] * (h @ down[expert].T)
-        return (y,)
+        return (y.astype(dtype, copy=False),)
 
     def router(self) -> tuple[str, int]:
         return "scores", self.top

@@ -26,6 +26,10 @@ class Pool(Op, name="pool", operands=("x", "mask"), dtypes={"x": FLOAT, "mask": 
 
     kind: PoolKind
 
+    @property
+    def wide(self) -> bool:
+        return True
+
     def neutral(self) -> Mapping[str, float]:
         return {"mask": 1.0}
 
@@ -65,6 +69,10 @@ class L2Normalize(Op, name="l2_normalize", operands=("x",), dtypes={"x": FLOAT})
     """`x / max(|x|, eps)` with the Euclidean length over the last axis (torch.nn.functional.normalize)."""
 
     eps: float = 1e-12
+
+    @property
+    def wide(self) -> bool:
+        return True
 
     def infer(self, x: TensorType) -> tuple[TensorType, ...]:
         return (x,)

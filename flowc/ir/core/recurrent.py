@@ -42,6 +42,10 @@ class DeltaScan(
 
     category = "attention"
 
+    @property
+    def wide(self) -> bool:
+        return True
+
     def neutral(self) -> Mapping[str, float]:
         return {"mask": 1.0, "state": 0.0}
 

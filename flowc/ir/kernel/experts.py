@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from flowc.ir.core.experts import Experts
-from flowc.ir.graph import Node
+from flowc.ir.graph import MadeBy, Node
 from flowc.ir.kernel.kernel import Kernel, Limits
 from flowc.ir.op import Array
 from flowc.ir.types import TensorType
@@ -17,7 +17,7 @@ class MoE(Experts, Kernel, name="moe", level="kernel"):
     """com.microsoft MoE; `activations` are those that the target has it for."""
 
     @classmethod
-    def why_not(cls, node: Node, limits: Limits) -> str:
+    def why_not(cls, node: Node, limits: Limits, made_by: MadeBy) -> str:
         assert isinstance(node.op, Experts)
         known: Sequence[str] = limits["activations"]
         return "" if node.op.activation in known else f"it has no activation '{node.op.activation}'"

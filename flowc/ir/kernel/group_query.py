@@ -12,7 +12,7 @@ import numpy as np
 from flowc.ir.core.attention import Attention, capped
 from flowc.ir.core.rope import Rope
 from flowc.ir.dtypes import BOOL, FLOAT, INTEGER, largest, numpy_dtype, widened
-from flowc.ir.graph import Node
+from flowc.ir.graph import MadeBy, Node
 from flowc.ir.kernel.kernel import Kernel, Limits
 from flowc.ir.op import Array, Op
 from flowc.ir.traits import Sizes
@@ -86,13 +86,15 @@ class GroupQueryAttention(
     interleaved: bool = False
     compact: bool = False
     static: bool = False
+    ragged: bool = False
+    """Whether rows say how many of several new tokens over a past are their own; without, such a call has one row."""
 
     by_pass = "fuse_attention"
     category = "attention"
     tables: ClassVar[Mapping[str, str]] = {"cos": "q", "sin": "q"}
 
     @classmethod
-    def why_not(cls, node: Node, limits: Limits) -> str:
+    def why_not(cls, node: Node, limits: Limits, made_by: MadeBy) -> str:
         """Limits: `head_multiple`, and for the rope inside `rotary_head_multiple` and `rotary_dim_multiple`."""
         op = node.op
         q, k, v = (node.need(n) for n in ("q", "k", "v"))
@@ -205,3 +207,81 @@ class GroupQueryAttention(
     def macs(self, inputs: Sizes, outputs: Sequence[tuple[int, ...]]) -> int:
         q = inputs[0]
         return 0 if q is None else 2 * prod(q) * outputs[1][2]
+
+
+@dataclass(frozen=True)
+class PackedGroupQueryAttention(
+    Op,
+    Kernel,
+    name="packed_group_query_attention",
+    operands=("qkv", "past_key", "past_value", "mask", "bias", "cos", "sin"),
+    dtypes={"qkv past_key past_value bias cos sin": FLOAT, "mask": INTEGER},
+    level="kernel",
+):
+    """GroupQueryAttention whose queries, keys and values lie side by side, as one projection makes them.
+
+    qkv [batch, sequence, (heads + 2 * kv_heads) * head_dim]; the rest, and the results, as there.
+    """
+
+    kernel: GroupQueryAttention
+
+    by_pass = "fuse_attention"
+    category = "attention"
+    tables: ClassVar[Mapping[str, str]] = {"cos": "qkv", "sin": "qkv"}
+
+    @property
+    def is_compact(self) -> bool:
+        return self.kernel.compact
+
+    def windows(self) -> tuple[int, ...]:
+        return self.kernel.windows()
+
+    def scratch(self, inputs: Sizes, outputs: Sequence[tuple[int, ...]]) -> int:
+        return self.kernel.scratch(inputs, outputs)
+
+    def infer(
+        self,
+        qkv: TensorType,
+        past_key: TensorType | None = None,
+        past_value: TensorType | None = None,
+        mask: TensorType | None = None,
+        bias: TensorType | None = None,
+        cos: TensorType | None = None,
+        sin: TensorType | None = None,
+    ) -> tuple[TensorType, ...]:
+        width, sizes = known(qkv.shape[-1], "the width of qkv"), self.sizes(qkv)
+        require(sum(sizes) == width, f"{width} channels do not split into the heads of q, k and v")
+        q, k, v = (qkv.with_last(size) for size in sizes)
+        return self.kernel.infer(q, k, v, past_key, past_value, mask, bias, cos, sin)
+
+    def reference(
+        self,
+        qkv: Array,
+        past_key: Array | None = None,
+        past_value: Array | None = None,
+        mask: Array | None = None,
+        bias: Array | None = None,
+        cos: Array | None = None,
+        sin: Array | None = None,
+    ) -> tuple[Array, ...]:
+        q, k, v = np.split(qkv, np.cumsum(self._sizes(qkv.shape[-1]))[:2], axis=-1)
+        return self.kernel.reference(q, k, v, past_key, past_value, mask, bias, cos, sin)
+
+    def sizes(self, qkv: TensorType) -> tuple[int, int, int]:
+        """Channels of q, of k and of v."""
+        return self._sizes(known(qkv.shape[-1], "the width of qkv"))
+
+    def _sizes(self, width: int) -> tuple[int, int, int]:
+        heads, kv_heads = self.kernel.heads, self.kernel.kv_heads
+        head_dim = width // (heads + 2 * kv_heads)
+        return heads * head_dim, kv_heads * head_dim, kv_heads * head_dim
+
+    def rounding(self, operands: Sequence[Array | None], results: Sequence[Array]) -> tuple[Array, ...]:
+        y, *present = (np.abs(r) for r in results)
+        qkv = operands[0]
+        v = None if qkv is None else qkv[..., -self._sizes(qkv.shape[-1])[2] :]
+        past = operands[2:3]
+        return (y + capped(self.kernel.softcap, self.kernel.heads, self.kernel.kv_heads, v, past), *present)
+
+    def macs(self, inputs: Sizes, outputs: Sequence[tuple[int, ...]]) -> int:
+        return 2 * prod(outputs[0]) * outputs[1][2]

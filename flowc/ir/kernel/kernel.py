@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from dataclasses import fields
 from typing import Any, ClassVar, cast
 
-from flowc.ir.graph import Node, Rewriter, Value
+from flowc.ir.graph import MadeBy, Node, Rewriter, Value
 from flowc.ir.op import Op
 
 Limits = Mapping[str, Any]
@@ -28,8 +28,8 @@ class Kernel:
     """The pass that puts it in, for what takes the place of several operators; `select_kernels` when empty."""
 
     @classmethod
-    def why_not(cls, node: Node, limits: Limits) -> str:
-        """Why the kernel cannot compute a node; empty when it can."""
+    def why_not(cls, node: Node, limits: Limits, made_by: MadeBy) -> str:
+        """Why the kernel cannot compute a node; empty when it can. `made_by` finds what stands before it."""
         return ""
 
     @classmethod

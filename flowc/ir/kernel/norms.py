@@ -10,7 +10,7 @@ import numpy as np
 from flowc.ir.core.elementwise import Binary
 from flowc.ir.core.norm import Norm
 from flowc.ir.dtypes import numpy_dtype
-from flowc.ir.graph import Node, Rewriter, Value, constant
+from flowc.ir.graph import MadeBy, Node, Rewriter, Value, constant
 from flowc.ir.kernel.kernel import Kernel, Limits
 from flowc.ir.types import TensorType, require
 from flowc.ir.weights.expressions import Constant
@@ -45,7 +45,7 @@ class RmsNormalization(_WithGain, name="rms_normalization", level="kernel"):
     """ONNX RMSNormalization (opset 23) over the last axis, or over groups of it, and an Add for a bias."""
 
     @classmethod
-    def why_not(cls, node: Node, limits: Limits) -> str:
+    def why_not(cls, node: Node, limits: Limits, made_by: MadeBy) -> str:
         return "" if isinstance(node.op, Norm) and node.op.kind == "rms" else "it does not centre its rows"
 
 
@@ -54,5 +54,5 @@ class LayerNormalization(_WithGain, name="layer_normalization", level="kernel"):
     """ONNX LayerNormalization (opset 17) over the last axis, or over groups of it."""
 
     @classmethod
-    def why_not(cls, node: Node, limits: Limits) -> str:
+    def why_not(cls, node: Node, limits: Limits, made_by: MadeBy) -> str:
         return "" if isinstance(node.op, Norm) and node.op.kind == "layer" else "it centres its rows"

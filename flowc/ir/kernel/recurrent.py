@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from flowc.ir.core.recurrent import CausalConv, DeltaScan
-from flowc.ir.graph import Node
+from flowc.ir.graph import MadeBy, Node
 from flowc.ir.kernel.kernel import Kernel, Limits
 
 
@@ -19,7 +19,7 @@ class DeltaStep(DeltaScan, Kernel, name="delta_step", level="kernel"):
     """One token in standard operators."""
 
     @classmethod
-    def why_not(cls, node: Node, limits: Limits) -> str:
+    def why_not(cls, node: Node, limits: Limits, made_by: MadeBy) -> str:
         return "" if node.need("v").shape[1] == 1 else "it takes one token"
 
 
@@ -38,7 +38,7 @@ class CausalConvWithState(CausalConv, Kernel, name="causal_conv_with_state", lev
     """com.microsoft CausalConvWithState for one token."""
 
     @classmethod
-    def why_not(cls, node: Node, limits: Limits) -> str:
+    def why_not(cls, node: Node, limits: Limits, made_by: MadeBy) -> str:
         return _one_token_over_a_state(node)
 
 
@@ -47,7 +47,7 @@ class ConvStep(CausalConv, Kernel, name="conv_step", level="kernel"):
     """One token: ONNX Conv over the state and the token."""
 
     @classmethod
-    def why_not(cls, node: Node, limits: Limits) -> str:
+    def why_not(cls, node: Node, limits: Limits, made_by: MadeBy) -> str:
         return _one_token_over_a_state(node)
 
 

@@ -61,17 +61,17 @@ def _agreed(name: str, dtype: str, meant: Shape, inferred: Any, binding: Binding
     tensor = inferred.type.tensor_type if inferred is not None else None
     if tensor is None or not tensor.elem_type or not tensor.HasField("shape"):
         return meant
-    kind = element_name(tensor.elem_type)
+    inferred_dtype = element_name(tensor.elem_type)
     dims = [d.dim_value if d.HasField("dim_value") else d.dim_param for d in tensor.shape.dim]
     settled: list[Dim] = []
-    same = kind == dtype and len(dims) == len(meant)
+    same = inferred_dtype == dtype and len(dims) == len(meant)
     for mine, theirs in zip(meant, dims, strict=False):
         known = theirs if isinstance(theirs, int) or theirs in binding.values() else None
         open_name = isinstance(mine, str) and mine not in binding.values()
         same = same and (known is None or open_name or mine == known)
         settled.append(known if known is not None and open_name else mine)
     if not same:
-        text = f"{kind}[{', '.join(str(d) or '?' for d in dims)}]"
+        text = f"{inferred_dtype}[{', '.join(str(d) or '?' for d in dims)}]"
         raise ShapeError(f"the subgraph's output '{name}' is declared {TensorType(dtype, meant)}, and is {text}")
     return tuple(settled)
 
@@ -79,10 +79,10 @@ def _agreed(name: str, dtype: str, meant: Shape, inferred: Any, binding: Binding
 def _with_types(graph: Any, types: tuple[TensorType, ...]) -> Any:
     """A model whose inputs have these types, and whose other values have no shape but what follows."""
     changed = as_model(graph)
-    for value, kind in zip(changed.graph.input, types, strict=True):
+    for value, type_ in zip(changed.graph.input, types, strict=True):
         shape = value.type.tensor_type.shape
         del shape.dim[:]
-        for size in kind.shape:
+        for size in type_.shape:
             shape.dim.add(**{"dim_value" if isinstance(size, int) else "dim_param": size})
     for value in changed.graph.output:
         value.type.tensor_type.ClearField("shape")

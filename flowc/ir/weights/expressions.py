@@ -459,6 +459,21 @@ class Cast(Elementwise):
             return values.astype(numpy_dtype(self.to))
 
 
+def cast_weight(weight: Weight, dtype: str) -> Weight:
+    """A weight in another element type; rows and joins stay outermost, so that parts of one are found in the other."""
+    if weight.dtype == dtype:
+        return weight
+    match weight:
+        case Constant():
+            return Constant(weight.values.astype(numpy_dtype(dtype)), weight.label)
+        case Concat():
+            return Concat(tuple(cast_weight(part, dtype) for part in weight.parts))
+        case Rows():
+            return Rows(cast_weight(weight.of, dtype), weight.start, weight.stop)
+        case _:
+            return Cast(weight, dtype)
+
+
 def _typed(dtype: str) -> str:
     """What a key says of an element type: nothing of float32, which nearly all weights have."""
     return "" if dtype == "float32" else f":{dtype}"

@@ -69,12 +69,14 @@ def rope_angles(b: Builder, name: str, at: str = "rope") -> tuple[Value, Value]:
         hint = nearest(name, b.state.ropes) or "a `rope_tables` stage must come first"
         message = f"{b.what} uses the rope '{name}', which no stage has made"
         raise b.fail("undefined-rope", message, b.place(at), hint)
-    if rope.angles is None:
+    if rope.angles is not None:
+        return rope.angles
+    if name not in b.state.angles:
         if rope.facts is None:
             raise InternalError(f"the rope '{name}' has neither facts nor angles")
         cos, sin = b.emit(RopeAngles(rope.facts), position_ids(b), name=f"angles_{name}")
-        rope.angles = (cos, sin)
-    return rope.angles
+        b.state.angles[name] = (cos, sin)
+    return b.state.angles[name]
 
 
 def layer_index(b: Builder, stage: Stage, name: str) -> int:
