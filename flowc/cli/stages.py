@@ -54,7 +54,7 @@ def first_sentence(text: str) -> str:
 
 
 def _all_about(stage: dict[str, Any]) -> str:
-    from flowc.reference.describe import bounds, when_left_out
+    from flowc.records.describe import bounds, when_left_out
 
     lines = [stage["name"], "", textwrap.fill(stage["doc"], 100), "", f"  - {stage['example']}", ""]
     for field in stage["fields"]:

@@ -16,58 +16,51 @@ once per phase, into core operators: `expand` gets the active value and returns 
 
 from __future__ import annotations
 
-import inspect
-import sys
-from dataclasses import MISSING, Field, dataclass, field, fields
-from functools import cache
-from typing import Any, ClassVar, Protocol, Self, cast, dataclass_transform, get_args
+from dataclasses import dataclass
+from typing import Any, ClassVar, Protocol
 
 from flowc.frontend.builder import Builder
 from flowc.ir.graph import Value
+from flowc.records.declare import Own, Record, attr
+from flowc.records.values import Wrong
+from flowc.text.nodes import ListNode, Node, plain
+
+__all__ = ["REGISTRY", "Composite", "Runner", "Stage", "Stages", "attr"]
 
 REGISTRY: dict[str, type[Stage]] = {}
 """Every stage kind by its name in a spec; filled by importing `flowc.stages`."""
 
 
 @dataclass(frozen=True, slots=True)
-class Stages:
+class Stages(Own):
     """A field that holds a list of stages (the body of a `repeat`)."""
 
-    items: tuple[Any, ...]
+    title = "list of stages"
+    takes = (ListNode,)
+    items: tuple[Node, ...]
     """Nodes of the spec, bound when they are expanded, because an index may change them."""
 
+    @classmethod
+    def of(cls, node: Node) -> Stages:
+        """The list's items as they are; raises Wrong."""
+        if not isinstance(node, ListNode):
+            raise Wrong("must be a list of stages")
+        return cls(node.items)
 
-def attr(
-    *,
-    doc: str,
-    default: Any = MISSING,
-    symbol: str | None = None,
-    main: bool = False,
-    ge: float | None = None,
-    gt: float | None = None,
-    unit: str = "",
-    raw: bool = False,
-) -> Any:
-    """Declare a field of a stage.
+    @classmethod
+    def schema(cls) -> dict[str, Any]:
+        """A list of what the schema of specs defines as a stage."""
+        return {"type": "array", "items": {"$ref": "#/definitions/stage"}}
 
-    `symbol` names the entry of the spec's `model:` block that stands in when the field is left out; `main` lets the
-    stage be written as `kind: value` with this field alone; `ge` and `gt` bound numbers; in a `raw` text nothing is
-    filled in.
-    """
-    facts = {"doc": doc, "symbol": symbol, "main": main, "ge": ge, "gt": gt, "unit": unit, "raw": raw}
-    if default is MISSING and symbol is not None:
-        return field(kw_only=True, default=None, metadata={**facts, "required": True})
-    return field(kw_only=True, default=default, metadata={**facts, "required": default is MISSING})
+    def spelt(self) -> list[object]:
+        """The list."""
+        return [plain(item) for item in self.items]
 
 
-@dataclass_transform(kw_only_default=True, field_specifiers=(attr,), frozen_default=True)
-class _Declared:
-    pass
-
-
-class Stage(_Declared):
+class Stage(Record):
     """Base of all stage kinds. Fields are keyword-only; instances are frozen."""
 
+    by_value = False
     kind: ClassVar[str] = ""
     reads: ClassVar[tuple[str, ...]] = ("active",)
     """What the stage computes with: the active value, inputs, and what stages before it left."""
@@ -93,86 +86,9 @@ class Stage(_Declared):
             cls.kind = name
             REGISTRY[name] = cls
 
-    def __new__(cls, **values: Any) -> Self:
-        """An instance, whose fields `__init__` sets: a dataclass's, made when the first instance is."""
-        _complete(cls)
-        return super().__new__(cls)
-
     def expand(self, b: Builder, x: Value) -> Value:
         """Emit core operators for the phase of `b`; the result becomes the active value."""
         raise NotImplementedError
-
-    @classmethod
-    def summary(cls) -> str:
-        """First paragraph of the docstring."""
-        return inspect.cleandoc(cls.__doc__ or "").split("\n\n")[0].replace("\n", " ")
-
-    @classmethod
-    def paragraphs(cls) -> list[str]:
-        """The whole docstring as Markdown, a blank line behind each paragraph."""
-        return [line for part in inspect.cleandoc(cls.__doc__ or "").split("\n\n") for line in (part, "")]
-
-    @classmethod
-    def attributes(cls) -> tuple[Attribute, ...]:
-        """The declared fields in order."""
-        return _attributes(cls)
-
-
-@cache
-def _complete(cls: type[Stage]) -> None:
-    """Make a stage's class a dataclass, its bases first.
-
-    Not when it is declared: making one takes longer than importing its module, and a spec uses few of all kinds.
-    """
-    for base in reversed(cls.__mro__):
-        if base is not Stage and issubclass(base, Stage) and "__dataclass_fields__" not in vars(base):
-            dataclass(frozen=True, kw_only=True, eq=False)(base)
-
-
-@cache
-def _attributes(cls: type[Stage]) -> tuple[Attribute, ...]:
-    _complete(cls)
-    return tuple(Attribute(f.name, _type(cls, f), f) for f in fields(cast("Any", cls)))
-
-
-def _type(cls: type[Stage], declared: Field[Any]) -> Any:
-    """The type that a field's annotation spells; `get_type_hints` would read those of all class variables too."""
-    owner = next(base for base in cls.__mro__ if declared.name in vars(base).get("__annotations__", ()))
-    return eval(cast("str", declared.type), vars(sys.modules[owner.__module__]))
-
-
-@dataclass(frozen=True, slots=True)
-class Attribute:
-    """A declared field: its name, its Python type, and what was said about it."""
-
-    name: str
-    type: Any
-    field: Field[Any]
-
-    @property
-    def doc(self) -> str:
-        """One line for people."""
-        return self.field.metadata["doc"]
-
-    @property
-    def symbol(self) -> str | None:
-        """Entry of `model:` that stands in when the field is absent."""
-        return self.field.metadata["symbol"]
-
-    @property
-    def main(self) -> bool:
-        """Whether `kind: value` sets this field."""
-        return self.field.metadata["main"]
-
-    @property
-    def required(self) -> bool:
-        """Whether the field must be given (by itself or by its symbol); never when its type allows for null."""
-        return self.field.metadata["required"] and type(None) not in get_args(self.type)
-
-    @property
-    def default(self) -> Any:
-        """Value when left out."""
-        return self.field.default
 
 
 class Runner(Protocol):

@@ -12,7 +12,8 @@ from typing import Any
 
 from flowc.codes import CODES
 from flowc.frontend.stage import Stage
-from flowc.reference.describe import bounds, describe, when_left_out
+from flowc.records.describe import bounds, when_left_out
+from flowc.reference.describe import describe
 from flowc.reference.schema import schema_text
 from flowc.spec.spec import METADATA_SYMBOLS
 from flowc.stages import load_all

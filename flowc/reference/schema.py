@@ -3,24 +3,17 @@
 from __future__ import annotations
 
 import json
-import types
-from typing import Any, Literal, Union, get_args, get_origin
+from typing import Any
 
-from flowc.frontend.stage import Attribute, Stage, Stages
+from flowc.frontend.stage import Stage
 from flowc.ir.types import DTYPES
-from flowc.reference.describe import describe_field, when_left_out
+from flowc.records.declare import Attribute
+from flowc.records.describe import describe_field, when_left_out
+from flowc.records.schema import value_schema
 from flowc.spec.spec import PHASES, TOP_LEVEL
 from flowc.stages import load_all
 
 _SYMBOL = {"title": "$symbol", "type": "string", "pattern": r"^\$[A-Za-z_]\w*(\[\w+\])?$"}
-_TYPES: dict[Any, dict[str, Any]] = {
-    int: {"type": "integer"},
-    float: {"type": "number"},
-    bool: {"type": "boolean"},
-    str: {"type": "string"},
-    type(None): {"type": "null"},
-    Stages: {"type": "array", "items": {"$ref": "#/definitions/stage"}},
-}
 
 
 def schema() -> dict[str, Any]:
@@ -125,7 +118,7 @@ def _stage_schema(cls: type[Stage]) -> dict[str, Any]:
         {
             "title": f"{cls.kind}: {{fields}}",
             "type": "object",
-            "properties": {a.name: {"description": _field_doc(a), **_value(a, a.type)} for a in attributes},
+            "properties": {a.name: {"description": _field_doc(a), **value_schema(a, _SYMBOL)} for a in attributes},
             "required": [a.name for a in attributes if a.required and not a.symbol],
             "additionalProperties": False,
         }
@@ -133,7 +126,7 @@ def _stage_schema(cls: type[Stage]) -> dict[str, Any]:
     main = next((a for a in attributes if a.main), None)
     if main is not None and not any(a.required and not a.symbol and a is not main for a in attributes):
         title = f"{cls.kind}: {main.name}"
-        spellings.append({"title": title, "description": _field_doc(main), **_value(main, main.type)})
+        spellings.append({"title": title, "description": _field_doc(main), **value_schema(main, _SYMBOL)})
     if _bare(cls):
         spellings.append({"title": f"{cls.kind} alone", "type": "null"})
     doc = f"{cls.summary()}\n\nExample: {cls.example}"
@@ -142,33 +135,6 @@ def _stage_schema(cls: type[Stage]) -> dict[str, Any]:
 
 def _field_doc(attribute: Attribute) -> str:
     return f"{attribute.doc} [{when_left_out(describe_field(attribute))}]"
-
-
-def _value(attribute: Attribute, kind: Any) -> dict[str, Any]:
-    """Schema of a value of a type, or of a symbol that stands for one."""
-    choices = _choices(attribute, kind)
-    if kind is not Stages and not any(c == {"type": "string"} for c in choices):
-        choices.append(_SYMBOL)
-    return choices[0] if len(choices) == 1 else {"anyOf": choices}
-
-
-def _choices(attribute: Attribute, kind: Any) -> list[dict[str, Any]]:
-    origin, arguments = get_origin(kind), get_args(kind)
-    if origin in (Union, types.UnionType):
-        return [choice for a in arguments for choice in _choices(attribute, a)]
-    if origin is Literal:
-        return [{"enum": list(arguments)}]
-    if origin is tuple:
-        return [{"type": "array", "items": _value(attribute, arguments[0])}]
-    if origin is dict:
-        return [{"type": "object", "additionalProperties": _value(attribute, arguments[1])}]
-    found = dict(_TYPES[kind])
-    if kind in (int, float):
-        facts = attribute.field.metadata
-        for key, fact in (("minimum", "ge"), ("exclusiveMinimum", "gt")):
-            if facts[fact] is not None:
-                found[key] = facts[fact]
-    return [found]
 
 
 def schema_text() -> str:

@@ -19,6 +19,7 @@ ROOMS = (
     ("flowc.codes", "flowc.errors"),
     ("flowc.outside",),
     ("flowc.text",),
+    ("flowc.records",),
     ("flowc.ir",),
     ("flowc.weights",),
     ("flowc.tokenizer",),

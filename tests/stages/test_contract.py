@@ -14,10 +14,12 @@ from flowc.build.compiled import Request
 from flowc.compile import compile_file
 from flowc.errors import Diagnostics, SpecError
 from flowc.frontend.bind import bind
-from flowc.frontend.stage import Attribute, Composite, Stage, Stages
+from flowc.frontend.stage import Composite, Stage, Stages
 from flowc.frontend.usage import Usage
+from flowc.records.declare import Attribute
+from flowc.records.describe import type_name
 from flowc.reference import __main__ as reference
-from flowc.reference.describe import describe, type_name
+from flowc.reference.describe import describe
 from flowc.reference.schema import schema
 from flowc.spec.load import build as build_spec
 from flowc.spec.spec import Spec
