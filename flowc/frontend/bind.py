@@ -13,8 +13,8 @@ from flowc.errors import Diagnostics, Span, nearest
 from flowc.frontend.references import References
 from flowc.frontend.stage import REGISTRY, Stage
 from flowc.frontend.usage import Usage
-from flowc.records.declare import Attribute
 from flowc.records.reader import Reader
+from flowc.records.record import Attribute
 from flowc.records.wording import Wording
 from flowc.spec.spec import Spec
 from flowc.text.nodes import MapNode, Node, Scalar

@@ -21,7 +21,8 @@ from typing import Any, ClassVar, Protocol
 
 from flowc.frontend.builder import Builder
 from flowc.ir.graph import Value
-from flowc.records.declare import Own, Record, attr
+from flowc.records.declare import Own, attr
+from flowc.records.record import Record
 from flowc.records.values import Wrong
 from flowc.text.nodes import ListNode, Node, plain
 
@@ -44,7 +45,7 @@ class Stages(Own):
     def of(cls, node: Node) -> Stages:
         """The list's items as they are; raises Wrong."""
         if not isinstance(node, ListNode):
-            raise Wrong("must be a list of stages")
+            raise Wrong(wanted="a list of stages", node=node)
         return cls(node.items)
 
     @classmethod

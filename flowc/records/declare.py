@@ -16,17 +16,12 @@ Mapping[str, T] for maps, other records, and what derives from Own. `flowc.recor
 
 from __future__ import annotations
 
-import inspect
-import sys
-from collections.abc import Callable, Mapping
-from dataclasses import MISSING, Field, dataclass, field, fields
-from functools import cache
-from typing import Any, ClassVar, NamedTuple, Self, cast, dataclass_transform, get_args, get_origin
+import re
+from collections.abc import Callable
+from dataclasses import MISSING, dataclass
+from typing import Any, ClassVar, NamedTuple
 
 from flowc.text.nodes import Node
-
-MAPS = (dict, Mapping)
-"""Origins of the types of maps."""
 
 
 class Context:
@@ -62,6 +57,15 @@ class Form(NamedTuple):
     """Whether `called` is what the text names: `'a b' cannot be the name of an output`."""
 
 
+def named_by(pattern: re.Pattern[str], called: str, hint: str = "") -> Form:
+    """The form of names that a pattern matches whole; `called` as in `the name of an output`."""
+
+    def parse(text: str, _: Context) -> str | None:
+        return text if pattern.fullmatch(text) else None
+
+    return Form(called, parse, f"^{pattern.pattern}$", hint, is_name=True)
+
+
 class Either(NamedTuple):
     """Keys of which a record has exactly one; at most one where none is `needed`."""
 
@@ -70,7 +74,8 @@ class Either(NamedTuple):
     needed: bool = True
 
 
-class Facts(NamedTuple):
+@dataclass(slots=True, eq=False, repr=False)
+class Facts:
     """What was said about a field; see `attr`."""
 
     doc: str
@@ -140,17 +145,14 @@ def attr(
         form: what a text must look like.
         keys: what keys of a map must look like.
         alone: whether one item may stand for a list of it.
-        code: of the error when the value is wrong, where the usual ones do not say it.
+        code: of the error when the field is missing, or has another value than it must have.
         sentence: the whole message of that error.
     """
     required = default is MISSING
     if required and symbol is not None:
         default = None
-    facts = Facts(doc, default, required, name, symbol, main, ge, gt, le, least, unit, raw, called, each, item, noun,
-                  form, keys, alone, code, sentence)  # fmt: skip
-    if isinstance(default, dict):
-        return field(kw_only=True, default_factory=cast("Any", dict), metadata={"facts": facts})
-    return field(kw_only=True, default=default, metadata={"facts": facts})
+    return Facts(doc, default, required, name, symbol, main, ge, gt, le, least, unit, raw, called, each, item, noun,
+                 form, keys, alone, code, sentence)  # fmt: skip
 
 
 class Own:
@@ -174,128 +176,3 @@ class Own:
     def spelt(self) -> Any:
         """The value as a file spells it."""
         raise NotImplementedError
-
-
-@dataclass_transform(kw_only_default=True, field_specifiers=(attr, field), frozen_default=True)
-class _Declared:
-    pass
-
-
-class Record(_Declared):
-    """Base of all records. Fields are keyword-only; instances are frozen, and equal when their fields are."""
-
-    what: ClassVar[str] = ""
-    """What messages call the record: `a golden case`, `'weights'`."""
-    written: ClassVar[str] = ""
-    """What a right one is called in messages; without it, a mapping with its keys."""
-    either: ClassVar[tuple[Either, ...]] = ()
-    """Keys that exclude one another."""
-    by_value: ClassVar[bool] = True
-    """Whether two instances with equal fields are equal."""
-
-    def __new__(cls, **values: Any) -> Self:
-        """An instance, whose fields `__init__` sets: a dataclass's, made when the first instance is."""
-        _complete(cls)
-        return super().__new__(cls)
-
-    @classmethod
-    def attributes(cls) -> tuple[Attribute, ...]:
-        """The declared fields in order."""
-        return _attributes(cls)
-
-    @classmethod
-    def by_name(cls) -> dict[str, Attribute]:
-        """The declared fields by their keys in the file."""
-        return _by_name(cls)
-
-    @classmethod
-    def summary(cls) -> str:
-        """First paragraph of the docstring."""
-        return cls.paragraphs()[0].replace("\n", " ")
-
-    @classmethod
-    def paragraphs(cls) -> list[str]:
-        """The whole docstring as Markdown, a blank line behind each paragraph."""
-        return [line for part in inspect.cleandoc(cls.__doc__ or "").split("\n\n") for line in (part, "")]
-
-
-@dataclass(frozen=True, slots=True)
-class Attribute:
-    """A declared field: its key in the file, its name in Python, its type in both, and what was said about it."""
-
-    name: str
-    into: str
-    spelling: Any
-    """Type of the value in the file: text, where a form says what it is read as."""
-    type: Any
-    facts: Facts
-
-    @property
-    def doc(self) -> str:
-        """One line for people."""
-        return self.facts.doc
-
-    @property
-    def symbol(self) -> str | None:
-        """Entry of `model:` that stands in when the field is absent."""
-        return self.facts.symbol
-
-    @property
-    def main(self) -> bool:
-        """Whether the record may be written as this field alone."""
-        return self.facts.main
-
-    @property
-    def required(self) -> bool:
-        """Whether the field must be given (by itself or by its symbol); never when its type allows for null."""
-        return self.facts.required and type(None) not in get_args(self.type)
-
-    @property
-    def default(self) -> Any:
-        """Value when left out."""
-        return self.facts.default
-
-
-@cache
-def _complete(cls: type[Record]) -> None:
-    """Make a record's class a dataclass, its bases first.
-
-    Not when it is declared: making one takes longer than importing its module, and a file uses few of all records.
-    """
-    for base in reversed(cls.__mro__):
-        if not issubclass(base, Record) or "__dataclass_fields__" in vars(base):
-            continue
-        own: dict[str, str] = vars(base).get("__annotations__", {})
-        if base is cls or any(not spelt.startswith("ClassVar") for spelt in own.values()):
-            dataclass(frozen=True, kw_only=True, eq=cls.by_value)(base)
-
-
-@cache
-def _attributes(cls: type[Record]) -> tuple[Attribute, ...]:
-    _complete(cls)
-    found: list[Attribute] = []
-    for declared in fields(cast("Any", cls)):
-        facts: Facts | None = declared.metadata.get("facts")
-        if facts is not None:
-            type_ = _type(cls, declared)
-            spelling = type_ if facts.form is None else _formed(type_)
-            found.append(Attribute(facts.name or declared.name, declared.name, spelling, type_, facts))
-    return tuple(found)
-
-
-def _formed(type_: Any) -> Any:
-    """What a file holds of a type whose values are texts of a form."""
-    if get_origin(type_) in MAPS:
-        return Mapping[get_args(type_)[0], str]
-    return str | None if type(None) in get_args(type_) else str
-
-
-@cache
-def _by_name(cls: type[Record]) -> dict[str, Attribute]:
-    return {a.name: a for a in cls.attributes()}
-
-
-def _type(cls: type[Record], declared: Field[Any]) -> Any:
-    """The type that a field's annotation spells; `get_type_hints` would read those of all class variables too."""
-    owner = next(base for base in cls.__mro__ if declared.name in vars(base).get("__annotations__", ()))
-    return eval(cast("str", declared.type), vars(sys.modules[owner.__module__]))

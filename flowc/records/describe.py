@@ -6,7 +6,8 @@ import json
 import types
 from typing import Any, Literal, Union, get_args, get_origin
 
-from flowc.records.declare import MAPS, Attribute, Own, Record
+from flowc.records.declare import Own
+from flowc.records.record import MAPS, Attribute, Record
 
 _NAMES: dict[Any, str] = {
     int: "whole number",
@@ -46,9 +47,12 @@ def describe_field(attribute: Attribute) -> dict[str, Any]:
     """A field as plain values."""
     facts, default = attribute.facts, attribute.default
     plain = None if attribute.required else _plain(default)
+    type_ = type_name(attribute.spelling)
+    if facts.form is not None and not facts.form.is_name:
+        type_ = type_.replace("text", facts.form.called.removeprefix("a "))
     return {
         "name": attribute.name,
-        "type": type_name(attribute.spelling),
+        "type": type_,
         "doc": attribute.doc,
         "required": attribute.required,
         "default": plain,
@@ -56,6 +60,7 @@ def describe_field(attribute: Attribute) -> dict[str, Any]:
         "main": attribute.main,
         "minimum": facts.ge,
         "exclusive_minimum": facts.gt,
+        "maximum": facts.le,
         "unit": facts.unit,
     }
 
@@ -67,6 +72,8 @@ def _plain(default: Any) -> Any:
 
 def bounds(field: dict[str, Any]) -> str:
     """Limits of a described field for people, such as `at least 0`; empty without any."""
+    if field["minimum"] is not None and field["maximum"] is not None:
+        return f"{field['minimum']} to {field['maximum']}"
     if field["minimum"] is not None:
         return f"at least {field['minimum']}"
     return f"greater than {field['exclusive_minimum']}" if field["exclusive_minimum"] is not None else ""
@@ -76,4 +83,6 @@ def when_left_out(field: dict[str, Any]) -> str:
     """What a described field is when the file does not give it."""
     if field["symbol"]:
         return f"default: ${field['symbol']}" + ("" if field["required"] else ", else null")
+    if field["default"] in (None, "") and "null" not in field["type"] and not field["required"]:
+        return "–"
     return "required" if field["required"] else f"default: {json.dumps(field['default'], ensure_ascii=False)}"

@@ -14,7 +14,8 @@ from dataclasses import dataclass
 from typing import Any, Generic, Literal, TypeGuard, TypeVar, Union, cast, get_args, get_origin
 
 from flowc.errors import Diagnostics, Span, nearest
-from flowc.records.declare import MAPS, Attribute, Context, Form, Own, Record
+from flowc.records.declare import Context, Facts, Form, Own
+from flowc.records.record import MAPS, Attribute, Record
 from flowc.records.values import Told, Wrong, choice, node_of, scalar, show
 from flowc.records.wording import Wording
 from flowc.text.nodes import ListNode, MapNode, Node, Scalar, plain
@@ -27,6 +28,7 @@ class Read(Generic[R]):
     """What a node says of a record, and what could not be read of it."""
 
     cls: type[R]
+    span: Span
     values: Mapping[str, Any]
     """Fields that were given and sound, by their names in Python."""
     spans: Mapping[str, Span]
@@ -36,7 +38,8 @@ class Read(Generic[R]):
 
     def record(self, **more: Any) -> R:
         """The record; `more` are fields that no file gives. What was wrong has its default."""
-        return self.cls(**{**self.values, **more})
+        place = {"span": self.span} if self.cls.placed else {}
+        return self.cls(**{**self.values, **place, **more})
 
 
 class Reader:
@@ -95,7 +98,7 @@ class Reader:
             if count > 1 or (either.needed and not count):
                 self._error(self.wording.bad_value, either.message, at)
         spans = {known[key].into: node.span for key, node in given.items()}
-        return Read(cls, values, spans, frozenset(wrong))
+        return Read(cls, at, values, spans, frozenset(wrong))
 
     def _absent(
         self, attribute: Attribute, at: Span, what: str, where: str, values: dict[str, Any], wrong: set[str]
@@ -121,8 +124,10 @@ class Reader:
         facts, wording = attribute.facts, self.wording
         text = node.value if isinstance(node, Scalar) and attribute.spelling is not str else None
         hint = e.hint or (self.context.advice(text) if isinstance(text, str) else "")
-        code = e.code or facts.code or (wording.bad_value if e.by_value else wording.bad_type)
-        message = facts.sentence or (e.message if e.sentence else f"{subject} {e.message}")
+        code = e.code or ((facts.code or wording.bad_value) if e.by_value else wording.bad_type)
+        message = e.message if e.sentence else f"{subject} {e.message}"
+        if e.by_value and not e.code and facts.sentence:
+            message = facts.sentence
         self._error(code, message, node.span, hint)
 
     def _error(self, code: str, message: str, span: Span, hint: str = "") -> None:
@@ -137,7 +142,8 @@ class Reader:
             node = ListNode((node,), node.span)
         try:
             value = self._typed(node, attribute.spelling, attribute, where)
-            self._bounded(value, attribute)
+            self._sized(value, facts)
+            self._bounded(value, facts)
         except Wrong as e:
             if facts.called and not e.code and not e.sentence and not e.by_value:
                 given = f", not {show(node)}" if isinstance(node, Scalar) else ""
@@ -145,11 +151,17 @@ class Reader:
             raise
         return value
 
-    def _bounded(self, value: Any, attribute: Attribute) -> None:
-        facts = attribute.facts
+    def _sized(self, value: Any, facts: Facts) -> None:
+        """Refuse a text, a list or a map that is too short."""
         if facts.least and isinstance(value, (str, tuple, dict)) and len(cast("str", value)) < facts.least:
             what = "characters" if isinstance(value, str) else "items" if isinstance(value, tuple) else "entries"
-            raise Wrong("must not be empty" if facts.least == 1 else f"must have at least {facts.least} {what}")
+            least = f"must have at least {facts.least} {what}" if facts.least > 1 else "must not be empty"
+            if facts.noun:
+                least = f"must have at least one {facts.noun}"
+            raise Wrong(least, by_value=isinstance(value, dict))
+
+    def _bounded(self, value: Any, facts: Facts) -> None:
+        """Refuse a number, or a list with one, that is out of bounds."""
         for number in cast("tuple[Any, ...]", value if isinstance(value, tuple) else (value,)):
             if not isinstance(number, (int, float)) or isinstance(number, bool):
                 continue
@@ -250,6 +262,7 @@ class Reader:
         for key, where, node in entries:
             try:
                 found[key] = self._typed(node, inner, attribute, where)
+                self._bounded(found[key], attribute.facts)
             except Told:
                 sound = False
             except Wrong as e:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import types
 from typing import Any, Literal, Union, cast, get_args, get_origin
 
-from flowc.records.declare import MAPS, Attribute, Either, Own, Record
+from flowc.records.declare import Either, Own
+from flowc.records.describe import type_name
+from flowc.records.record import MAPS, Attribute, Record
 
 Schema = dict[str, Any]
 
@@ -41,15 +43,21 @@ def _either(rule: Either) -> Schema:
 
 
 def value_schema(attribute: Attribute, instead: Schema | None = None, *, lenient: bool = False) -> Schema:
-    """A field's value; `instead` is what may stand wherever a value does."""
-    facts, kind = attribute.facts, attribute.spelling
-    choices = _Values(attribute, instead, lenient).of(kind)
-    if facts.alone:
-        inner = get_args(next(t for t in (kind, *get_args(kind)) if get_origin(t) is tuple))[0]
-        choices += _Values(attribute, instead, lenient).of(inner)
-    if lenient and not attribute.required and {"type": "null"} not in choices:
-        choices.append({"type": "null"})
-    return _any(choices)
+    """A field's value; `instead` is what may stand wherever a value does. Of several choices each has a title."""
+    values = _Values(attribute, instead, lenient)
+    if instead is not None:
+        return _any(values.of(attribute.spelling))
+    kinds = _alternatives(attribute.spelling)
+    if attribute.facts.alone:
+        kinds += get_args(next(kind for kind in kinds if get_origin(kind) is tuple))[:1]
+    if lenient and not attribute.required and type(None) not in kinds:
+        kinds.append(type(None))
+    named = [(type_name(kind), choice) for kind in kinds for choice in values.of(kind)]
+    return named[0][1] if len(named) == 1 else {"anyOf": [{"title": title, **choice} for title, choice in named]}
+
+
+def _alternatives(kind: Any) -> list[Any]:
+    return [*get_args(kind)] if get_origin(kind) in (Union, types.UnionType) else [kind]
 
 
 def _any(choices: list[Schema]) -> Schema:

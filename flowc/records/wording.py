@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from flowc.errors import nearest
-from flowc.records.declare import Attribute
+from flowc.records.record import Attribute
 
 
 class Wording:

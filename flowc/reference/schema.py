@@ -6,11 +6,10 @@ import json
 from typing import Any
 
 from flowc.frontend.stage import Stage
-from flowc.ir.types import DTYPES
-from flowc.records.declare import Attribute
 from flowc.records.describe import describe_field, when_left_out
-from flowc.records.schema import value_schema
-from flowc.spec.spec import PHASES, TOP_LEVEL
+from flowc.records.record import Attribute
+from flowc.records.schema import record_schema, value_schema
+from flowc.spec.keys import Keys
 from flowc.stages import load_all
 
 _SYMBOL = {"title": "$symbol", "type": "string", "pattern": r"^\$[A-Za-z_]\w*(\[\w+\])?$"}
@@ -26,11 +25,8 @@ def schema() -> dict[str, Any]:
     return {
         "$schema": "http://json-schema.org/draft-07/schema#",
         "title": "flowc spec",
-        "description": "What a transformer computes: a list of stages. `flowc check` checks what no schema can.",
-        "type": "object",
-        "properties": {key: {"description": doc, **_TOP_LEVEL[key]} for key, doc in TOP_LEVEL.items()},
-        "required": ["flowc", "flow"],
-        "additionalProperties": False,
+        "description": f"{Keys.summary()} `flowc check` checks what no schema can.",
+        **record_schema(Keys),
         "definitions": {
             "flow": {"type": "array", "items": {"$ref": "#/definitions/stage"}, "minItems": 1},
             "stage": {
@@ -50,61 +46,6 @@ def schema() -> dict[str, Any]:
             **{f"stage_{name}": _stage_schema(cls) for name, cls in registry.items()},
         },
     }
-
-
-_SCALAR = {"type": ["string", "number", "boolean", "null"]}
-_TEXT = {"type": "string", "minLength": 1}
-_TOP_LEVEL: dict[str, dict[str, Any]] = {
-    "$schema": _TEXT,
-    "flowc": {"const": 1},
-    "name": _TEXT,
-    "description": _TEXT,
-    "kind": {"enum": ["decoder", "encoder"]},
-    "model": {
-        "type": "object",
-        "propertyNames": {"pattern": r"^[A-Za-z_]\w*$"},
-        "additionalProperties": {"anyOf": [_SCALAR, {"type": "array", "items": _SCALAR}]},
-    },
-    "weights": {
-        "type": "object",
-        "properties": {
-            "file": {
-                "description": "A .safetensors file, its .index.json, a folder, .gguf or .npz; relative to the spec.",
-                **_TEXT,
-            },
-            "random": {"description": "Seed of random weights.", "type": "integer", "minimum": 0},
-            "allow_unused": {
-                "description": "Names of spare tensors; * stands for any text.",
-                "type": "array",
-                "items": {"type": "string"},
-            },
-        },
-        "additionalProperties": False,
-        "not": {"required": ["file", "random"]},
-    },
-    "inputs": {
-        "type": "object",
-        "additionalProperties": {"type": "string", "pattern": rf"^\s*({'|'.join(DTYPES)})\s*\[[^\]]*\]\s*$"},
-    },
-    "flow": {
-        "anyOf": [
-            {"title": "one flow for every phase", "$ref": "#/definitions/flow"},
-            {
-                "title": "a flow for each phase",
-                "type": "object",
-                "properties": {phase: {"$ref": "#/definitions/flow"} for phase in PHASES},
-                "minProperties": 1,
-                "additionalProperties": False,
-            },
-        ]
-    },
-    "output": _TEXT,
-    "rename": {"type": "object", "additionalProperties": _TEXT},
-    "expect": {
-        "type": "object",
-        "additionalProperties": {"anyOf": [{"const": "all"}, {"type": "integer", "minimum": 0}]},
-    },
-}
 
 
 def _bare(cls: type[Stage]) -> bool:

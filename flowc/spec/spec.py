@@ -13,60 +13,34 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, cast
+from typing import cast
 
 from flowc.errors import Span
 from flowc.ir.types import TensorType
 from flowc.spec.includes import inlined
-from flowc.text.source import ListNode, MapNode, plain
+from flowc.spec.keys import DECODER_PHASES, PHASES, PORT_NAME, Phase, Symbol, WeightsDecl
+from flowc.text.nodes import ListNode, MapNode, plain
 
-Phase = Literal["prefill", "decode", "unified", "encode"]
-DECODER_PHASES: tuple[Phase, ...] = ("unified", "prefill", "decode")
-PHASES: tuple[Phase, ...] = (*DECODER_PHASES, "encode")
-
-PORT_NAME = re.compile(r"[A-Za-z_][\w.-]*")
-"""Names that graph inputs and outputs can have."""
-
-TOP_LEVEL: dict[str, str] = {
-    "$schema": "The JSON Schema of specs, for editors; no part of the model.",
-    "flowc": "Version of the spec language: 1.",
-    "name": "Name of the model, for people and for the manifest.",
-    "description": "One or two sentences for people.",
-    "kind": "decoder or encoder; by default what the stages say (a stage with a cache makes a decoder).",
-    "model": "Named numbers and words; `$name` in a stage stands for one, `$name[i]` for an entry of a list.",
-    "weights": "Where the weights are: `file`, or `random` with a seed; `allow_unused` lists spare tensors (patterns).",
-    "inputs": "Graph inputs as `name: dtype[dim, dim]`; the first one starts the flow.",
-    "flow": "The stages in order; or, for phases spelt out by hand, a map of prefill, decode and unified to stages.",
-    "output": "Name of the flow's final value; logits for decoders, last_hidden_state for encoders.",
-    "rename": "Other names for graph inputs and outputs.",
-    "expect": "Passes that must fire: `pass: all`, or a number of places. A miss is an error.",
-}
-"""Keys of a spec and what they mean."""
+__all__ = [
+    "DECODER_PHASES",
+    "METADATA_SYMBOLS",
+    "PHASES",
+    "PORT_NAME",
+    "Expectation",
+    "InputDecl",
+    "Phase",
+    "Rename",
+    "Spec",
+    "Symbol",
+    "WeightsDecl",
+    "sha256",
+]
 
 METADATA_SYMBOLS = frozenset({"context_length", "eos", "bos", "pad", "vocab", "layers", "architecture"})
 """Entries of `model:` that describe the model and need no stage that reads them."""
-
-
-@dataclass(frozen=True, slots=True)
-class Symbol:
-    """An entry of `model:`."""
-
-    value: object
-    span: Span
-
-
-@dataclass(frozen=True, slots=True)
-class WeightsDecl:
-    """The `weights:` block."""
-
-    file: str | None
-    random: int | None
-    allow_unused: tuple[str, ...]
-    span: Span
 
 
 @dataclass(frozen=True, slots=True)

@@ -65,7 +65,7 @@ CASES = [
     ("unused-symbol", "norm_eps: 1e-5", "norm_eps: 1e-5, windwo: «8»", "nothing reads the model symbol 'windwo'"),
     # flows
     ("empty-flow", BASE.partition("flow:")[2], " «[]»\n", "at least one stage"),
-    ("empty-flow", BASE.partition("flow:")[2], " «{}»\n", "at least one of them"),
+    ("empty-flow", BASE.partition("flow:")[2], " «{}»\n", "at least one phase"),
     ("unknown-key", BASE.partition("flow:")[2], " {«prefil»: [embed: e]}\n", "did you mean 'prefill'?"),
     ("bad-type", BASE.partition("flow:")[2], " {decode: «7»}\n", "must be a list of stages"),
     ("bad-type", BASE.partition("flow:")[2], " «7»\n", "'flow' must be a list of stages"),

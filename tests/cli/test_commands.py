@@ -320,6 +320,7 @@ def test_stages_as_json() -> None:
         "main": False,
         "minimum": 0,
         "exclusive_minimum": None,
+        "maximum": None,
         "unit": "",
     }
     assert done("stages", "rms_norm", "--json").json()["stages"] == [norm]

@@ -9,9 +9,11 @@ from typing import Any, ClassVar, Literal
 import pytest
 from jsonschema import Draft7Validator
 
-from flowc.errors import Diagnostics, SpecError
-from flowc.records.declare import Context, Either, Form, Own, Record, attr
+from flowc.errors import Diagnostics, Span, SpecError
+from flowc.records.declare import Context, Either, Form, Own, attr, named_by
+from flowc.records.page import tables
 from flowc.records.reader import Reader
+from flowc.records.record import Record
 from flowc.records.schema import record_schema
 from flowc.records.values import Wrong, node_of
 from flowc.records.wording import JsonWording, Wording
@@ -19,15 +21,11 @@ from flowc.text.nodes import ListNode, Node, Scalar
 from flowc.text.source import parse, plain
 
 
-def _name(text: str, _: Context) -> str | None:
-    return text if re.fullmatch("[a-z]+", text) else None
-
-
 def _year(text: str, _: Context) -> int | None:
     return int(text) if re.fullmatch("[0-9]{4}", text) else None
 
 
-NAME = Form("the name of a boat", _name, "^[a-z]+$", is_name=True)
+NAME = named_by(re.compile("[a-z]+"), "the name of a boat")
 YEAR = Form("a year such as 1984", _year, "^[0-9]{4}$")
 
 
@@ -293,3 +291,53 @@ def test_plain_values_become_nodes() -> None:
     span = parse("x", "s.yaml").span
     assert plain(node_of({"a": [1, {"b": None}]}, span)) == {"a": [1, {"b": None}]}
     assert node_of("x", span) == Scalar("x", span, quoted=True)
+
+
+class Berth(Record):
+    """A berth."""
+
+    what = "a berth"
+    nulls = False
+    placed = True
+    buoy: str | None = attr(doc="Name of a buoy.", default=None)
+    ropes: Mapping[Literal["bow", "stern"], int] = attr(doc="Ropes.", default={}, least=1, noun="end")
+    span: Span
+
+
+def test_a_record_may_keep_its_place_and_refuse_null() -> None:
+    problems = Diagnostics()
+    found = Reader(problems).read(Berth, parse("\nbuoy: red", "b.yaml"))
+    assert found is not None
+    assert (found.record().buoy, found.record().span.line) == ("red", 2)
+    Reader(problems).read(Berth, parse("buoy: null\nropes: {}", "b.yaml"))
+    with pytest.raises(SpecError) as caught:
+        problems.raise_if_any()
+    assert [(d.code, d.message) for d in caught.value.diagnostics] == [
+        ("bad-type", "'buoy' must be a text, not None"), ("bad-value", "'ropes' must have at least one end"),
+    ]  # fmt: skip
+    assert not Draft7Validator(record_schema(Berth)).is_valid({"buoy": None})
+
+
+def test_its_reference_names_every_key_and_every_record_inside() -> None:
+    lines = tables(Boat)
+    assert "| `oars` | whole number, 0 to 8 | default: 0 | Oars. |" in lines
+    assert "| `built-in` | year such as 1984 | default: 0 | Year. |" in lines
+    assert "| `boat` | 1 | required | Version. |" in lines
+    assert "`mast`, `masts`: A mast." in lines
+    assert "| `height` | number, greater than 0 | required | In metres. |" in lines
+    assert "A boat has either `oars` or an `engine`." in lines
+    assert not any("`log`" in line for line in lines)
+
+
+def test_a_record_is_a_value() -> None:
+    mast = Mast(height=3.0)
+    assert mast == mast.but(sails=()) == Mast(height=3.0)
+    assert mast != mast.but(height=4.0)
+    assert len({mast, Mast(height=3.0), mast.but(height=4.0)}) == 2
+    assert repr(mast) == "Mast(height=3.0, sails=())"
+    with pytest.raises(AttributeError, match="does not change"):
+        mast.height = 4.0  # pyright: ignore[reportAttributeAccessIssue]
+    with pytest.raises(TypeError, match="Mast needs 'height'"):
+        Mast()  # pyright: ignore[reportCallIssue]
+    with pytest.raises(TypeError, match="Mast has no hight"):
+        Mast(height=3.0, hight=2)  # pyright: ignore[reportCallIssue]

@@ -12,8 +12,8 @@ from jsonschema import Draft7Validator
 
 from flowc.errors import SpecError
 from flowc.reference.schema import schema, schema_text
+from flowc.spec.keys import Keys
 from flowc.spec.load import build as build_spec
-from flowc.spec.spec import TOP_LEVEL
 from flowc.text.source import parse, plain, read_spec
 from tests.cli.calling import BASE
 from tests.oracle_io import ROOT
@@ -30,7 +30,7 @@ def fits(text: str) -> bool:
 def test_it_is_a_schema_of_draft_7() -> None:
     Draft7Validator.check_schema(SCHEMA)
     assert SCHEMA["$schema"].endswith("draft-07/schema#")
-    assert list(SCHEMA["properties"]) == list(TOP_LEVEL)
+    assert list(SCHEMA["properties"]) == list(Keys.by_name())
     assert json.loads(schema_text()) == SCHEMA
 
 

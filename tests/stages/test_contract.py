@@ -16,8 +16,8 @@ from flowc.errors import Diagnostics, SpecError
 from flowc.frontend.bind import bind
 from flowc.frontend.stage import Composite, Stage, Stages
 from flowc.frontend.usage import Usage
-from flowc.records.declare import Attribute
 from flowc.records.describe import type_name
+from flowc.records.record import Attribute
 from flowc.reference import __main__ as reference
 from flowc.reference.describe import describe
 from flowc.reference.schema import schema

@@ -231,17 +231,29 @@ def used_codes() -> Iterator[tuple[str, str]]:
     """Each code that flowc's source gives to a diagnostic, and its file and line."""
     for folder in ("flowc", "lowering", "passes"):
         for path in sorted((ROOT / folder).rglob("*.py")):
-            for call in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-                if isinstance(call, ast.Call) and (given := given_code(call)):
+            for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+                for given in given_codes(node):
                     for constant in ast.walk(given):
                         code = constant.value if isinstance(constant, ast.Constant) else None
                         if isinstance(code, str) and CODE.fullmatch(code):
                             yield code, f"{path.relative_to(ROOT).as_posix()}:{constant_line(constant)}"
 
 
+def given_codes(node: ast.AST) -> list[ast.expr]:
+    """What a call gives as the code of a diagnostic, or a wording of a file's errors as its codes."""
+    if isinstance(node, ast.ClassDef) and node.name.endswith("Wording"):
+        return [line.value for line in node.body if isinstance(line, ast.Assign)]
+    given = given_code(node) if isinstance(node, ast.Call) else None
+    return [given] if given is not None else []
+
+
 def given_code(call: ast.Call) -> ast.expr | None:
     """What a call gives as the code of a diagnostic, if it makes one."""
     match call.func:
+        case ast.Name(id="attr" | "Wrong"):
+            return next((keyword.value for keyword in call.keywords if keyword.arg == "code"), None)
+        case ast.Name(id="JsonWording"):
+            return call.args[0]
         case ast.Attribute(attr="error" | "of" | "fail" | "weights_error") | ast.Name(id="Diagnostic"):
             by_name = (keyword.value for keyword in call.keywords if keyword.arg == "code")
             return call.args[0] if call.args else next(by_name, None)
