@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from flowc.build.data import InPlace, in_place_reader
-from flowc.build.manifest import UsedInPlace
+from flowc.build.manifest_keys import UsedInPlace
 from flowc.errors import WeightsError
 from flowc.weights import Checkpoint
 from flowc.weights.safetensors import MAX_HEADER
@@ -44,7 +43,7 @@ def locator(checkpoint: Checkpoint, folder: Path) -> InPlace:
 
 def records_of(checkpoint: Checkpoint) -> list[dict[str, Any]]:
     """What the manifest says of files that are used where they lie."""
-    return [asdict(record_of(file)) for file in checkpoint.files()]
+    return [dict(vars(record_of(file))) for file in checkpoint.files()]
 
 
 def record_of(file: Path) -> UsedInPlace:
@@ -53,4 +52,5 @@ def record_of(file: Path) -> UsedInPlace:
         length = int.from_bytes(stream.read(8), "little")
         header = stream.read(min(length, MAX_HEADER))
     stat = file.stat()
-    return UsedInPlace(file.name, hashlib.sha256(header).hexdigest(), stat.st_size, stat.st_mtime_ns)
+    sha256 = hashlib.sha256(header).hexdigest()
+    return UsedInPlace(file=file.name, header_sha256=sha256, bytes=stat.st_size, modified_ns=stat.st_mtime_ns)

@@ -7,34 +7,37 @@
      "model": {"vocab": 32, "context_length": 64, "eos": [2], "bos": 1},
      "context": null, "cache": null, "skip_passes": [], "tensors": {"lm_head.weight": "32x16", …}}
 
-Files are named by their bare name: everything of a model lies in one folder. A build with --in-place adds `in_place`,
-the weights files that its graphs refer to; one of a sentence-transformers folder `text`, what is done to a text first:
-
-     "text": {"prompt": "query: ", "lower_case": false, "max_tokens": 256, "prompts": {"query": "query: "}}
-
-Keys that this page does not list are left alone.
+`Manifest` declares all of its keys, and docs/files.md lists them. Files are named by their bare name: everything of a
+model lies in one folder. Keys that are not declared are left alone.
 """
 
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, Literal, cast
 
+from flowc.build.manifest_keys import LARGEST_NUMBER, FileRecord, ModelFacts, UsedInPlace
 from flowc.build.remembered import remembered_sha256, sha256_of
-from flowc.errors import CheckFailed, Diagnostics, SpecError, WeightsError
-from flowc.outside.reading import Unreadable, read_json, reason_of
+from flowc.errors import CheckFailed, SpecError, WeightsError
+from flowc.outside.reading import MAX_SIDE_FILE, Unreadable, read_bytes, reason_of
+from flowc.records.declare import Form, attr
+from flowc.records.json_file import read_json_record
+from flowc.records.record import Record
+from flowc.spec.keys import PHASES, Phase
 from flowc.tokenizer.sentences import TextFacts
 
 SUFFIX = ".flowc.json"
-GRAPHS = ("unified", "prefill", "decode", "encode")
-ASSUMPTIONS = (None, "right-padding", "no-padding")
-CACHES = (None, "aligned", "static", "compact")
-DTYPES = ("float32", "float16", "bfloat16")
-"""Float types of a build, the first one when nothing is said."""
-SIZES = ("vocab", "context_length", "context", "max_tokens")
+_SIZES = re.compile(r"([0-9]{1,15}(x[0-9]{1,15})*)?")
+
+
+def _shape(text: str, _: Any) -> tuple[int, ...] | None:
+    return tuple(int(size) for size in text.split("x") if size) if _SIZES.fullmatch(text) else None
+
+
+SHAPE = Form("sizes such as 576x1536", _shape, f"^{_SIZES.pattern}$")
 
 
 def write_manifest(path: Path, manifest: Mapping[str, Any]) -> None:
@@ -42,69 +45,58 @@ def write_manifest(path: Path, manifest: Mapping[str, Any]) -> None:
     path.write_text(json.dumps(manifest, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
-@dataclass(frozen=True, slots=True)
-class FileRecord:
-    """A file beside the manifest, with what it held when it was written."""
-
-    file: str
-    sha256: str
-    bytes: int | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class UsedInPlace:
-    """A weights file that the graphs refer to where it lies, with what can be told of it without reading it all."""
-
-    file: str
-    header_sha256: str
-    bytes: int
-    modified_ns: int
-
-
-@dataclass(frozen=True, slots=True)
-class ModelFacts:
-    """What a caller of the model must know; `None` where the spec says nothing."""
-
-    vocab: int | None
-    context_length: int | None
-    eos: tuple[int, ...]
-    bos: int | None
-
-
-@dataclass(frozen=True, slots=True)
-class Manifest:
+class Manifest(Record):
     """One built model: its graphs by phase, its weights file and its tokenizer files."""
 
+    what = "a manifest"
+    flowc: str = attr(doc="Version of flowc that built the model.", default="")
+    name: str = attr(doc="Name of the model.")
+    kind: Literal["decoder", "encoder"] = attr(doc="What the graphs are of.")
+    target: str = attr(doc="What the model was built for.")
+    assume: Literal["right-padding", "no-padding"] | None = attr(
+        doc="What the graphs take for granted (--assume).", default=None
+    )
+    logits: Literal["last", "all"] = attr(doc="Positions whose logits a decoder gives.", default="last")
+    context: int | None = attr(
+        doc="The context length that the build asked for; null for the model's own.", default=None, ge=1,
+        le=LARGEST_NUMBER,
+    )  # fmt: skip
+    cache: Literal["aligned", "static", "compact"] | None = attr(
+        doc="The form of cache that the build asked for (--cache).", default=None
+    )
+    dtype: Literal["float32", "float16", "bfloat16"] = attr(
+        doc="Float type of the weights, and of what the target computes in.", default="float32"
+    )
+    islands: tuple[str, ...] = attr(doc="Patterns of the stages that compute in float32 all the same.", default=())
+    skip_passes: tuple[str, ...] = attr(doc="Passes that the build left out.", default=())
+    shard_bytes: int | None = attr(
+        doc="Size above which the build put weights into another data file.", default=None, ge=1, le=LARGEST_NUMBER
+    )
+    passes: tuple[str, ...] = attr(doc="Passes that ran.", default=())
+    verify: str = attr(doc="How the build was checked (--verify).", default="")
+    checks: tuple[str, ...] = attr(doc="The checks that it passed.", default=())
+    spec_sha256: str = attr(doc="Hash of the spec.", default="")
+    spec: object = attr(doc="The spec, without the path of its weights: verify compiles it again.", default=None)
+    versions: Mapping[str, str] = attr(doc="Versions of the libraries that wrote the graphs.", default={})
+    min_onnxruntime: str = attr(doc="The first onnxruntime that runs the graphs.", default="")
+    tensors: Mapping[str, tuple[int, ...]] | None = attr(
+        doc="Shapes of the original weights, by name.", default=None, form=SHAPE, each="the shape of '{key}'",
+    )  # fmt: skip
+    model: ModelFacts = attr(doc="What a caller of the model must know.")
+    text: TextFacts | None = attr(doc="What a sentence encoder does to a text before the tokenizer.", default=None)
+    graphs: Mapping[Phase, FileRecord] = attr(doc="The graph files by phase.", noun="graph", least=1)
+    data: tuple[FileRecord, ...] = attr(
+        doc="The data files; none for a build whose weights are all used in place.", default=(), alone=True
+    )
+    in_place: tuple[UsedInPlace, ...] = attr(
+        doc="Weights files that the graphs refer to where they lie (--in-place).", default=()
+    )
+    tokenizer: tuple[FileRecord, ...] = attr(doc="The tokenizer's files.", default=())
+
     path: Path
-    name: str
-    target: str
-    assume: str | None
-    kind: str
-    logits: str
-    graphs: Mapping[str, FileRecord]
-    data: tuple[FileRecord, ...]
-    """The data files; none for a build whose weights are all used in place."""
-    tokenizer: tuple[FileRecord, ...]
-    model: ModelFacts
-    context: int | None = None
-    """The context length that the build asked for, or None for the model's own."""
-    shard_bytes: int | None = None
-    """Size above which the build put weights into another data file."""
-    skip_passes: tuple[str, ...] = ()
-    cache: str | None = None
-    """The form of cache that the build asked for (--cache), or None."""
-    dtype: str = "float32"
-    """Float type of the weights, and of what the target computes in."""
-    islands: tuple[str, ...] = ()
-    """Patterns of the stages that compute in float32 all the same."""
-    tensors: Mapping[str, tuple[int, ...]] | None = None
-    """Shapes of the original weights, by name."""
-    in_place: tuple[UsedInPlace, ...] = ()
     given: str | None = None
     """The graph whose file the user named, or None for the manifest itself."""
-    text: TextFacts | None = None
-    """What a sentence encoder does to a text before the tokenizer."""
-    raw: Mapping[str, Any] = field(default_factory=dict[str, Any], repr=False)
+    raw: Mapping[str, Any] = {}
     """The whole JSON object."""
 
     @property
@@ -126,7 +118,7 @@ class Manifest:
             CheckFailed: the file is missing or is not the one that the build wrote.
             WeightsError: the weights file beside it is missing or damaged, or weights used in place changed.
         """
-        record = self.graphs.get(graph)
+        record = self.graphs.get(cast("Phase", graph))
         if record is None:
             built = ", ".join(self.graphs)
             raise SpecError.of(
@@ -218,15 +210,15 @@ def load(path: str | Path) -> Manifest:
     path = Path(path)
     found = _manifest_of(path)
     try:
-        raw: Any = read_json(found)
+        read, raw = read_json_record(Manifest, read_bytes(found, MAX_SIDE_FILE), str(found), "bad-manifest")
     except (OSError, Unreadable) as error:
         raise SpecError.of("bad-manifest", f"cannot read {found}: {reason_of(error)}") from None
-    manifest = _Reader(found).manifest(raw)
+    manifest = read.record(path=found, raw=cast("dict[str, Any]", raw))
     if path.suffix == ".onnx":
         given = next((graph for graph, record in manifest.graphs.items() if record.file == path.name), None)
         if given is None:
             raise SpecError.of("not-a-model", f"{path} is not one of the graphs of {found.name}")
-        return replace(manifest, given=given)
+        return manifest.but(given=given)
     return manifest
 
 
@@ -241,7 +233,7 @@ def _manifest_of(path: Path) -> Path:
         return path
     if path.suffix == ".onnx":
         whole = path.name.removesuffix(".onnx")
-        without_graph = whole.rpartition(".")[0] if whole.rpartition(".")[2] in GRAPHS else ""
+        without_graph = whole.rpartition(".")[0] if whole.rpartition(".")[2] in PHASES else ""
         for stem in filter(None, (whole, without_graph)):
             candidate = path.with_name(stem + SUFFIX)
             if candidate.is_file():
@@ -257,155 +249,3 @@ def _manifest_of(path: Path) -> Path:
     raise SpecError.of(
         "not-a-model", f"{path} is not a model that flowc built", hint="name a file such as out/model.onnx"
     )
-
-
-class _Reader:
-    """Turns the JSON of a manifest into its dataclass, collecting everything that is wrong with it."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self.wrong = Diagnostics()
-
-    def manifest(self, raw: object) -> Manifest:
-        if not isinstance(raw, dict):
-            raise SpecError.of("bad-manifest", f"{self.path} is not a JSON object")
-        top = cast("dict[str, Any]", raw)
-        graphs: dict[str, FileRecord] = {}
-        for graph, record in self.mapping(top, "graphs").items():
-            if graph not in GRAPHS:
-                self.error(f"graphs: '{graph}' is not one of {', '.join(GRAPHS)}")
-            graphs[graph] = self.record(record, f"graphs.{graph}")
-        if not graphs:
-            self.error("graphs: names no graph")
-        model = self.mapping(top, "model")
-        manifest = Manifest(
-            path=self.path,
-            name=self.choice(top, "name", None),
-            target=self.choice(top, "target", None),
-            assume=self.choice(top, "assume", ASSUMPTIONS),
-            kind=self.choice(top, "kind", ("decoder", "encoder")),
-            logits=self.choice(top, "logits", ("last", "all", None)) or "last",
-            graphs=graphs,
-            data=self.data_files(top),
-            tokenizer=tuple(self.record(record, where) for where, record in self.items(top, "tokenizer")),
-            model=ModelFacts(
-                vocab=self.integer(model, "vocab", "model."),
-                context_length=self.integer(model, "context_length", "model."),
-                eos=self.integers(model, "eos"),
-                bos=self.integer(model, "bos", "model."),
-            ),
-            context=self.integer(top, "context"),
-            shard_bytes=self.integer(top, "shard_bytes"),
-            cache=self.choice(top, "cache", CACHES),
-            dtype=self.choice(top, "dtype", (*DTYPES, None)) or DTYPES[0],
-            islands=tuple(self.text(name, where) for where, name in self.items(top, "islands")),
-            skip_passes=tuple(self.text(name, where) for where, name in self.items(top, "skip_passes")),
-            tensors=self.shapes(top, "tensors"),
-            in_place=tuple(self.used_in_place(seen, where) for where, seen in self.items(top, "in_place")),
-            text=None if top.get("text") is None else self.text_facts(self.mapping(top, "text")),
-            raw=top,
-        )
-        self.wrong.raise_if_any()
-        return manifest
-
-    def data_files(self, top: dict[str, Any]) -> tuple[FileRecord, ...]:
-        if isinstance(top.get("data"), dict):  # one file, as manifests had it before there could be several
-            return (self.record(top["data"], "data"),)
-        return tuple(self.record(record, where) for where, record in self.items(top, "data"))
-
-    def text_facts(self, found: dict[str, Any]) -> TextFacts:
-        prompts: Any = found.get("prompts") or {}
-        if not isinstance(prompts, dict):
-            self.error("text.prompts: is not an object")
-            prompts = {}
-        named = {str(k): self.text(v, f"text.prompts.{k}") for k, v in cast("dict[str, Any]", prompts).items()}
-        lower = found.get("lower_case", False)
-        if not isinstance(lower, bool):
-            self.error("text.lower_case: is not true or false")
-        prompt = self.text(found.get("prompt", ""), "text.prompt")
-        return TextFacts(prompt, lower is True, self.integer(found, "max_tokens", "text."), named)
-
-    def error(self, message: str) -> None:
-        self.wrong.error("bad-manifest", f"{self.path}: {message}")
-
-    def mapping(self, parent: dict[str, Any], key: str) -> dict[str, Any]:
-        value = parent.get(key)
-        if not isinstance(value, dict):
-            self.error(f"{key}: is not an object")
-            return {}
-        return cast("dict[str, Any]", value)
-
-    def items(self, parent: dict[str, Any], key: str) -> list[tuple[str, object]]:
-        """Entries of a list, each with the place that an error names; none where there is no list."""
-        value = parent.get(key)
-        if value is not None and not isinstance(value, list):
-            self.error(f"{key}: is not a list")
-        entries = cast("list[object]", value) if isinstance(value, list) else []
-        return [(f"{key}[{i}]", entry) for i, entry in enumerate(entries)]
-
-    def text(self, value: object, where: str) -> str:
-        if not isinstance(value, str):
-            self.error(f"{where}: is not a text")
-        return str(value)
-
-    def shapes(self, parent: dict[str, Any], key: str) -> dict[str, tuple[int, ...]] | None:
-        if parent.get(key) is None:
-            return None
-        shapes: dict[str, tuple[int, ...]] = {}
-        for name, text in self.mapping(parent, key).items():
-            sizes = text.split("x") if isinstance(text, str) and text else []
-            if isinstance(text, str) and all(size.isdecimal() and len(size) < 16 for size in sizes):
-                shapes[name] = tuple(map(int, sizes))
-            else:
-                self.error(f"{key}: '{name}' has no shape such as 576x1536")
-        return shapes
-
-    def file_name(self, entry: dict[str, Any], where: str) -> str:
-        file = entry.get("file")
-        if isinstance(file, str) and file not in ("", ".", "..") and Path(file).name == file and file.isprintable():
-            return file
-        self.error(f"{where}: 'file' is not a bare file name")
-        return ""
-
-    def used_in_place(self, value: object, where: str) -> UsedInPlace:
-        entry = cast("dict[str, Any]", value) if isinstance(value, dict) else {}
-        size, modified = (self.integer(entry, key, f"{where}.") for key in ("bytes", "modified_ns"))
-        header = self.text(entry.get("header_sha256"), f"{where}.header_sha256")
-        return UsedInPlace(self.file_name(entry, where), header, size or 0, modified or 0)
-
-    def record(self, value: object, where: str) -> FileRecord:
-        entry = cast("dict[str, Any]", value) if isinstance(value, dict) else {}
-        file, sha256, size = self.file_name(entry, where), entry.get("sha256"), entry.get("bytes")
-        if sha256 is not None and not isinstance(sha256, str):
-            self.error(f"{where}: 'sha256' is not a text")
-        if size is not None and not isinstance(size, int):
-            self.error(f"{where}: 'bytes' is not a number")
-        return FileRecord(file, str(sha256 or ""), size if isinstance(size, int) else None)
-
-    def choice(self, parent: dict[str, Any], key: str, allowed: tuple[str | None, ...] | None) -> Any:
-        value = parent.get(key)
-        if allowed is None:
-            if not isinstance(value, str):
-                self.error(f"{key}: is not a text")
-        elif value not in allowed:
-            self.error(f"{key}: {value!r} is not one of {', '.join(str(a) for a in allowed if a)}")
-        return value
-
-    def integer(self, parent: dict[str, Any], key: str, above: str = "") -> int | None:
-        value = parent.get(key)
-        if value is not None and (not isinstance(value, int) or isinstance(value, bool)):
-            self.error(f"{above}{key}: {value!r} is not an integer")
-            return None
-        if key in SIZES and value is not None and value < 1:
-            self.error(f"{above}{key}: {value} is not greater than 0")
-        return value
-
-    def integers(self, parent: dict[str, Any], key: str) -> tuple[int, ...]:
-        value: Any = parent.get(key)
-        if value is None:
-            return ()
-        found = cast("list[object]", value if isinstance(value, list) else [value])
-        if not all(isinstance(i, int) and not isinstance(i, bool) for i in found):
-            self.error(f"model.{key}: {value!r} is not a list of integers")
-            return ()
-        return tuple(cast("list[int]", found))

@@ -17,10 +17,11 @@ from pathlib import Path
 
 import numpy as np
 
-from flowc.build.manifest import GRAPHS, Manifest
+from flowc.build.manifest import Manifest
 from flowc.errors import SpecError, cannot_write
 from flowc.golden.case import Case
 from flowc.outside.writing import claim
+from flowc.spec.keys import PHASES
 from flowc.verify.built_model import BuiltModel
 from flowc.verify.inputs import Array, Call
 
@@ -50,7 +51,7 @@ def export(case: Case, manifest: Manifest, subject: BuiltModel, folder: Path) ->
 
 def claim_folders(case: Case, folder: Path) -> None:
     """Refuse, before a model is built, what `export` could not write. Raises SpecError, MissingTool."""
-    for phase in GRAPHS:
+    for phase in PHASES:
         target = _target(case, phase, folder)
         if target.exists():
             raise SpecError.of("bad-output", f"{target} is already there", hint="remove it, or choose another folder")

@@ -8,6 +8,7 @@ from typing import Any, Literal, Union, get_args, get_origin
 
 from flowc.records.declare import Own
 from flowc.records.record import MAPS, Attribute, Record
+from flowc.records.values import EXACT
 
 _NAMES: dict[Any, str] = {
     int: "whole number",
@@ -72,7 +73,7 @@ def _plain(default: Any) -> Any:
 
 def bounds(field: dict[str, Any]) -> str:
     """Limits of a described field for people, such as `at least 0`; empty without any."""
-    if field["minimum"] is not None and field["maximum"] is not None:
+    if field["minimum"] is not None and (field["maximum"] or EXACT) < EXACT:
         return f"{field['minimum']} to {field['maximum']}"
     if field["minimum"] is not None:
         return f"at least {field['minimum']}"

@@ -224,7 +224,7 @@ class Reader:
     def _list(self, node: Node, inner: Any, attribute: Attribute, where: str) -> tuple[Any, ...]:
         if not isinstance(node, ListNode):
             raise Wrong(wanted="a list", node=node)
-        if not attribute.facts.each and not _is_record(inner):
+        if not self._each(attribute, inner):
             return tuple(self._typed(item, inner, attribute, f"{where}[{i}]") for i, item in enumerate(node.items))
         numbered = [(str(i), f"{where}[{i}]", item) for i, item in enumerate(node.items)]
         return tuple(self._entries(numbered, inner, attribute).values())
@@ -234,13 +234,17 @@ class Reader:
             raise Wrong(wanted="a mapping", node=node)
         key_type, inner = arguments
         sound = [e for e in node.entries if self._key(e.key, key_type, attribute)]
-        if not attribute.facts.each and not _is_record(inner):
+        if not self._each(attribute, inner):
             found = {e.name: self._typed(e.value, inner, attribute, f"{where}.{e.name}") for e in sound}
         else:
             found = self._entries([(e.name, f"{where}.{e.name}", e.value) for e in sound], inner, attribute)
         if len(sound) < len(node.entries):
             raise Told
         return found
+
+    def _each(self, attribute: Attribute, inner: Any) -> bool:
+        """Whether entries of a list or a map have errors of their own."""
+        return bool(attribute.facts.each) or self.wording.lenient or _is_record(inner)
 
     def _key(self, key: Scalar, key_type: Any, attribute: Attribute) -> bool:
         """Whether a key of a map is one that it can have."""

@@ -155,9 +155,9 @@ def _attributes(cls: type[Record]) -> tuple[Attribute, ...]:
 
 def _formed(type_: Any) -> Any:
     """What a file holds of a type whose values are texts of a form."""
-    if get_origin(type_) in MAPS:
-        return Mapping[get_args(type_)[0], str]
-    return str | None if type(None) in get_args(type_) else str
+    kinds = (type_, *get_args(type_))
+    of_map = next((Mapping[get_args(kind)[0], str] for kind in kinds if get_origin(kind) in MAPS), None)
+    return Union[(of_map or str, *(kind for kind in kinds if kind is type(None)))]
 
 
 @cache

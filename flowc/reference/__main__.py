@@ -9,6 +9,7 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
+from flowc.build.manifest import Manifest
 from flowc.codes import CODES
 from flowc.frontend.stage import Stage
 from flowc.records.page import row, tables
@@ -102,6 +103,11 @@ FILES: tuple[tuple[str, str, type[Record]], ...] = (
         "A spec",
         "Strict YAML 1.2, or JSON. `flowc schema` prints its JSON Schema; a flow is made of [stages](stages.md).",
         Keys,
+    ),
+    (
+        "A manifest",
+        "`NAME.flowc.json`, which a build writes beside its graphs for whoever runs them. Null means nothing.",
+        Manifest,
     ),
 )
 """Title, a sentence, and the record of each file."""

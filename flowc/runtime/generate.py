@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from flowc.build.manifest import ModelFacts
+from flowc.build.manifest_keys import ModelFacts
 from flowc.errors import Diagnostics
 from flowc.runtime.decoder import Decoder
 from flowc.runtime.sampling import Sampler

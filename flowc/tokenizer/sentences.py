@@ -7,27 +7,27 @@ config_sentence_transformers.json      prompts by name, default_prompt_name (in 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast
 
 from flowc.errors import WeightsError
+from flowc.records.declare import attr
+from flowc.records.record import Record
 from flowc.tokenizer.reading import Json, read_json
 
 TRANSFORMER, WHOLE = "sentence_bert_config.json", "config_sentence_transformers.json"
 
 
-@dataclass(frozen=True, slots=True)
-class TextFacts:
+class TextFacts(Record):
     """How a text is made ready; in the manifest under `text`."""
 
-    prompt: str = ""
-    """What stands before every text."""
-    lower_case: bool = False
-    max_tokens: int | None = None
-    """Tokens that are kept, special ones among them."""
-    prompts: Mapping[str, str] = field(default_factory=dict[str, str])
-    """All prompts by name, for callers that know which one they mean."""
+    what = "'text'"
+    prompt: str = attr(doc="What stands before every text.", default="")
+    lower_case: bool = attr(doc="Whether texts are written in small letters.", default=False)
+    max_tokens: int | None = attr(
+        doc="Tokens that are kept, special ones among them.", default=None, ge=1, le=2**31 - 1
+    )
+    prompts: Mapping[str, str] = attr(doc="All prompts by name, for callers that know which one they mean.", default={})
 
     def record(self) -> Json:
         """As the manifest has it."""
@@ -65,7 +65,8 @@ def text_facts(folder: Path) -> TextFacts | None:
                   read_json(folder / "config.json").get("max_position_embeddings")]  # fmt: skip
     tokens = min((n for n in limits if type(n) is int and 0 < n < 1 << 31), default=None)
     lower = transformer.get("do_lower_case") is True
-    return TextFacts(prompts[name] if name is not None else "", lower, tokens, prompts)
+    prompt = prompts[name] if name is not None else ""
+    return TextFacts(prompt=prompt, lower_case=lower, max_tokens=tokens, prompts=prompts)
 
 
 def _mapping(value: Any, name: str) -> Json:

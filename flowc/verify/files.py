@@ -12,7 +12,8 @@ from flowc.build.facts import metadata, model_facts
 from flowc.build.files import graph_file as graph_name
 from flowc.build.in_place import record_of
 from flowc.build.lock import leaves
-from flowc.build.manifest import Manifest, UsedInPlace
+from flowc.build.manifest import Manifest
+from flowc.build.manifest_keys import UsedInPlace
 from flowc.build.remembered import sha256_of
 from flowc.ir.onnx_text.parse import element_name
 from flowc.runtime.session import graph_file

@@ -101,7 +101,7 @@ def _with_stored_weights(graph: Graph, layout: Layout, folder: Path) -> Graph:
 
 def files_of(manifest: Manifest) -> dict[Phase, Path]:
     """The graph files of a build."""
-    return {cast("Phase", phase): manifest.folder / record.file for phase, record in manifest.graphs.items()}
+    return {phase: manifest.folder / record.file for phase, record in manifest.graphs.items()}
 
 
 def layout_of(compiled: Compiled, manifest: Manifest, in_place: InPlace | None = None) -> Layout:

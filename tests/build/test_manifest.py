@@ -5,9 +5,18 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from jsonschema import Draft7Validator
 
 from flowc.build import manifest
+from flowc.build.compiled import Request
+from flowc.build.in_place import record_of
+from flowc.build.manifest_keys import UsedInPlace
+from flowc.compile import build, compile_file
 from flowc.errors import CheckFailed, FlowError, SpecError, WeightsError
+from flowc.frontend.state import Options
+from flowc.records.schema import record_schema
+from flowc.tokenizer.sentences import TextFacts
+from tests.oracle_io import ROOT
 from tests.runtime.tiny import TinyLlama
 
 
@@ -82,21 +91,21 @@ def test_all_that_is_wrong_with_a_manifest_is_told_at_once(built: Path) -> None:
         manifest.load(built)
     text = str(caught.value)
     for part in (
-        "graphs.decode: 'file' is not a bare file name",
-        "'other' is not one of",
+        "graphs.decode.file must be a bare file name, not '../model.decode.onnx'",
+        "there is no graph 'other'",
         "'decorator'",
         "'nothing'",
         "model.vocab",
         "model.eos",
-        "tokenizer: is not a list",
-        "data[0]: 'file'",
-        "data[0]: 'bytes'",
-        "context: [64]",
-        "skip_passes[0]: is not a text",
-        "tensors: 'c'",
-        "tensors: 'd'",
-        "in_place[0]: 'file'",
-        "in_place[0].modified_ns: 'today'",
+        "tokenizer must be a list",
+        "data[0].file",
+        "data[0].bytes must be a whole number, not 'all'",
+        "context must be a whole number, not a list",
+        "skip_passes[0] must be a text, not 3",
+        "the shape of 'c' must be sizes such as 576x1536",
+        "the shape of 'd'",
+        "in_place[0].file",
+        "in_place[0].modified_ns must be a whole number, not 'today'",
     ):
         assert part in text
     assert len(caught.value.diagnostics) == 15
@@ -141,3 +150,46 @@ def test_tokenizer_files_by_their_usual_names(tmp_path: Path) -> None:
     assert found.tokenizer_file("tokenizer.json") == tmp_path / "tiny.tokenizer.json"
     assert found.tokenizer_file("tokenizer_config.json") == tmp_path / "tokenizer_config.json"
     assert found.tokenizer_file("chat_template.jinja") is None
+
+
+def test_what_is_wrong_is_told_at_its_line(built: Path) -> None:
+    built.write_text(built.read_text().replace('"decoder"', '"decorator"'))
+    with pytest.raises(SpecError) as caught:
+        manifest.load(built)
+    [told] = caught.value.diagnostics
+    assert told.span is not None
+    assert '"decorator"' in told.span.source.line(told.span.line)
+    assert told.span.source.name == str(built)
+
+
+def test_a_file_that_cannot_be_read_with_places_is_named(built: Path) -> None:
+    """A key that is given twice is refused where places are kept."""
+    built.write_text(built.read_text().replace('"kind": "decoder"', '"kind": "x", "kind": "decorator"'))
+    with pytest.raises(SpecError) as caught:
+        manifest.load(built)
+    [told] = caught.value.diagnostics
+    assert told.span is None
+    assert told.message == f"{built}: kind must be one of decoder, encoder, not 'decorator'"
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        Request(),
+        Request(dtype="float16", islands=("*norm*",), shard_bytes=40_000, skip_passes=("fold_rope",)),
+        Request(options=Options("right-padding", "all", 32, "compact"), graphs=("decode",)),
+    ],
+    ids=["plain", "half", "compact"],
+)
+def test_a_build_writes_declared_keys_alone(options: Request, tmp_path: Path) -> None:
+    """What no field declares has no place on the page, and nobody checks it when it is read."""
+    build(compile_file(ROOT / "examples/tiny-llama.yaml", options), tmp_path / "m.onnx")
+    written = json.loads((tmp_path / "m.flowc.json").read_text())
+    Draft7Validator(record_schema(manifest.Manifest)).validate(written)
+
+
+def test_a_text_encoder_and_weights_in_place_write_declared_keys(tmp_path: Path) -> None:
+    facts = TextFacts(prompt="query: ", max_tokens=8, prompts={"query": "query: "})
+    Draft7Validator(record_schema(TextFacts)).validate(facts.record())
+    (tmp_path / "w").write_bytes(bytes(16))
+    Draft7Validator(record_schema(UsedInPlace)).validate(dict(vars(record_of(tmp_path / "w"))))

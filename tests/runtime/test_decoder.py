@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -153,7 +152,7 @@ def test_ways_that_there_are_not(tmp_path: Path) -> None:
 
 def test_what_gives_no_next_token_is_no_decoder(tmp_path: Path) -> None:
     decoder = TinyLlama().write(tmp_path)
-    encoder = replace(manifest.load(decoder), kind="encoder")
+    encoder = manifest.load(decoder).but(kind="encoder")
     with pytest.raises(SpecError, match=r"not-a-decoder\]: .*has no next token"):
         default_mode(encoder)
 

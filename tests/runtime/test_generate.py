@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from flowc.build import manifest
-from flowc.build.manifest import ModelFacts
+from flowc.build.manifest_keys import ModelFacts
 from flowc.errors import SpecError
 from flowc.runtime.decoder import Decoder
 from flowc.runtime.generate import Statistics, check_prompt, generate
