@@ -166,13 +166,21 @@ def kinds_of_layers(graph: Graph) -> set[str]:
     return set(kinds.values())
 
 
-def one_layer_of_each_kind(subject: BuiltModel, call: Call, checks: Checks) -> None:
-    """Hold the operators of one layer of each kind to their meaning, fed what onnxruntime fed them."""
+def one_layer_of_each_kind(
+    subject: BuiltModel, call: Call, checks: Checks, *, finite: bool = False, tables: bool = False
+) -> None:
+    """Hold the operators of one layer of each kind to their meaning, fed what onnxruntime fed them.
+
+    `finite`: hold the outputs of the run that this takes to be finite as well. `tables`: the largest tables too.
+    """
     graph = subject.graphs[call.phase]
     chosen = kinds_of_layers(graph)
 
     def want(node: Node) -> bool:
         heavy = max((prod(v.weight.shape) for v in node.inputs if v is not None and v.weight is not None), default=0)
-        return layer_of(node) in chosen and heavy <= MOST_IN_A_TABLE
+        return layer_of(node) in chosen and (tables or heavy <= MOST_IN_A_TABLE)
 
-    checks.operators(call, list(sweep(subject, call, want)))
+    runs: list[Mapping[str, Array]] = []
+    checks.operators(call, list(sweep(subject, call, want, runs.append)))
+    if finite:
+        checks.finite(call, {output.name: runs[0][output.name] for output in graph.outputs})

@@ -86,7 +86,7 @@ def _closed(
     if any(fed[1:]):
         return None
     unit = unit_roundoff(results[0].dtype.name)
-    found = op.spread(operands, EACH * unit, ROW * unit)
+    found = op.spread(operands, results, EACH * unit, ROW * unit)
     return None if found is None else list(found)
 
 
