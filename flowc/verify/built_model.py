@@ -248,6 +248,7 @@ class BuiltModel:
 
     def inner(self, call: Call, names: Collection[str]) -> dict[str, Array]:
         """Values inside of a built graph by name, from a copy of it that gives them out; those that it has."""
+        self._make_room()
         return run(exposed(self.files[call.phase], names), call)
 
 

@@ -233,14 +233,15 @@ class _Full:
     def _layers(self, scenario: Scenario, drawn: Mapping[str, Array], mask: Array) -> None:
         """One call of each graph that takes the prompt (of one, over a cache), by one layer of each kind."""
         phases: tuple[Phase, ...] = ("prefill", "unified", "decode") if mask.shape[1] == 1 else ("prefill", "unified")
-        chosen = [phase for phase in phases if phase in self.phases]
+        steps: tuple[Phase, ...] = ("decode", "unified")
+        chosen: list[Phase] = [phase for phase in phases if phase in self.phases]
         past: Mapping[str, Array] | None = None
         if scenario.past:
-            chosen = [next(phase for phase in ("decode", "unified") if phase in self.phases)]
+            chosen = [next(phase for phase in steps if phase in self.phases)]
             past = self.feeder.made_up_past(chosen[0], len(mask), scenario.past, scenario.seed)
         for phase in chosen:
             call = self.feeder.call(scenario.name, phase, drawn, mask, scenario.past, past)
-            one_layer_of_each_kind(self.subject, call, self.checks, finite=True, tables=True)
+            self.checks.finite(call, one_layer_of_each_kind(self.subject, call, self.checks, tables=True))
 
     def compact(self) -> None:
         """A step over rows of unlike lengths: the spec does not know such a cache, but each operator's meaning does."""

@@ -19,6 +19,7 @@ from flowc.build.compiled import Request
 from flowc.cli import main
 from flowc.compile import build, compile_file
 from flowc.frontend.state import Options
+from flowc.ir.graph import Node
 from flowc.ir.interpret import interpret
 from flowc.verify import locate, quick
 from flowc.verify.checks import Checks
@@ -215,6 +216,35 @@ def test_against_arrays(copy: Path, tmp_path: Path, capsys: pytest.CaptureFixtur
     np.savez(tmp_path / "typo.npz", allow_pickle=False, **feeds, logit=good["logits"])
     assert main(["verify", str(copy), "--against", str(tmp_path / "typo.npz")]) == 2
     assert "did you mean 'logits'?" in capsys.readouterr().err
+
+
+def test_against_names_what_is_wrong_first_not_what_is_worst(
+    copy: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Caches and results of stages stand in the order in which they are computed, whatever order the file has."""
+    compiled = recompile(manifests.load(copy))
+    assert compiled.checkpoint is not None
+    ids = np.array([[1, 2, 3], [4, 5, 6]], np.int64)
+    feeds: dict[str, Array] = {"input_ids": ids, "attention_mask": np.ones((2, 3), np.int64)}
+    inside: dict[str, Array] = {}
+
+    def watch(node: Node, results: tuple[Array, ...]) -> None:
+        inside[node.origin.stage] = results[0]
+
+    outputs = interpret(compiled.expanded["prefill"], feeds, compiled.checkpoint.read, watch)
+    order = ["embed", "present.0.key", "repeat.layers.0.llama_decoder", "present.1.value", "logits"]
+    right = {name: {**inside, **outputs}[name] for name in order}
+    np.savez(tmp_path / "good.npz", allow_pickle=False, **feeds, **right)
+    assert main(["verify", str(copy), "--against", str(tmp_path / "good.npz")]) == 0
+    for number, name in enumerate(order):
+        off = {n: a + np.float32(1e-2 * 4**i) for i, (n, a) in enumerate(right.items()) if i >= number}
+        np.savez(tmp_path / "bad.npz", allow_pickle=False, **dict(reversed({**feeds, **right, **off}.items())))
+        assert main(["verify", str(copy), "--against", str(tmp_path / "bad.npz")]) == 1
+        assert f"differs from the reference (bad): {name}: error" in capsys.readouterr().err
+    pruned = "repeat.layers.1.llama_decoder"
+    np.savez(tmp_path / "pruned.npz", allow_pickle=False, **feeds, **{pruned: inside[pruned]})
+    assert main(["verify", str(copy), "--against", str(tmp_path / "pruned.npz")]) == 2
+    assert f"does not compute all of what the stage '{pruned}' gives" in capsys.readouterr().err
 
 
 def test_the_command_says_what_is_wrong_in_json(copy: Path, capsys: pytest.CaptureFixture[str]) -> None:
