@@ -21,7 +21,7 @@ from flowc.compile import build, compile_file
 from flowc.frontend.state import Options
 from flowc.ir.graph import Node
 from flowc.ir.interpret import interpret
-from flowc.verify import locate, quick
+from flowc.verify import full, locate, quick
 from flowc.verify.checks import Checks
 from flowc.verify.full import verify
 from flowc.verify.rebuild import recompile
@@ -69,6 +69,29 @@ def test_every_form_of_build_passes(asked: dict[str, Any], tmp_path: Path) -> No
     checks = checked(tmp_path)
     assert not checks.failures
     assert any(c.name == "numbers" for c in checks.done)
+
+
+def test_of_a_large_model_one_layer_of_a_kind_stands_for_all_where_its_files_are_as_lowered(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(full, "LARGE", 0)
+    spec, model = tmp_path / "model.yaml", tmp_path / "out" / "model.onnx"
+    spec.write_text(EXAMPLE.read_text(encoding="utf-8").replace("layers: 2", "layers: 4"), encoding="utf-8")
+    build(compile_file(spec, Request()), model, verify="off")
+
+    def operators() -> list[int]:
+        checks = checked(model)
+        assert not checks.failures
+        assert {"numbers", "pair", "step", "alone", "together"} <= {c.name for c in checks.done}
+        details = [c.detail for c in checks.done if c.name == "operators" and c.detail.startswith("ragged,")]
+        return [int(detail.split()[-2]) for detail in details]
+
+    few = operators()
+    manifest = tmp_path / "out" / "model.flowc.json"
+    manifest.write_text(json.dumps({**json.loads(manifest.read_text()), "flowc": "0.0.1"}))
+    every = operators()  # of another version nothing says what its files were lowered to
+    assert len(few) == len(every) == 3
+    assert all(two < four for two, four in zip(few, every, strict=True)), (few, every)
 
 
 def test_values_given_out_a_few_at_a_time_are_the_same(built: Path, monkeypatch: pytest.MonkeyPatch) -> None:

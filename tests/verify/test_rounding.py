@@ -16,7 +16,7 @@ HEADS, WIDTH, TOKENS = 14, 64, 9
 
 
 def qwen_like(seed: int) -> list[Array]:
-    """Queries, keys and values of one row, as Qwen2.5's first layer has them: biases of 80 and 145 in a few channels."""
+    """Queries, keys and values of one row, with biases of 80 and 145 in a few channels, as Qwen2.5 has them."""
     rng = np.random.default_rng(seed)
     q, k, v = (rng.standard_normal((1, TOKENS, HEADS, WIDTH), np.float32) for _ in range(3))
     for channel in rng.integers(0, WIDTH, 4):
