@@ -26,9 +26,9 @@ def modernbert(config: Config, shapes: Shapes) -> Family:
     symbols["context_length"] = config.int("max_position_embeddings", 8192)
     types = _layer_types(config, symbols["layers"])
     reach = config.int("sliding_window", config.int("local_attention", 128) // 2)
-    if reach < 1 and "sliding_attention" in types:
+    if reach < 0 and "sliding_attention" in types:
         field = "sliding_window" if config.has("sliding_window") else "local_attention"
-        config.refuse(field, "flowc has no attention of each token to itself alone")
+        config.refuse(field, "a token would not even see itself")
     symbols["layer_types"] = types
     symbols["reach"] = [reach if t == "sliding_attention" else None for t in types]
     symbols["attn_norm"] = [i > 0 for i in range(len(types))]

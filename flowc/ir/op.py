@@ -69,10 +69,13 @@ class Op(Traits):
             return tuple(np.abs(r if operand is None else operand) for r in results)
         return tuple(np.abs(r) if at is None else np.maximum(np.abs(r), r.dtype.type(at)) for r in results)
 
-    def spread(self, operands: Sequence[Array | None], each: float, row: float) -> tuple[Array, ...] | None:
+    def spread(
+        self, operands: Sequence[Array | None], results: Sequence[Array], each: float, row: float
+    ) -> tuple[Array, ...] | None:
         """Mean squares of how far results move with their operands that are no weights, in closed form; None without.
 
-        Every number of such an operand moves by the share `each` of it, up or down at random, and every row by `row`.
+        `results` are what the operands give. Every number of such an operand moves by the share `each` of it, up or
+        down at random, and every row by `row`.
         """
         return None
 

@@ -182,7 +182,10 @@ class ModernBertLayer(Stage, name="modernbert_layer"):
     activation: Function = attr(doc="Function of the first half of Wi.", default="gelu")
     rope: str | None = attr(doc="Name of the rope; null for none.", default="rope")
     reach: int | None = attr(
-        doc="How far a token sees on each side, in tokens; all by default.", default=None, gt=0, unit="tokens"
+        doc="How far a token sees on each side, in tokens; 0 is itself alone; all by default.",
+        default=None,
+        ge=0,
+        unit="tokens",
     )
     attn_norm: bool = attr(doc="Whether a norm stands before the attention; not in the first layer.", default=True)
     attention_bias: bool = attr(doc="Whether Wqkv and attn.Wo have biases.", default=False)

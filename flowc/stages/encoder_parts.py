@@ -89,7 +89,9 @@ class EncoderSelfAttn(Stage, name="encoder_self_attn"):
     projection_bias: bool = attr(doc="Whether all projections have biases.", default=True)
     bias: str | None = attr(doc="Name of the relative bias of the scores; null for none.", default=None)
     rope: str | None = attr(doc="Name of the rope; null for none.", default=None)
-    reach: int | None = attr(doc="How far a token sees on each side, in tokens; all by default.", default=None, gt=0)
+    reach: int | None = attr(
+        doc="How far a token sees on each side, in tokens; 0 is itself alone; all by default.", default=None, ge=0
+    )
 
     def expand(self, b: Builder, x: Value) -> Value:
         own, bias = (self.q, self.k, self.v), self.projection_bias

@@ -18,33 +18,36 @@ from flowc.verify.quick import ragged
 COLUMNS, STEPS, SEED = 7, 3, 21
 
 
-def check_together(manifest: Manifest, checks: Checks) -> None:
-    """Play a ragged batch and its rows, by every way that the build allows."""
+def check_together(manifest: Manifest, checks: Checks, *, brief: bool = False) -> None:
+    """Play a ragged batch and its rows, by every way that the build allows; in brief by the usual one, a step long."""
+    steps = 1 if brief else STEPS
     feeder, graphs = checks.subject.feeder, checks.subject.graphs
     if not feeder.names_tokens or not all(any(o.name == "logits" for o in g.outputs) for g in graphs.values()):
         return
     room = manifest.model.context_length or 1 << 30
-    if room < COLUMNS + STEPS:
+    if room < COLUMNS + steps:
         return
-    ids = feeder.draw(3, COLUMNS + STEPS, SEED)["input_ids"]
+    ids = feeder.draw(3, COLUMNS + steps, SEED)["input_ids"]
     mask = ragged(3, COLUMNS, manifest.assume or "none")
     ways = {"pair": {"prefill", "decode"}, "unified": {"unified"}}
     for way, needed in ways.items():
         if needed <= set(graphs):
             _compare(Decoder.open(manifest, mode=way), way, ids, mask, checks)
+            if brief:
+                return
 
 
 def _compare(decoder: Decoder, way: str, ids: Array, mask: Array, checks: Checks) -> None:
-    together = _play(decoder, ids, mask)
+    together, steps = _play(decoder, ids, mask), ids.shape[1] - mask.shape[1]
     phase = "decode" if way == "pair" else "unified"
     share = checks.subject.shares.get((phase, "logits"), 0.0)
     for row in range(len(ids)):
-        kept: Array = np.flatnonzero(np.concatenate([mask[row], np.ones(STEPS, np.int64)]))
+        kept: Array = np.flatnonzero(np.concatenate([mask[row], np.ones(steps, np.int64)]))
         alone = _play(decoder, ids[row : row + 1, kept], np.ones((1, int(mask[row].sum())), np.int64))
         everywhere = np.ones((1, 1), bool)
         allowed = share * np.sqrt(np.square(alone[:, 0].astype(np.float64)).mean(axis=-1, keepdims=True))
         found = compare("logits", together[:, row], alone[:, 0], everywhere, allowed)
-        what = f"row {row} of a batch, a prompt and {STEPS} steps ({way}) = the row alone"
+        what = f"row {row} of a batch, a prompt and {steps} more tokens ({way}) = the row alone"
         if found.good:
             checks.passed("together", phase, what, found)
         else:

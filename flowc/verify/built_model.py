@@ -37,7 +37,7 @@ KEPT_BYTES = 1 << 30
 ONE_SESSION_BYTES = 1 << 31
 """Weights from which on sessions are open one after the other: each of them maps all weights."""
 
-KEPT_ALLOWANCES = 2
+KEPT_ALLOWANCES = 4
 """Calls whose allowances are kept: those that are compared with one another."""
 
 
@@ -51,7 +51,10 @@ class BuiltModel:
         self.files = files
         self.checkpoint_read: Read = read or cast("Any", compiled.checkpoint).read
         """Reads tensors and keeps none."""
-        self.read: Read = KeptWeights(self.checkpoint_read, KEPT_BYTES)
+        weights = {w.key: w.nbytes for graph in compiled.graphs.values() for w in graph.weights()}
+        self.weight_bytes = sum(weights.values())
+        """Bytes of all weights of the graphs."""
+        self.read: Read = KeptWeights(self.checkpoint_read, KEPT_BYTES, whole=self.weight_bytes <= KEPT_BYTES)
         self.feeder = Feeder(compiled)
         self._internal = {public: name for name, public in compiled.spec.public_names.items()}
 
@@ -77,6 +80,19 @@ class BuiltModel:
         self._allowances.append((call, allowance))
         del self._allowances[:-KEPT_ALLOWANCES]
         return allowance
+
+    def share_allowance(self, call: Call, twin: Call) -> None:
+        """Let a call be allowed what its twin was: the same inputs, fed to another graph of the same meaning.
+
+        What moving the numbers does to a result is a fact of the numbers, and both graphs compute the same ones.
+        """
+        kept = next((a for c, a in self._allowances if c is twin), None)
+        if kept is None:
+            return
+        self._allowances.append((call, kept))
+        for (phase, name), share in list(self.shares.items()):
+            if phase == twin.phase:
+                self.shares[call.phase, name] = max(share, self.shares.get((call.phase, name), 0.0))
 
     def _allowance(self, call: Call, found: Mapping[str, Array]) -> Allowance:
         graph, types = self.graphs[call.phase], {o.name: o.value.type for o in self.meanings[call.phase].outputs}
@@ -120,7 +136,7 @@ class BuiltModel:
             scores = [router.scores for router in routers(graph, names)]
             copy = disturbed(self.files[phase], list(moved_values(graph, names)), scores)
             try:
-                self._copies[phase] = session_of_copy(copy, self.files[phase])
+                self._copies[phase] = session_of_copy(copy, self.files[phase], optimised=self.large)
             except CheckFailed:
                 self._copies[phase] = None
         return self._copies[phase]
@@ -148,8 +164,7 @@ class BuiltModel:
     @functools.cached_property
     def large(self) -> bool:
         """Whether no two sessions are to be open at once."""
-        weights = {w.key: w.nbytes for graph in self.compiled.graphs.values() for w in graph.weights()}
-        return sum(weights.values()) > ONE_SESSION_BYTES
+        return self.weight_bytes > ONE_SESSION_BYTES
 
     def release(self) -> None:
         """Close all sessions; one that is asked for again is opened again."""
@@ -233,6 +248,7 @@ class BuiltModel:
 
     def inner(self, call: Call, names: Collection[str]) -> dict[str, Array]:
         """Values inside of a built graph by name, from a copy of it that gives them out; those that it has."""
+        self._make_room()
         return run(exposed(self.files[call.phase], names), call)
 
 
@@ -256,10 +272,13 @@ def _same_before(found: Array, expected: Array, recent: tuple[slice, ...]) -> bo
 
 
 class KeptWeights:
-    """Reads tensors, and keeps those read lately within a number of bytes: one reference run follows another."""
+    """Reads tensors, and keeps those read lately within a number of bytes: one reference run follows another.
 
-    def __init__(self, read: Read, limit: int) -> None:
-        self._read, self._limit = read, limit
+    `whole`: all of them fit, so that one is read whole when some of its rows are asked for.
+    """
+
+    def __init__(self, read: Read, limit: int, *, whole: bool = False) -> None:
+        self._read, self._limit, self._whole = read, limit, whole
         self._kept: OrderedDict[str, Array] = OrderedDict()
         self._size = 0
 
@@ -267,7 +286,7 @@ class KeptWeights:
         """See `Checkpoint.read`."""
         if name in self._kept:
             self._kept.move_to_end(name)
-        elif rows is not None:
+        elif rows is not None and not self._whole:
             return self._read(name, rows)
         else:
             self._kept[name] = self._read(name, None)
@@ -318,13 +337,18 @@ def exposed(file: Path, names: Collection[str]) -> InferenceSession:
     return session_of_copy(model, file)
 
 
-def session_of_copy(model: Any, file: Path) -> InferenceSession:
-    """A session of a model in memory that reads the weights of a graph file."""
+def session_of_copy(model: Any, file: Path, *, optimised: bool = True) -> InferenceSession:
+    """A session of a model in memory that reads the weights of a graph file.
+
+    One that is not `optimised` opens faster and holds a weight transposed while it is multiplied with.
+    """
     folder, ort = _behind_links(model, file), onnxruntime()
     options = ort.SessionOptions()
     options.log_severity_level = 4  # errors are raised, and told by who catches them
     options.intra_op_num_threads = sessions.physical_cores()
     options.add_session_config_entry("session.model_external_initializers_file_folder_path", str(folder))
     options.add_session_config_entry("session.disable_prepacking", "1")
+    if not optimised:
+        options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
     with foreign(lambda why: CheckFailed.of("load-failed", f"onnxruntime does not load a copy of {file.name}: {why}")):
         return open_graph(model.SerializeToString(), options)

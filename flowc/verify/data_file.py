@@ -35,9 +35,9 @@ def check_weights(checks: Checks, layout: Layout, folder: Path) -> None:
             continue
         count += 1
         checks.told("checking weights", count, len(stored))
-        if _lies_at(data, offset, weight, checks.subject.checkpoint_read):
+        if _lies_at(data, offset, weight, checks.subject.read):
             continue
-        expected = weight.evaluate(checks.subject.checkpoint_read)
+        expected = weight.evaluate(checks.subject.read)
         try:
             found = Stored(weight, data, offset).evaluate(checks.subject.read)
         except CheckFailed as error:

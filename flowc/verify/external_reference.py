@@ -6,14 +6,14 @@ when there are several cases:
     short/input_ids  short/attention_mask  short/logits  short/present.0.key  …
 
 Which graph a case is for follows from its inputs: with `past_key_values.*` decode or unified, else prefill, unified or
-encode. `hidden.N`-like extras that no graph has are refused by name, so that a typo cannot pass for agreement.
+encode. Beside outputs, an array may have the name of a stage (`repeat.layers.0.llama_decoder`), whose result it is
+then, or of a value inside of the graph. Names that no graph has are refused, so that a typo cannot pass for agreement.
 """
 
 from __future__ import annotations
 
 import importlib
-import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,11 +21,12 @@ from typing import Any
 import numpy as np
 
 from flowc.errors import CheckFailed, MissingTool, SpecError, nearest
-from flowc.ir.graph import Output
+from flowc.ir.graph import Value
 from flowc.ir.types import TensorType
 from flowc.outside.foreign import foreign
 from flowc.outside.reading import Unreadable, reason_of
 from flowc.spec.spec import Phase
+from flowc.verify.built_model import names_in_file
 from flowc.verify.checks import Checks
 from flowc.verify.compare import Deviation
 from flowc.verify.inputs import Array, Call
@@ -61,28 +62,60 @@ def _compare(checks: Checks, case: Case, absolute: float) -> None:
     batch, new = _tokens(case)
     mask = np.asarray(case.feeds.get("attention_mask", new), bool)
     call = Call(f"reference {case.name}", case.phase, case.feeds, mask[:, mask.shape[1] - new.shape[1] :], mask)
-    found = checks.subject.run(call)
-    compared = [_apart(call, case, o.name, o.value.type, found[o.name], absolute)
-                for o in _in_order(checks.subject.graphs[case.phase].outputs, case)]  # fmt: skip
+    held = [one for one in _in_order(checks, case.phase) if one.name in case.expected]
+    inner = [one.in_file for one in held if one.inside]
+    found = checks.subject.inner(call, inner) if inner else checks.subject.run(call)
+    compared = [_apart(call, case, one.name, one.kind, found[one.in_file], absolute) for one in held]
     wrong = next((d for d in compared if not d.good), None)
     if wrong is None:
         worst = max(compared, key=lambda d: d.ratio)
         checks.passed("reference", case.phase, f"{case.name}, {batch} rows", worst)
         return
     count = sum(not d.good for d in compared)
-    first = f", the first of {count} outputs that do, in the order of the layers" if count > 1 else ""
+    first = f", the first of {count} arrays that do, in the order of the graph" if count > 1 else ""
     message = f"the {case.phase} graph differs from the reference ({case.name}): {wrong}{first}"
     checks.fail("wrong-numbers", "reference", case.phase, message, wrong)
 
 
-def _in_order(outputs: Sequence[Output], case: Case) -> list[Output]:
-    """The outputs that a case has, as they are computed: the caches layer by layer, then all others."""
+@dataclass(frozen=True, slots=True)
+class Comparable:
+    """What an array of a reference may be compared with: `in_file` is its name in the graph file."""
 
-    def layer(output: Output) -> tuple[bool, int]:
-        number = re.search(r"\.(\d+)\.", output.name)
-        return (number is None, int(number[1]) if number else 0)
+    name: str
+    in_file: str
+    kind: TensorType
+    inside: bool
 
-    return sorted((o for o in outputs if o.name in case.expected), key=layer)
+
+def _in_order(checks: Checks, phase: Phase) -> list[Comparable]:
+    """Outputs, results of stages and values inside of a graph, in the order in which they are computed.
+
+    A stage's result is what its last operator gives. What a file does not compute by itself or not for every token (a
+    pass or a target made it a part of something else) is not there.
+    """
+    graph, made = checks.subject.meanings[phase], checks.subject.made(phase)
+    kept = {v.name: v.type for node in checks.subject.graphs[phase].nodes for v in node.outputs}
+    names = names_in_file(graph)
+    outputs: dict[Value, list[str]] = {}
+    for output in graph.outputs:
+        outputs.setdefault(output.value, []).append(output.name)
+    stages = {path: node.outputs[0] for node in graph.nodes for path in _paths(node.origin.stage)}
+    results: dict[Value, list[str]] = {}
+    for path, value in stages.items():
+        results.setdefault(value, []).append(path)
+    found: list[Comparable] = []
+    for value in (v for node in graph.nodes for v in node.outputs):
+        found += [Comparable(name, name, value.type, inside=False) for name in outputs.get(value, ())]
+        if names[value] in made and kept.get(value.name) == value.type:
+            known = dict.fromkeys([value.name, *results.get(value, ())])
+            found += [Comparable(name, names[value], value.type, inside=True) for name in known]
+    return found
+
+
+def _paths(stage: str) -> list[str]:
+    """A stage's path, and those of the stages that it is a part of."""
+    parts = stage.split(".")
+    return [".".join(parts[:end]) for end in range(1, len(parts) + 1)]
 
 
 def _apart(call: Call, case: Case, name: str, kind: TensorType, got: Array, absolute: float) -> Deviation:
@@ -131,13 +164,17 @@ def _case(checks: Checks, name: str, held: Mapping[str, Array]) -> Case:
     phase = _phase(checks, name, held)
     graph = checks.subject.graphs[phase]
     inputs = {v.name for v in graph.inputs}
-    outputs = {o.name for o in graph.outputs}
+    comparable = _in_order(checks, phase)
+    outputs = {one.name for one in comparable}
+    ports = inputs | {one.name for one in comparable if not one.inside}
     for key in held:
         if key not in inputs | outputs:
-            hint = nearest(key, inputs | outputs) or f"it has {', '.join(sorted(inputs | outputs)[:8])}"
-            raise SpecError.of(
-                "bad-input", f"the {phase} graph has no input or output '{key}' (case '{name}')", hint=hint
-            )
+            hint = nearest(key, inputs | outputs) or f"it has {', '.join(sorted(ports)[:8])}"
+            message = f"the {phase} graph has no input, output, stage or value '{key}' (case '{name}')"
+            if any(key in _paths(node.origin.stage) for node in checks.subject.meanings[phase].nodes):
+                message = f"the {phase} graph does not compute all of what the stage '{key}' gives (case '{name}')"
+                hint = "build with --logits all, or leave the last layer's result out"
+            raise SpecError.of("bad-input", message, hint=hint)
     feeds = {n: held[n] for n in inputs if n in held}
     ids = feeds.get("input_ids")
     if "attention_mask" in inputs and "attention_mask" not in feeds and ids is not None and len(feeds) == 1:

@@ -38,7 +38,7 @@ from flowc.verify.files import check_facts, check_files, check_ports
 from flowc.verify.inputs import Array, Arrays, Call
 from flowc.verify.locate import sweep
 from flowc.verify.lowered import check_lowered
-from flowc.verify.quick import parameters
+from flowc.verify.quick import one_layer_of_each_kind, parameters
 from flowc.verify.rebuild import layout_of, subject_of
 from flowc.verify.scenarios import (
     Facts,
@@ -94,7 +94,7 @@ def verify(manifest: Manifest, compiled: Compiled, memory: int = MEMORY, progres
         manifest.kind == "decoder" and not checks.failures and not checks.padding_shows
     ):  # its runtime refuses files that are not the build's
         checks.subject.release()
-        check_together(manifest, checks)
+        check_together(manifest, checks, brief=parameters(compiled) > LARGE)
     return checks
 
 
@@ -130,7 +130,11 @@ class _Full:
         self.facts = Facts.of(self.compiled)
         self.memory = memory
         self.large = parameters(self.compiled) > LARGE
+        self.lowered = {c.graph for c in checks.done if c.name == "lowered" and c.passed}
+        """Graph files that are what their graphs are lowered to: layers of one kind are the same nodes in them."""
         self.swept: set[str] = set()
+        self.stepped = False
+        """Whether a step was compared with a longer prompt."""
 
     def run(self) -> None:
         if "encode" in self.phases:
@@ -158,19 +162,24 @@ class _Full:
         self.checks.passed("skipped", phase, f"{scenario.name}: needs about {needed / 1e9:.1f} GB")
         return False
 
-    def one(self, call: Call, twin: bool = False) -> dict[str, Array]:
+    def one(self, call: Call, twin: Call | None = None) -> dict[str, Array]:
         """A call with all checks that need nothing else: numbers, and once per graph each operator.
 
-        `twin`: another graph was just compared on this call, and the two will be compared with each other.
+        `twin`: the call by which another graph was just compared on these inputs; the two will be compared.
         """
         found = self.subject.run(call)
         self.checks.finite(call, found)
-        if not (twin and self.large):
+        if twin is not None and self.large:
+            self.subject.share_allowance(call, twin)
+        else:
             self.checks.against(call, found, self.subject.reference(call), "numbers")
         begins = call.phase == "decode" and call.new.shape == call.total.shape
         if call.phase not in self.swept and not begins:
             self.swept.add(call.phase)
-            self.checks.operators(call, list(sweep(self.subject, call)))
+            if self.large and call.phase in self.lowered:
+                one_layer_of_each_kind(self.subject, call, self.checks, tables=True)
+            else:
+                self.checks.operators(call, list(sweep(self.subject, call)))
         return found
 
     # Encoders
@@ -205,6 +214,9 @@ class _Full:
             return
         drawn = self.feeder.at_the_ends(self.feeder.draw(rows, scenario.columns, scenario.seed))
         mask = np.concatenate([np.ones((rows, scenario.past), np.int64), scenario.mask], axis=1)
+        if scenario.layers:
+            self._layers(scenario, drawn, mask)
+            return
         past: Mapping[str, Array] = {}
         if scenario.past:
             past = self.feeder.made_up_past(later, rows, scenario.past, scenario.seed)
@@ -217,6 +229,19 @@ class _Full:
             start = mask.shape[1]
             mask = np.concatenate([mask, step], axis=1)
             past = self._continue(scenario, drawn, mask, start, past)
+
+    def _layers(self, scenario: Scenario, drawn: Mapping[str, Array], mask: Array) -> None:
+        """One call of each graph that takes the prompt (of one, over a cache), by one layer of each kind."""
+        phases: tuple[Phase, ...] = ("prefill", "unified", "decode") if mask.shape[1] == 1 else ("prefill", "unified")
+        steps: tuple[Phase, ...] = ("decode", "unified")
+        chosen: list[Phase] = [phase for phase in phases if phase in self.phases]
+        past: Mapping[str, Array] | None = None
+        if scenario.past:
+            chosen = [next(phase for phase in steps if phase in self.phases)]
+            past = self.feeder.made_up_past(chosen[0], len(mask), scenario.past, scenario.seed)
+        for phase in chosen:
+            call = self.feeder.call(scenario.name, phase, drawn, mask, scenario.past, past)
+            self.checks.finite(call, one_layer_of_each_kind(self.subject, call, self.checks, tables=True))
 
     def compact(self) -> None:
         """A step over rows of unlike lengths: the spec does not know such a cache, but each operator's meaning does."""
@@ -240,21 +265,21 @@ class _Full:
 
     def _begin(self, scenario: Scenario, drawn: Mapping[str, Array], mask: Array) -> dict[str, Array]:
         """The prompt: prefill, unified, decode if it is one token, and each row alone. Returns the cache."""
-        begun: tuple[str, dict[str, Array]] | None = None
+        begun: tuple[Call, dict[str, Array]] | None = None
         longest = int(mask.sum(axis=1).max())
         phases: tuple[Phase, ...] = ("prefill", "unified", "decode")
         for phase in phases if mask.shape[1] == 1 else phases[:2]:
             if phase not in self.phases:
                 continue
             call = self.feeder.call(scenario.name, phase, drawn, mask)
-            found = self.one(call, begun is not None)
-            for row in range(len(mask)):
+            found = self.one(call, begun[0] if begun is not None else None)
+            for row in range(len(mask)) if begun is None or not self.large else ():
                 tokens = int(mask[row].sum())
                 if 0 < tokens < mask.shape[1] and not self.facts.switch_between(tokens, longest):
                     self.checks.alone(call, found, row)
             if begun is not None:
-                self.checks.against(call, found, begun[1], "pair", f"{scenario.name}: {begun[0]} = {phase}")
-            begun = begun or (phase, found)
+                self.checks.against(call, found, begun[1], "pair", f"{scenario.name}: {begun[0].phase} = {phase}")
+            begun = begun or (call, found)
         return self.feeder.past_of(begun[1]) if begun is not None else {}
 
     def _continue(
@@ -269,7 +294,7 @@ class _Full:
             if phase not in self.phases:
                 continue
             call = self.feeder.call(label, phase, drawn, mask, start, past)
-            found = self.one(call, gone is not None)
+            found = self.one(call, gone[0] if gone is not None else None)
             if gone is not None:
                 self.checks.against(call, found, gone[1], "pair", f"{label}: decode = unified")
             gone = gone or (call, found)
@@ -284,6 +309,9 @@ class _Full:
         begun, longest = (int(m.sum(axis=1).max()) for m in (scenario.mask, mask))
         if "prefill" not in self.phases or self.facts.switch_between(begun, longest):
             return
+        if self.large and self.stepped:
+            return
+        self.stepped = True
         if self.compiled.request.options.assume == "right-padding" and not mask.all():
             return
         whole = self.feeder.call(call.label, "prefill", drawn, mask)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from math import prod
 from typing import Any, Literal
 
 import numpy as np
@@ -23,6 +24,8 @@ Arrays = Mapping[str, Array]
 
 _PAST, PRESENT = "past_key_values.", "present."
 _BINARY = 2  # bound of integers that index nothing: masks and flags of a spec's own
+APART = 1009
+"""How far apart in one array of random numbers two made-up caches begin: no multiple of a head's size."""
 PAST_SPREAD = 0.25
 """Spread of a made-up cache: wide ones make attention so sharp that rounding alone moves the result."""
 
@@ -204,16 +207,20 @@ class Feeder:
         return past
 
     def made_up_past(self, phase: Phase, batch: int, columns: int, seed: int) -> dict[str, Array]:
-        """A past of random numbers, where no graph of the build makes one or a real one would take too long."""
+        """A past of random numbers, where no graph of the build makes one or a real one would take too long.
+
+        They are parts of one array of random numbers, each from a place of its own.
+        """
+        sizes = {BATCH: batch, PAST: columns}
+        caches = [v for v in self._compiled.graphs[phase].inputs if self._ports[v.name].role == "past"]
+        shapes = [[d if isinstance(d, int) else sizes[d] for d in cache.shape] for cache in caches]
+        count = max(map(prod, shapes), default=0) + APART * len(caches)
+        numbers = np.random.default_rng([seed, len(caches)]).standard_normal(count, np.float32)
+        numbers *= np.float32(PAST_SPREAD)
         past: dict[str, Array] = {}
-        for value in self._compiled.graphs[phase].inputs:
-            if self._ports[value.name].role == "past":
-                sizes = {BATCH: batch, PAST: columns}
-                shape = [d if isinstance(d, int) else sizes[d] for d in value.shape]
-                rng = np.random.default_rng([seed, zlib.crc32(value.name.encode())])
-                past[value.name] = (rng.standard_normal(shape, np.float32) * np.float32(PAST_SPREAD)).astype(
-                    value.dtype
-                )
+        for number, (cache, shape) in enumerate(zip(caches, shapes, strict=True)):
+            part = numbers[number * APART :][: prod(shape)]
+            past[cache.name] = part.reshape(shape).astype(cache.dtype, copy=False)
         return past
 
 

@@ -94,9 +94,12 @@ def not_finite(subject: BuiltModel, call: Call) -> Location | None:
 
 
 def sweep(
-    subject: BuiltModel, call: Call, want: Callable[[Node], bool] = lambda _: True
-) -> Iterator[tuple[Node, Deviation]]:
+    subject: BuiltModel, call: Call, want: Callable[[Node], bool] = lambda _: True,
+    seen: Callable[[Mapping[str, Array]], None] = lambda _: None,
+) -> Iterator[tuple[Node, Deviation]]:  # fmt: skip
     """Compare each wanted operator with its meaning, fed what onnxruntime fed it, in the order of the graph.
+
+    `seen` gets what each run of the graph gave, its outputs too.
 
     onnxruntime gives out as many values at once as fit in `INNER_BYTES`, and one operator's weights are in memory.
     """
@@ -117,6 +120,7 @@ def sweep(
 
     for chunk in _chunks([n for n in graph.nodes if want(n)], call):
         inner = subject.inner(call, needed(v for n in chunk for v in (*n.outputs, *n.inputs)))
+        seen(inner)
         yield from _operators(subject, call, chunk, inner)
 
 

@@ -63,13 +63,14 @@ def checked(
     results: dict[str, tuple[Call, dict[str, Array]]] = {}
     for call in calls(subject, results):
         checks.told("checking numbers", len(results), len(subject.graphs) + 1)
-        found = subject.run(call)
+        by_layers = not small and call.label in FIRST
+        inside = one_layer_of_each_kind(subject, call, checks) if by_layers else {}
+        # Of the largest models each run counts: one that gives out inner values gives the outputs as well.
+        found = inside if inside and subject.large else subject.run(call)
         results[call.label] = (call, found)
         checks.finite(call, found)
         if small:
             checks.against(call, found, subject.reference(call), "numbers")
-        elif call.label in FIRST:
-            one_layer_of_each_kind(subject, call, checks)
     checks.stop_if_any()
     same(subject, checks, results)
     alone(subject, checks, results)
@@ -116,7 +117,8 @@ def calls(subject: BuiltModel, results: Mapping[str, tuple[Call, dict[str, Array
     if assume == "right-padding":
         mask = np.ones_like(mask)
         begun = None
-    for label, phase, new in steps:
+    # Of a large model, several tokens over a past are held to be finite alone: not worth a pass over the largest.
+    for label, phase, new in steps[:1] if subject.large else steps:
         if phase in phases and 0 < new <= room - columns:
             past = feeder.past_of(begun) if begun else feeder.made_up_past(phase, rows, columns, 3)
             more = np.ones((rows, new), np.int64)
@@ -131,7 +133,8 @@ def same(subject: BuiltModel, checks: Checks, results: Mapping[str, tuple[Call, 
     if "prefill" in results and "unified" in results:
         call, found = results["unified"]
         checks.against(call, found, results["prefill"][1], "pair", "prefill = unified")
-    if "decode" in results and "unified" in subject.compiled.graphs:
+    # The largest models' decode graph was held to its meaning, operator by operator; the rest is `flowc verify`'s.
+    if "decode" in results and "unified" in subject.compiled.graphs and not subject.large:
         call, found = results["decode"]
         twin = Call(call.label, "unified", call.feeds, call.new, call.total)
         checks.against(twin, subject.run(twin), found, "pair", "decode = unified")
@@ -168,13 +171,20 @@ def kinds_of_layers(graph: Graph) -> set[str]:
     return set(kinds.values())
 
 
-def one_layer_of_each_kind(subject: BuiltModel, call: Call, checks: Checks) -> None:
-    """Hold the operators of one layer of each kind to their meaning, fed what onnxruntime fed them."""
+def one_layer_of_each_kind(
+    subject: BuiltModel, call: Call, checks: Checks, *, tables: bool = False
+) -> dict[str, Array]:
+    """Hold the operators of one layer of each kind to their meaning, fed what onnxruntime fed them.
+
+    Returns the outputs of the run that this takes. `tables`: the largest tables too.
+    """
     graph = subject.graphs[call.phase]
     chosen = kinds_of_layers(graph)
 
     def want(node: Node) -> bool:
         heavy = max((prod(v.weight.shape) for v in node.inputs if v is not None and v.weight is not None), default=0)
-        return layer_of(node) in chosen and heavy <= MOST_IN_A_TABLE
+        return layer_of(node) in chosen and (tables or heavy <= MOST_IN_A_TABLE)
 
-    checks.operators(call, list(sweep(subject, call, want)))
+    runs: list[Mapping[str, Array]] = []
+    checks.operators(call, list(sweep(subject, call, want, runs.append)))
+    return {output.name: runs[0][output.name] for output in graph.outputs} if runs else subject.run(call)

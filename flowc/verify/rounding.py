@@ -25,10 +25,15 @@ UNIT_ROUNDOFF = {"float64": 2.0**-53, "float32": 2.0**-24, "float16": 2.0**-11, 
 """The largest relative error of one rounding, by dtype."""
 
 EACH, ROW = 4.0, 2.0
-"""How many units of roundoff a number is moved by on its own, and with its row: up or down, and never by nothing."""
+"""How many units of roundoff a number is moved by on its own, and with its row, as root mean squares."""
 
-PROBES = 3
-"""How often the moved meaning is computed: what comes of few sources can cancel in one that does not in the next."""
+STEPS: Array = np.linspace(-(3**0.5), 3**0.5, 256)
+"""What these are multiplied by, drawn alike. Were it 1 or -1, two keys whose scores hang on one large channel each
+would be moved alike in every other draw, and their softmax by nothing."""
+
+PROBES, OPERATOR_PROBES = 3, 6
+"""How often a moved graph and a moved operator are computed: what comes of few sources can cancel in one that does not
+in the next. A probability may hang on the scores of two keys alone, and a graph has thousands of them."""
 
 SURE = 10.0
 """How many spreads a sound result may be off.
@@ -51,10 +56,10 @@ def unit_roundoff(dtype: str) -> float:
 
 def moved(array: Array, unit: float, rng: np.random.Generator) -> Array:
     """An array whose numbers, and whose rows as a whole, are moved by a few units of roundoff at random."""
-    signs = rng.integers(0, 2, array.shape, np.int8)
-    rows = rng.integers(0, 2, (*array.shape[:-1], 1) if array.ndim else (), np.int8)
-    each, row = (np.array([1 - step * unit, 1 + step * unit], array.dtype) for step in (EACH, ROW))
-    return array * each[signs] * row[rows]
+    steps = rng.integers(0, len(STEPS), array.shape, np.uint8)
+    rows = rng.integers(0, len(STEPS), (*array.shape[:-1], 1) if array.ndim else (), np.uint8)
+    each, row = ((1 + step * unit * STEPS).astype(array.dtype) for step in (EACH, ROW))
+    return array * each[steps] * row[rows]
 
 
 def operator_allowance(
@@ -86,14 +91,14 @@ def _closed(
     if any(fed[1:]):
         return None
     unit = unit_roundoff(results[0].dtype.name)
-    found = op.spread(operands, EACH * unit, ROW * unit)
+    found = op.spread(operands, results, EACH * unit, ROW * unit)
     return None if found is None else list(found)
 
 
 def _drawn(op: Op, operands: Sequence[Array | None], floats: Sequence[int], results: Sequence[Array]) -> list[Array]:
     """Mean squares of what comes out when the operands are moved at random."""
     squares: list[Array] = [np.zeros(r.shape) for r in results]
-    for probe in range(PROBES):
+    for probe in range(OPERATOR_PROBES):
         rng = np.random.default_rng([probe, len(operands)])
         others = list(operands)
         for i in floats:
@@ -102,7 +107,7 @@ def _drawn(op: Op, operands: Sequence[Array | None], floats: Sequence[int], resu
             others[i] = moved(array, unit_roundoff(array.dtype.name), rng)
         for square, result, other in zip(squares, results, op.reference(*others), strict=True):
             if result.dtype.kind == "f":
-                square += (other.astype(np.float64) - result) ** 2 / PROBES
+                square += (other.astype(np.float64) - result) ** 2 / OPERATOR_PROBES
     return squares
 
 

@@ -53,6 +53,8 @@ class Scenario:
     seed: int = 1
     whole: bool = False
     """Says nothing in a shorter form: left out where memory does not suffice."""
+    layers: bool = False
+    """Compared operator by operator, in one layer of each kind: a length that changes kernels and no meaning."""
 
     @property
     def columns(self) -> int:
@@ -133,10 +135,13 @@ def _decoder_scenarios(compiled: Compiled, facts: Facts, memory: int, *, large: 
         tail[2, -1], tail[1, 0] = 0, 0
     # With --assume right-padding, a cache holds what was padded at its end; steps are tried over full rows.
     steps = (full(3, 1), full(3, 1), tail) if assume == "none" else ()
+    if large:
+        steps = steps[1:]
     yield Scenario("ragged", ragged(3, fits(9), assume), steps)
-    yield Scenario("one", full(1, 1), (full(1, 1),), seed=2)
+    yield Scenario("one", full(1, 1), (full(1, 1),), seed=2, layers=large)
     if assume == "none":
-        yield _masked(fits(6))
+        masked = _masked(fits(6))
+        yield replace(masked, steps=masked.steps[:1]) if large else masked
     if not large:
         yield Scenario("full", full(2, fits(7)), (full(2, 1), full(2, 4)), seed=3)
     for window in facts.windows:
@@ -148,7 +153,7 @@ def _decoder_scenarios(compiled: Compiled, facts: Facts, memory: int, *, large: 
             yield Scenario(f"window of {window}", rows, (full(2, 1), full(2, 3)), seed=4)
     length = _affordable_prompt(compiled, memory, min(room, LONG if large else LONG_IF_SMALL))
     if length > fits(max(9, *(w + 5 for w in facts.windows), 0)):
-        yield Scenario("long", full(1, length), seed=7)
+        yield Scenario("long", full(1, length), seed=7, layers=large)
     for switch in facts.switches:
         if switch < room:
             yield Scenario(f"rope past {switch}", full(1, switch + 2), (full(1, 1), full(1, 2)), seed=5)
@@ -159,7 +164,7 @@ def _decoder_scenarios(compiled: Compiled, facts: Facts, memory: int, *, large: 
     if facts.context is not None and facts.context > 16:
         past = min(facts.context - steps, _affordable_past(compiled, memory))
         name = "end of the context" if past == facts.context - steps else f"{past} tokens into the context"
-        yield Scenario(name, full(1, 1), (full(1, 1),) * (steps - 1), past=past, seed=6)
+        yield Scenario(name, full(1, 1), (full(1, 1),) * (steps - 1), past=past, seed=6, layers=large)
 
 
 def _masked(columns: int) -> Scenario:

@@ -16,8 +16,8 @@ from jsonschema import Draft7Validator
 from flowc.golden.case import load
 from flowc.golden.recording import load as recorded
 from flowc.golden.recording import text
-from flowc.ir.core.norm import Norm
 from flowc.ir.graph import Node
+from flowc.ir.kernel.norms import RmsNormalization
 from flowc.ir.op import Op
 from flowc.lowering import emitter
 from flowc.reference.case_schema import case_schema
@@ -142,14 +142,14 @@ def test_a_recording_is_written_over_only_when_asked(golden: Path) -> None:
 
 
 def test_what_was_not_verified_is_not_recorded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    sound = emitter.EMITTERS[Norm]
+    sound = emitter.EMITTERS[RmsNormalization]
 
     def emit(e: emitter.Emitter, op: Any, node: Node) -> None:
         sound(e, replace(op, eps=0.5), node)
 
     write_spec(tmp_path)
     path = case(tmp_path)
-    monkeypatch.setitem(cast("dict[type[Op], Any]", emitter.EMITTERS), Norm, emit)
+    monkeypatch.setitem(cast("dict[type[Op], Any]", emitter.EMITTERS), RmsNormalization, emit)
     assert flowc("golden", "record", path).code == 1
     assert not path.with_suffix(".json").exists()
     monkeypatch.undo()

@@ -62,6 +62,7 @@ REFUSED: list[tuple[str, dict[str, Any]]] = [
     ("modernbert_base_like", {"layer_types": ["full_attention", "chunked_attention"] * 2}),
     ("modernbert_base_like", {"layer_types": ["full_attention"]}),
     ("modernbert_base_like", {"attention_sinks": True}),
+    ("modernbert_base_like", {"local_attention": -1}),
 ]
 HUB: list[dict[str, Any]] = [
     {"rotary_scaling_factor": 2.0},

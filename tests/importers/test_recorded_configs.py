@@ -72,3 +72,18 @@ def test_a_configuration_that_cannot_be_read_is_refused_by_its_field(case: dict[
     found = [d for d in caught.value.diagnostics if any(f"'{field}'" in d.message for field in case["fields"])]
     assert found, caught.value.render()
     assert all(d.span is not None for d in found)
+
+
+@pytest.mark.golden
+@pytest.mark.parametrize("fields", [{"local_attention": 0}, {"sliding_window": 0}], ids=str)
+def test_no_reach_is_one_spec_however_it_is_written(fields: dict[str, int], tmp_path: Path) -> None:
+    """HuggingFace halves local_attention, so 0 and 1 are one reach; sliding_window is the half itself."""
+    case = next(case for case in CASES if case["name"] == "modernbert_no_reach")
+    config = {k: v for k, v in case["config"].items() if k != "local_attention"} | fields
+    texts: list[str] = []
+    for number, one in enumerate((case, {**case, "config": config})):
+        folder = tmp_path / str(number) / "model"
+        folder.mkdir(parents=True)
+        texts.append(import_checkpoint(checkpoint_of(one, folder)).text(folder))
+    assert texts[0] == texts[1]
+    assert "reach: [null, 0, 0]" in texts[0]

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from flowc.verify import full
 from tests.mutation import sample as sampling
 from tests.mutation.damage import FILE_FAULTS, FileFault
 from tests.mutation.faults import FAULTS, Fault
@@ -56,6 +57,15 @@ def test_a_compiler_fault_is_caught(fault: Fault, tmp_path: Path) -> None:
     verdict = planted(fault, tmp_path)
     assert verdict.caught
     assert verdict.stage, "no stage was named"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: fault.name)
+def test_a_compiler_fault_is_caught_as_in_a_large_model(
+    fault: Fault, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(full, "LARGE", 0)
+    assert planted(fault, tmp_path).caught
 
 
 @pytest.mark.parametrize("fault", FILE_FAULTS, ids=lambda fault: fault.name)

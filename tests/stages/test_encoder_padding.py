@@ -123,3 +123,22 @@ def test_a_row_of_padding_is_finite_and_touches_no_other() -> None:
         for name, array in batch.items():
             assert np.isfinite(array).all(), (example, name)
             np.testing.assert_allclose(array[:1], alone[name], rtol=1e-5, atol=1e-5)
+
+
+@every_target
+def test_a_token_that_sees_itself_alone_gives_its_own_row(target: str, tmp_path: Path) -> None:
+    """Where no layer looks further than the token, it gives the same wherever it stands, padding around it or not."""
+    spec = (ROOT / "examples" / "modernbert.yaml").read_text(encoding="utf-8")
+    alone = spec.replace("reach: [null, 3, 3, null]", "reach: [0, 0, 0, 0]")
+    assert alone != spec
+    (tmp_path / "alone.yaml").write_text(alone, encoding="utf-8")
+    compiled = compile_file(tmp_path / "alone.yaml", Request(target=target))
+    build(compiled, tmp_path / "out" / "model.onnx", verify="quick")
+    built = Model(compiled, tmp_path / "out")
+    ids = np.array([[5, 6, 7, 5], [7, 2, 6, 6]])
+    mask = np.array([[1, 1, 1, 1], [0, 0, 1, 1]])
+    rows = built.run("encode", {"input_ids": ids, "attention_mask": mask})["last_hidden_state"]
+    for row, column in zip(*np.nonzero(mask), strict=True):
+        one = ids[row : row + 1, column : column + 1]
+        lone = built.run("encode", {"input_ids": one, "attention_mask": np.ones_like(one)})["last_hidden_state"]
+        np.testing.assert_allclose(rows[row, column], lone[0, 0], rtol=1e-5, atol=1e-5)

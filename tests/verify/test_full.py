@@ -19,8 +19,9 @@ from flowc.build.compiled import Request
 from flowc.cli import main
 from flowc.compile import build, compile_file
 from flowc.frontend.state import Options
+from flowc.ir.graph import Node
 from flowc.ir.interpret import interpret
-from flowc.verify import locate, quick
+from flowc.verify import full, locate, quick
 from flowc.verify.checks import Checks
 from flowc.verify.full import verify
 from flowc.verify.rebuild import recompile
@@ -68,6 +69,29 @@ def test_every_form_of_build_passes(asked: dict[str, Any], tmp_path: Path) -> No
     checks = checked(tmp_path)
     assert not checks.failures
     assert any(c.name == "numbers" for c in checks.done)
+
+
+def test_of_a_large_model_one_layer_of_a_kind_stands_for_all_where_its_files_are_as_lowered(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(full, "LARGE", 0)
+    spec, model = tmp_path / "model.yaml", tmp_path / "out" / "model.onnx"
+    spec.write_text(EXAMPLE.read_text(encoding="utf-8").replace("layers: 2", "layers: 4"), encoding="utf-8")
+    build(compile_file(spec, Request()), model, verify="off")
+
+    def operators() -> list[int]:
+        checks = checked(model)
+        assert not checks.failures
+        assert {"numbers", "pair", "step", "alone", "together"} <= {c.name for c in checks.done}
+        details = [c.detail for c in checks.done if c.name == "operators" and c.detail.startswith("ragged,")]
+        return [int(detail.split()[-2]) for detail in details]
+
+    few = operators()
+    manifest = tmp_path / "out" / "model.flowc.json"
+    manifest.write_text(json.dumps({**json.loads(manifest.read_text()), "flowc": "0.0.1"}))
+    every = operators()  # of another version nothing says what its files were lowered to
+    assert len(few) == len(every) == 3
+    assert all(two < four for two, four in zip(few, every, strict=True)), (few, every)
 
 
 def test_values_given_out_a_few_at_a_time_are_the_same(built: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -215,6 +239,35 @@ def test_against_arrays(copy: Path, tmp_path: Path, capsys: pytest.CaptureFixtur
     np.savez(tmp_path / "typo.npz", allow_pickle=False, **feeds, logit=good["logits"])
     assert main(["verify", str(copy), "--against", str(tmp_path / "typo.npz")]) == 2
     assert "did you mean 'logits'?" in capsys.readouterr().err
+
+
+def test_against_names_what_is_wrong_first_not_what_is_worst(
+    copy: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Caches and results of stages stand in the order in which they are computed, whatever order the file has."""
+    compiled = recompile(manifests.load(copy))
+    assert compiled.checkpoint is not None
+    ids = np.array([[1, 2, 3], [4, 5, 6]], np.int64)
+    feeds: dict[str, Array] = {"input_ids": ids, "attention_mask": np.ones((2, 3), np.int64)}
+    inside: dict[str, Array] = {}
+
+    def watch(node: Node, results: tuple[Array, ...]) -> None:
+        inside[node.origin.stage] = results[0]
+
+    outputs = interpret(compiled.expanded["prefill"], feeds, compiled.checkpoint.read, watch)
+    order = ["embed", "present.0.key", "repeat.layers.0.llama_decoder", "present.1.value", "logits"]
+    right = {name: {**inside, **outputs}[name] for name in order}
+    np.savez(tmp_path / "good.npz", allow_pickle=False, **feeds, **right)
+    assert main(["verify", str(copy), "--against", str(tmp_path / "good.npz")]) == 0
+    for number, name in enumerate(order):
+        off = {n: a + np.float32(1e-2 * 4**i) for i, (n, a) in enumerate(right.items()) if i >= number}
+        np.savez(tmp_path / "bad.npz", allow_pickle=False, **dict(reversed({**feeds, **right, **off}.items())))
+        assert main(["verify", str(copy), "--against", str(tmp_path / "bad.npz")]) == 1
+        assert f"differs from the reference (bad): {name}: error" in capsys.readouterr().err
+    pruned = "repeat.layers.1.llama_decoder"
+    np.savez(tmp_path / "pruned.npz", allow_pickle=False, **feeds, **{pruned: inside[pruned]})
+    assert main(["verify", str(copy), "--against", str(tmp_path / "pruned.npz")]) == 2
+    assert f"does not compute all of what the stage '{pruned}' gives" in capsys.readouterr().err
 
 
 def test_the_command_says_what_is_wrong_in_json(copy: Path, capsys: pytest.CaptureFixture[str]) -> None:

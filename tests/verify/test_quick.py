@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import json
+import weakref
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -21,7 +23,9 @@ from flowc.ir.kernel.norms import RmsNormalization
 from flowc.ir.op import Op
 from flowc.lowering import emitter
 from flowc.lowering.lower import EMITTER_MODULES
-from flowc.verify import quick
+from flowc.outside.runtime import open_graph
+from flowc.runtime import session
+from flowc.verify import built_model, quick
 
 EXAMPLE = Path("examples/tiny-llama.yaml")
 REGISTERING = EMITTER_MODULES  # emitter.EMITTERS is filled when these are imported
@@ -50,6 +54,27 @@ def test_large_models_are_checked_layer_by_layer(tmp_path: Path, monkeypatch: py
     names = {check["name"] for check in built.checks}
     assert "operators" in names
     assert "numbers" not in names
+
+
+def test_of_large_weights_no_two_sessions_are_open_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each session maps the whole data file."""
+    monkeypatch.setattr(quick, "SMALL", 0)
+    monkeypatch.setattr(built_model, "ONE_SESSION_BYTES", 0)
+    alive: weakref.WeakSet[Any] = weakref.WeakSet()
+    others: list[int] = []
+
+    def opened(*given: Any) -> Any:
+        gc.collect()
+        others.append(len(alive))
+        session = open_graph(*given)
+        alive.add(session)
+        return session
+
+    monkeypatch.setattr(session, "open_graph", opened)
+    monkeypatch.setattr(built_model, "open_graph", opened)
+    build(compiled(), tmp_path / "model.onnx", check=quick.check)
+    assert len(others) > 5
+    assert set(others) == {0}
 
 
 def no_layers(_: Graph) -> set[str]:

@@ -40,15 +40,26 @@ class Linear(Op, name="linear", operands=("x", "weight", "bias"), dtypes={"x wei
         return (x.with_last(weight.shape[0]),)
 
     def reference(self, x: Array, weight: Array, bias: Array | None = None) -> tuple[Array, ...]:
-        y = widened(x) @ widened(weight).T
+        y = _product(widened(x), widened(weight))
         return ((y if bias is None else y + widened(bias)).astype(x.dtype, copy=False),)
 
-    def spread(self, operands: Sequence[Array | None], each: float, row: float) -> tuple[Array, ...] | None:
-        x, weight = operands[:2]
+    def spread(
+        self, operands: Sequence[Array | None], results: Sequence[Array], each: float, row: float
+    ) -> tuple[Array, ...] | None:
+        x, weight, *bias = operands
         assert x is not None and weight is not None
-        y = x @ weight.T
-        return (each**2 * (np.square(x) @ np.square(weight).T).astype(np.float64) + (row * y.astype(np.float64)) ** 2,)
+        y = results[0].astype(np.float64)
+        if bias and bias[0] is not None:
+            y -= bias[0]
+        squares = _product(np.square(widened(x)), np.square(widened(weight))).astype(np.float64)
+        return (each**2 * squares + (row * y) ** 2,)
 
     def macs(self, inputs: Sizes, outputs: Sequence[tuple[int, ...]]) -> int:
         x = inputs[0]
         return 0 if x is None else prod(x) * outputs[0][-1]
+
+
+def _product(x: Array, weight: Array) -> Array:
+    """`x @ weight.T` for x [..., in], as one product of two matrices: numpy would make one for each row of a batch."""
+    product = (weight @ x.reshape(-1, x.shape[-1]).T).T
+    return np.ascontiguousarray(product).reshape(*x.shape[:-1], len(weight))
