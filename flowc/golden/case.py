@@ -17,54 +17,126 @@ Its recording lies beside it, with `.json` for `.yaml`.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, Literal
 
-from flowc.errors import Diagnostics, Span, SpecError, nearest
-from flowc.text.source import ListNode, MapNode, Node, Scalar, read_spec
+from flowc.errors import Diagnostics
+from flowc.records.declare import Context, Either, Form, attr, named_by
+from flowc.records.reader import Reader
+from flowc.records.record import Record
+from flowc.records.values import Wrong
+from flowc.targets.registry import TARGETS
+from flowc.text.source import read_spec
 
-KEYS = (
-    "golden", "name", "description", "checkpoint", "spec", "weights_sha256", "target", "dtype", "prompts", "inputs",
-    "tolerance",
-)  # fmt: skip
 ABSOLUTE, TIE = 1e-4, 1e-3
-MOST_STEPS = 4096
-MOST_ROWS, MOST_COLUMNS = 64, 4096
-NAME = re.compile(r"\w[\w .+-]{0,99}")
+NAME = named_by(
+    re.compile(r"\w[\w .+-]{0,99}"), "the name of a golden case",
+    "letters, digits, spaces and '_.+-', a letter or digit first",
+)  # fmt: skip
 
 
-@dataclass(frozen=True, slots=True)
-class Prompt:
+class _Folder(Context):
+    """What paths of a case are relative to."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+
+def _beside(text: str, folder: Any) -> Path | None:
+    try:
+        return folder.path / Path(text).expanduser() if text else None
+    except RuntimeError:  # a user that this machine does not know, or no home at all
+        raise Wrong(f"there is no home folder for '{text}'", sentence=True, by_value=True) from None
+
+
+def _target(text: str, _: Any) -> str | None:
+    return text if text in TARGETS else None
+
+
+_PATH = Form("a path", _beside, ".")
+_TARGET = Form(f"one of {', '.join(TARGETS)}", _target, f"^({'|'.join(TARGETS)})$")
+
+
+class Prompt(Record):
     """What a decoder is asked: token ids or a text, and how many tokens it goes on."""
 
-    ids: tuple[int, ...]
-    text: str | None
-    steps: int
+    what = "a prompt"
+    written = "a mapping with `ids` or `text`"
+    nulls = False
+    either = (Either(("ids", "text"), "a prompt has either `ids` or `text`"),)
+
+    ids: tuple[int, ...] = attr(doc="Token ids.", default=(), ge=0, le=2**31 - 1, least=1, called="a list of token ids")
+    text: str | None = attr(doc="A text for the model's tokenizer and chat template.", default=None, least=1)
+    steps: int = attr(doc="Tokens that the model goes on.", default=8, ge=1, le=4096)
 
 
-@dataclass(frozen=True, slots=True)
-class Inputs:
+class Inputs(Record):
     """Seeded inputs of an encoder or an image model: a ragged batch."""
 
-    seed: int = 1
-    batch: int = 3
-    columns: int = 9
+    what = "'inputs'"
+    seed: int = attr(doc="Seed.", default=1, ge=0, le=2**31)
+    batch: int = attr(doc="Rows.", default=3, ge=1, le=64)
+    columns: int = attr(doc="Tokens of the longest row.", default=9, ge=1, le=4096)
 
 
-@dataclass(frozen=True, slots=True)
-class Case:
-    """A case as its file says."""
+class Tolerance(Record):
+    """How far numbers may move."""
+
+    what = "'tolerance'"
+    absolute: float = attr(doc="Of a number, absolute.", default=ABSOLUTE, ge=0, called="a number, 0 or more")
+    tie: float = attr(doc="How far apart two logits may be that tie.", default=TIE, ge=0, called="a number, 0 or more")
+
+
+class Case(Record):
+    """A model and what it is asked; its recording lies beside it, with .json for .yaml."""
+
+    what = "a golden case"
+    nulls = False
+    either = (
+        Either(("checkpoint", "spec"), "a golden case names either a `checkpoint` or a `spec`"),
+        Either(
+            ("prompts", "inputs"),
+            "a golden case gives either `prompts` (a decoder) or `inputs` (an encoder or image model)",
+        ),
+    )
+
+    golden: Literal[1] = attr(
+        doc="Version of the form of cases: 1.", code="bad-version",
+        sentence="a golden case starts with `golden: 1`, the version of its form",
+    )  # fmt: skip
+    name: str = attr(doc="Name in reports; without it, the file's.", default="", form=NAME)
+    description: str = attr(doc="A sentence for people.", default="", least=1)
+    checkpoint: Path | None = attr(
+        doc="A checkpoint that importers read, relative to the case: a folder or a GGUF file.", default=None, form=_PATH
+    )
+    spec: Path | None = attr(
+        doc="A spec, relative to the case; with its own `weights:`, or --weights.", default=None, form=_PATH
+    )
+    weights_sha256: str | None = attr(
+        doc="sha256 of the weights file; other weights are refused. A recording always has it.", default=None, least=1
+    )
+    target: str = attr(doc="What the model is built for.", default="ort-cpu", form=_TARGET)
+    dtype: Literal["float32"] = attr(
+        doc="Float type of the graphs.", default="float32", sentence="flowc builds float32 graphs only, so far"
+    )
+    prompts: tuple[Prompt, ...] = attr(
+        doc="What a decoder is asked.", default=(), least=1, each="a prompt",
+        called="a list of {ids: [...]} or {text: ...}",
+    )  # fmt: skip
+    inputs: Inputs | None = attr(doc="Inputs of an encoder or an image model.", default=None)
+    tolerance: Tolerance = attr(doc="How far numbers may move.", default=Tolerance())
 
     path: Path
-    name: str
-    checkpoint: Path | None
-    spec: Path | None
-    weights_sha256: str | None
-    target: str
-    prompts: tuple[Prompt, ...]
-    inputs: Inputs | None
-    absolute: float
-    tie: float
+
+    @property
+    def absolute(self) -> float:
+        """How far a number may move."""
+        return self.tolerance.absolute
+
+    @property
+    def tie(self) -> float:
+        """How far apart two logits may be that tie."""
+        return self.tolerance.tie
 
     @property
     def recording(self) -> Path:
@@ -81,155 +153,13 @@ class Case:
 
 def load(path: Path) -> Case:
     """Read a case. Raises SpecError with everything that is wrong."""
-    reader = _Reader(read_spec(path), path)
-    case = reader.case()
-    reader.problems.raise_if_any()
-    return case
-
-
-class _Reader:
-    """Reads the keys of a case, collecting problems."""
-
-    def __init__(self, root: Node, path: Path) -> None:
-        self.problems = Diagnostics()
-        self.path = path
-        if not isinstance(root, MapNode):
-            raise SpecError.of("bad-type", "a golden case is a mapping of keys to values", root.span)
-        self.root = root
-        self.check_keys(root, KEYS, "a golden case")
-
-    def check_keys(self, node: MapNode, known: tuple[str, ...], what: str) -> None:
-        for entry in node.entries:
-            if entry.name not in known:
-                message = f"{what} has no key '{entry.name}'"
-                hint = nearest(entry.name, known) or f"its keys: {', '.join(known)}"
-                self.problems.error("unknown-key", message, entry.key.span, hint)
-
-    def wrong(self, message: str, span: Span) -> None:
-        self.problems.error("bad-type", message, span)
-
-    def case(self) -> Case:
-        version = self.root.get("golden")
-        if not isinstance(version, Scalar) or version.value != 1:
-            span = (version or self.root).span
-            self.problems.error("bad-version", "a golden case starts with `golden: 1`, the version of its form", span)
-        if self.text("dtype", "float32") != "float32":
-            node = self.root.get("dtype")
-            self.problems.error("bad-value", "flowc builds float32 graphs only, so far", node.span if node else None)
-        checkpoint, spec = self.text("checkpoint"), self.text("spec")
-        if (checkpoint is None) == (spec is None):
-            self.problems.error("bad-value", "a golden case names either a `checkpoint` or a `spec`", self.root.span)
-        prompts, inputs = self.prompts(), self.inputs()
-        if bool(prompts) == (inputs is not None):
-            message = "a golden case gives either `prompts` (a decoder) or `inputs` (an encoder or image model)"
-            self.problems.error("bad-value", message, self.root.span)
-        tolerance = self.root.get("tolerance")
-        limits = tolerance if isinstance(tolerance, MapNode) else None
-        if tolerance is not None and limits is None:
-            self.wrong("'tolerance' must be a mapping with `absolute` and `tie`", tolerance.span)
-        if limits is not None:
-            self.check_keys(limits, ("absolute", "tie"), "'tolerance'")
-        return Case(
-            path=self.path,
-            name=self.name(),
-            checkpoint=self.beside("checkpoint", checkpoint),
-            spec=self.beside("spec", spec),
-            weights_sha256=self.text("weights_sha256"),
-            target=self.text("target") or "ort-cpu",
-            prompts=prompts,
-            inputs=inputs,
-            absolute=self.number(limits, "absolute", ABSOLUTE),
-            tie=self.number(limits, "tie", TIE),
-        )
-
-    def name(self) -> str:
-        """The case's name, which names folders and reports."""
-        node, name = self.root.get("name"), self.text("name") or self.path.stem
-        if not NAME.fullmatch(name):
-            message = f"{name!r} cannot be the name of a golden case"
-            hint = "letters, digits, spaces and '_.+-', a letter or digit first"
-            self.problems.error("bad-value", message, (node or self.root).span, hint)
-        return name
-
-    def beside(self, key: str, name: str | None) -> Path | None:
-        node = self.root.get(key)
-        if name is None or node is None:
-            return None
-        try:
-            return self.path.parent / Path(name).expanduser()
-        except RuntimeError:  # a user that this machine does not know, or no home at all
-            self.problems.error("bad-value", f"there is no home folder for '{name}'", node.span)
-            return None
-
-    def text(self, key: str, default: str | None = None) -> str | None:
-        node = self.root.get(key)
-        if node is None:
-            return default
-        if isinstance(node, Scalar) and isinstance(node.value, str) and node.value:
-            return node.value
-        self.wrong(f"'{key}' must be a text", node.span)
-        return default
-
-    def number(self, parent: MapNode | None, key: str, default: float) -> float:
-        node = parent.get(key) if parent is not None else None
-        if node is None:
-            return default
-        value = node.value if isinstance(node, Scalar) else None
-        if isinstance(value, (int, float)) and not isinstance(value, bool) and value >= 0:
-            return float(value)
-        self.wrong(f"'{key}' must be a number, 0 or more", node.span)
-        return default
-
-    def whole(self, parent: MapNode, key: str, default: int, least: int, most: int) -> int:
-        node = parent.get(key)
-        if node is None:
-            return default
-        value = node.value if isinstance(node, Scalar) else None
-        if isinstance(value, int) and not isinstance(value, bool) and least <= value <= most:
-            return value
-        self.wrong(f"'{key}' must be a whole number from {least} to {most}", node.span)
-        return default
-
-    def prompts(self) -> tuple[Prompt, ...]:
-        node = self.root.get("prompts")
-        if node is None:
-            return ()
-        if not isinstance(node, ListNode) or not node.items:
-            self.wrong("'prompts' must be a list of {ids: [...]} or {text: ...}", node.span)
-            return ()
-        return tuple(self.prompt(item) for item in node.items)
-
-    def prompt(self, node: Node) -> Prompt:
-        if not isinstance(node, MapNode):
-            self.wrong("a prompt is a mapping with `ids` or `text`", node.span)
-            return Prompt((), None, 0)
-        self.check_keys(node, ("ids", "text", "steps"), "a prompt")
-        ids, text = node.get("ids"), node.get("text")
-        numbers: list[int] = []
-        if (ids is None) == (text is None):
-            self.wrong("a prompt has either `ids` or `text`", node.span)
-        if ids is not None:
-            values = (
-                [i.value if isinstance(i, Scalar) else None for i in ids.items] if isinstance(ids, ListNode) else []
-            )
-            numbers = [v for v in values if isinstance(v, int) and not isinstance(v, bool) and v >= 0]
-            if not numbers or len(numbers) != len(values):
-                self.wrong("'ids' must be a list of token ids", ids.span)
-        if text is not None and not (isinstance(text, Scalar) and isinstance(text.value, str) and text.value):
-            self.wrong("'text' must be a text", text.span)
-        words = text.value if isinstance(text, Scalar) else None
-        steps = self.whole(node, "steps", 8, 1, MOST_STEPS)
-        return Prompt(tuple(numbers), words if isinstance(words, str) else None, steps)
-
-    def inputs(self) -> Inputs | None:
-        node = self.root.get("inputs")
-        if node is None:
-            return None
-        if not isinstance(node, MapNode):
-            self.wrong("'inputs' must be a mapping with `seed`, `batch` and `columns`", node.span)
-            return None
-        self.check_keys(node, ("seed", "batch", "columns"), "'inputs'")
-        return Inputs(
-            self.whole(node, "seed", 1, 0, 2**31), self.whole(node, "batch", 3, 1, MOST_ROWS),
-            self.whole(node, "columns", 9, 1, MOST_COLUMNS),
-        )  # fmt: skip
+    problems = Diagnostics()
+    root = read_spec(path)
+    read = Reader(problems, context=_Folder(path.parent)).read(Case, root)
+    if read is None:
+        problems.raise_all()
+    name = str(read.values.get("name", path.stem))
+    if "name" not in read.wrong and NAME.parse(name, None) is None:
+        problems.error("bad-value", f"'{name}' cannot be {NAME.called}", root.span, NAME.hint)
+    problems.raise_if_any()
+    return read.record(path=path, name=name)

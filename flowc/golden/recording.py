@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any, cast
 
 from flowc.errors import SpecError
 from flowc.golden.case import Case
 from flowc.golden.numbers import known
 from flowc.golden.play import Recording
-from flowc.outside.reading import Unreadable, json_of, read_json
-
-Holds = Callable[[object], bool]
+from flowc.golden.recorded import DecoderRecording, EncoderRecording
+from flowc.outside.reading import MAX_SIDE_FILE, Unreadable, read_bytes
+from flowc.records.json_file import read_json_record
 
 WIDTH = 120
 """Columns up to which a list or a map that holds others stands on one line of a recording; numbers always do."""
@@ -72,14 +73,14 @@ def earlier(case: Case) -> Recording | None:
 def of_bytes(case: Case, data: bytes, name: str) -> Recording:
     """A recording of a case from elsewhere, such as a git revision. Raises SpecError when it is none."""
     try:
-        return _checked(case, json_of(data), name)
+        return _checked(case, data, name)
     except Unreadable as error:
         raise _bad(case, f"cannot read {name}: {error}") from None
 
 
 def _read(case: Case) -> Recording:
     try:
-        return _checked(case, read_json(case.recording), str(case.recording))
+        return _checked(case, read_bytes(case.recording, MAX_SIDE_FILE), str(case.recording))
     except FileNotFoundError:
         hint = f"flowc golden record {case.path}"
         raise SpecError.of("missing-file", f"case '{case.name}' has no recording {case.recording}", hint=hint) from None
@@ -88,13 +89,31 @@ def _read(case: Case) -> Recording:
 
 
 def _bad(case: Case, message: str) -> SpecError:
-    return SpecError.of("bad-recording", message, hint=f"flowc golden record --update {case.path}")
+    return SpecError.of("bad-recording", message, hint=_hint(case))
 
 
-def _checked(case: Case, value: Any, name: str) -> Recording:
-    if not (_decoder if case.prompts else _encoder)(value):
-        raise _bad(case, f"{name} is not a recording of such a case")
+def _hint(case: Case) -> str:
+    return f"flowc golden record --update {case.path}"
+
+
+def _checked(case: Case, data: bytes, name: str) -> Recording:
+    """The recording that a file holds; raises Unreadable, SpecError."""
+    try:
+        if case.prompts:
+            read, value = read_json_record(DecoderRecording, data, name, "bad-recording")
+            _tokens_among_the_best(case, read.record(), name)
+        else:
+            _, value = read_json_record(EncoderRecording, data, name, "bad-recording")
+    except SpecError as error:
+        raise SpecError(replace(d, hint=d.hint or _hint(case)) for d in error.diagnostics) from None
     return cast("Recording", _with_numbers(value))
+
+
+def _tokens_among_the_best(case: Case, recording: DecoderRecording, name: str) -> None:
+    for p, prompt in enumerate(recording.prompts):
+        for s, step in enumerate(prompt.steps):
+            if str(step.token) not in step.top:
+                raise _bad(case, f"{name}: prompts[{p}].steps[{s}].top lacks the token {step.token}")
 
 
 _SIZES = frozenset({"margin", "rms", "max"})
@@ -111,70 +130,3 @@ def _with_numbers(value: Any, key: str = "") -> Any:
         items = cast("list[Any]", value)
         return [known(v) for v in items] if key == "projections" else [_with_numbers(v) for v in items]
     return known(value) if key in _SIZES else value
-
-
-def _number(value: object) -> bool:
-    """Whether a value is a finite number, as a text too."""
-    return known(value) is not None
-
-
-def _whole(value: object) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 2**31
-
-
-def _text(value: object) -> bool:
-    return isinstance(value, str)
-
-
-def _list(of: Holds, least: int = 0) -> Holds:
-    return lambda value: isinstance(value, list) and len(value := cast("list[object]", value)) >= least and all(
-        of(item) for item in value
-    )  # fmt: skip
-
-
-def _mapping(of: Holds, key: Holds = _text, least: int = 0) -> Holds:
-    def holds(value: object) -> bool:
-        if not isinstance(value, dict):
-            return False
-        entries = cast("dict[object, object]", value)
-        return len(entries) >= least and all(key(k) and of(v) for k, v in entries.items())
-
-    return holds
-
-
-def _record(**fields: Holds) -> Holds:
-    def holds(value: object) -> bool:
-        return isinstance(value, dict) and all(of(cast("dict[str, object]", value).get(k)) for k, of in fields.items())
-
-    return holds
-
-
-def _optional(of: Holds) -> Holds:
-    return lambda value: value is None or of(value)
-
-
-def _id(value: object) -> bool:
-    return isinstance(value, str) and value.isdecimal() and len(value) < 12
-
-
-def _step(value: object) -> bool:
-    fields = _record(token=_whole, margin=_number, top=_mapping(_number, _id, 1), digest=_text)
-    if not fields(value):
-        return False
-    step = cast("Recording", value)
-    return str(step["token"]) in step["top"] and (step.get("all") is None or _statistics(step["all"]))
-
-
-_head = {
-    "weights_sha256": _optional(_list(_text)), "spec": _optional(lambda v: isinstance(v, dict)),
-    "spec_sha256": _optional(_text), "target": _optional(_text),
-}  # fmt: skip
-_statistics = _record(rms=_number, max=_number, projections=_list(_number))
-_decoder = _record(
-    prompts=_list(_record(ids=_list(_whole, 1), steps=_list(_step, 1), stages=_mapping(_statistics),
-                          text=_optional(_text), answer=_optional(_text)), 1),
-    **_head,
-)  # fmt: skip
-_encoder = _record(
-    outputs=_mapping(lambda v: _statistics(v) and _record(digest=_text)(v)), stages=_mapping(_statistics), **_head
-)

@@ -47,7 +47,8 @@ def _plural(name: str) -> str:
 def describe_field(attribute: Attribute) -> dict[str, Any]:
     """A field as plain values."""
     facts, default = attribute.facts, attribute.default
-    plain = None if attribute.required else _plain(default)
+    nothing = attribute.required or (facts.least and not default)
+    plain = None if nothing else _plain(default)
     type_ = type_name(attribute.spelling)
     if facts.form is not None and not facts.form.is_name:
         type_ = type_.replace("text", facts.form.called.removeprefix("a "))
@@ -68,6 +69,8 @@ def describe_field(attribute: Attribute) -> dict[str, Any]:
 
 def _plain(default: Any) -> Any:
     """A default as a file would spell it."""
+    if isinstance(default, Record):
+        return {a.name: _plain(getattr(default, a.into)) for a in default.attributes()}
     return default.spelt() if isinstance(default, Own) else default
 
 

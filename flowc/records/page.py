@@ -17,7 +17,7 @@ def tables(cls: type[Record]) -> list[str]:
             lines += ["", f"{', '.join(f'`{place}`' for place in places)}: {record.summary()}", ""]
         lines += ["| key | type | when left out | meaning |", "| --- | --- | --- | --- |"]
         lines += [row(a) for a in record.attributes()]
-        lines += ["", *(f"{either.message[:1].upper()}{either.message[1:]}." for either in record.either)]
+        lines += ["", *(f"- {either.message[:1].upper()}{either.message[1:]}." for either in record.either)]
         while not lines[-1]:
             lines.pop()
     return lines

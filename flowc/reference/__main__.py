@@ -12,6 +12,8 @@ from pathlib import Path
 from flowc.build.manifest import Manifest
 from flowc.codes import CODES
 from flowc.frontend.stage import Stage
+from flowc.golden.case import Case
+from flowc.golden.recorded import DecoderRecording, EncoderRecording
 from flowc.records.page import row, tables
 from flowc.records.record import Record
 from flowc.reference.describe import describe
@@ -104,6 +106,13 @@ FILES: tuple[tuple[str, str, type[Record]], ...] = (
         "Strict YAML 1.2, or JSON. `flowc schema` prints its JSON Schema; a flow is made of [stages](stages.md).",
         Keys,
     ),
+    (
+        "A golden case",
+        "Strict YAML 1.2. `flowc schema golden` prints its JSON Schema; [golden cases](golden.md) tells of their use.",
+        Case,
+    ),
+    ("A recording of a decoder", "`NAME.json` beside the case `NAME.yaml`, which has `prompts`.", DecoderRecording),
+    ("A recording of an encoder", "The same for a case with `inputs`.", EncoderRecording),
     (
         "A manifest",
         "`NAME.flowc.json`, which a build writes beside its graphs for whoever runs them. Null means nothing.",

@@ -178,11 +178,11 @@ def test_a_built_model_can_be_checked(tmp_path: Path, capsys: pytest.CaptureFixt
 @pytest.mark.parametrize(("change", "words"), [
     (("golden: 1", "golden: 2"), "error[bad-version]"),
     (("prompts:", "promts:"), "did you mean 'prompts'?"),
-    (("steps: 8", "steps: 0"), "'steps' must be a whole number from 1 to 4096"),
+    (("steps: 8", "steps: 0"), "'steps' of a prompt must be a whole number from 1 to 4096, not 0"),
     (("dtype: float32", "dtype: int4"), "float32 graphs only"),
-    (("ids: [1,", "ids: [x,"), "'ids' must be a list of token ids"),
+    (("ids: [1,", "ids: [x,"), "'ids' of a prompt must be a list of token ids"),
     (("name: tiny-llama", "name: tiny-llama\ncheckpoint: here"), "either a `checkpoint` or a `spec`"),
-    (("absolute: 1e-4", "absolute: -1"), "'absolute' must be a number, 0 or more"),
+    (("absolute: 1e-4", "absolute: -1"), "'absolute' of 'tolerance' must be a number, 0 or more, not -1"),
 ], ids=str)  # fmt: skip
 def test_a_wrong_case_is_refused(
     change: tuple[str, str], words: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]

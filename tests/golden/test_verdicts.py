@@ -10,10 +10,7 @@ from flowc.golden.case import Case, Prompt
 from flowc.golden.play import Recording
 from flowc.golden.verdict import judge
 
-CASE = Case(
-    path=Path("case.yaml"), name="case", checkpoint=None, spec=None, weights_sha256=None, target="ort-cpu",
-    prompts=(Prompt((1,), None, 1),), inputs=None, absolute=1e-4, tie=1e-3,
-)  # fmt: skip
+CASE = Case(golden=1, path=Path("case.yaml"), name="case", prompts=(Prompt(ids=(1,), steps=1),))
 
 
 def step(*logits: float) -> Recording:

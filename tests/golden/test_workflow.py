@@ -14,12 +14,14 @@ import pytest
 from jsonschema import Draft7Validator
 
 from flowc.golden.case import load
+from flowc.golden.recorded import DecoderRecording, EncoderRecording
 from flowc.golden.recording import load as recorded
 from flowc.golden.recording import text
 from flowc.ir.graph import Node
 from flowc.ir.kernel.norms import RmsNormalization
 from flowc.ir.op import Op
 from flowc.lowering import emitter
+from flowc.records.schema import record_schema
 from flowc.reference.case_schema import case_schema
 from flowc.text.source import parse, plain
 from tests.cli.calling import done, flowc, write_spec
@@ -270,3 +272,37 @@ def test_the_schema_refuses_what_the_reader_refuses(broken: str, tmp_path: Path)
     assert not Draft7Validator(case_schema()).is_valid(read(whole))
     (tmp_path / "case.yaml").write_text(whole)
     assert flowc("golden", "record", tmp_path / "case.yaml").code == 2
+
+
+@pytest.mark.parametrize("file", sorted((ROOT / "golden/cases").glob("*.json")), ids=lambda p: p.stem)
+def test_a_recording_holds_declared_keys_alone(file: Path) -> None:
+    recording = json.loads(file.read_text())
+    record = DecoderRecording if "prompts" in recording else EncoderRecording
+    Draft7Validator(record_schema(record)).validate(recording)
+
+
+def test_all_that_is_wrong_with_a_recording_is_told_at_its_place(golden: Path) -> None:
+    file = golden.with_suffix(".json")
+    recording = json.loads(file.read_text())
+    first = recording["prompts"][0]
+    first["ids"], first["steps"][0]["margin"], first["steps"][1]["top"] = "none", "much", {}
+    file.write_text(json.dumps(recording, indent=1))
+    told = flowc("golden", "check", golden)
+    assert told.code == 2
+    for part in (
+        "prompts[0].ids must be a list, not 'none'",
+        "prompts[0].steps[0].margin must be a finite number, not 'much'",
+        "prompts[0].steps[1].top must not be empty",
+        '"margin": "much"',
+        f"help: flowc golden record --update {golden}",
+    ):
+        assert part in told.stderr
+    assert told.stderr.count("error[bad-recording]") == 3
+
+
+def test_a_token_that_is_not_among_the_best_is_no_recording(golden: Path) -> None:
+    file = golden.with_suffix(".json")
+    recording = json.loads(file.read_text())
+    recording["prompts"][0]["steps"][1]["token"] += 1000
+    file.write_text(json.dumps(recording))
+    assert "prompts[0].steps[1].top lacks the token" in flowc("golden", "check", golden).stderr

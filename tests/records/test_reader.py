@@ -325,7 +325,7 @@ def test_its_reference_names_every_key_and_every_record_inside() -> None:
     assert "| `boat` | 1 | required | Version. |" in lines
     assert "`mast`, `masts`: A mast." in lines
     assert "| `height` | number, greater than 0 | required | In metres. |" in lines
-    assert "A boat has either `oars` or an `engine`." in lines
+    assert "- A boat has either `oars` or an `engine`." in lines
     assert not any("`log`" in line for line in lines)
 
 
