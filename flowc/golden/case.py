@@ -63,10 +63,14 @@ class Prompt(Record):
     what = "a prompt"
     written = "a mapping with `ids` or `text`"
     nulls = False
-    either = (Either(("ids", "text"), "a prompt has either `ids` or `text`"),)
+    either = (
+        Either(("ids", "text"), "a prompt has either `ids` or `text`"),
+        Either(("ids", "system"), "a `system` message goes before a `text`, not before `ids`", needed=False),
+    )
 
     ids: tuple[int, ...] = attr(doc="Token ids.", default=(), ge=0, le=2**31 - 1, least=1, called="a list of token ids")
     text: str | None = attr(doc="A text for the model's tokenizer and chat template.", default=None, least=1)
+    system: str | None = attr(doc="A system message for the chat template, before the text.", default=None, least=1)
     steps: int = attr(doc="Tokens that the model goes on.", default=8, ge=1, le=4096)
 
 

@@ -97,7 +97,7 @@ def _prompt(
         from flowc.runtime.bounded_tokenizer import BoundedTokenizer
 
         with BoundedTokenizer(manifest) as tokenizer:
-            ids = tokenizer.encode_prompt(prompt.text)
+            ids = tokenizer.encode_prompt(prompt.text, system=prompt.system)
     else:
         ids = list(prompt.ids)
     vocab = manifest.model.vocab
@@ -116,7 +116,8 @@ def _prompt(
     played: Recording = {"ids": ids, "steps": steps}
     if prompt.text is not None:
         answer = decoded(manifest, ids, [step["token"] for step in steps])
-        played = {"text": prompt.text, "answer": answer, **played}
+        system = {} if prompt.system is None else {"system": prompt.system}
+        played = {"text": prompt.text, **system, "answer": answer, **played}
     return {**played, "stages": _stages(subject, np.array([ids], np.int64))}
 
 

@@ -68,6 +68,7 @@ class PlayedPrompt(Record):
 
     what = "a prompt"
     text: str | None = attr(doc="The prompt, where it is a text.", default=None)
+    system: str | None = attr(doc="The system message before it.", default=None)
     ids: tuple[int, ...] = attr(doc="The prompt's token ids.", least=1, ge=0, le=MOST_ID)
     answer: str | None = attr(doc="The tokens of all steps as a text.", default=None)
     steps: tuple[Step, ...] = attr(doc="The steps.", least=1)

@@ -49,7 +49,9 @@ def load(case: Case) -> Recording:
     recording = _read(case)
     held: list[Recording] = recording["prompts"] if case.prompts else []
     fits = len(held) == len(case.prompts) and all(
-        len(prompt["steps"]) == asked.steps and asked.ids in ((), tuple(prompt["ids"]))
+        len(prompt["steps"]) == asked.steps
+        and asked.ids in ((), tuple(prompt["ids"]))
+        and (asked.text, asked.system) == (prompt.get("text"), prompt.get("system"))
         for asked, prompt in zip(case.prompts, held, strict=True)
     )
     if not fits:
