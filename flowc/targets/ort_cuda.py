@@ -11,7 +11,7 @@ from flowc.ir.kernel.attention import MultiHeadAttention
 from flowc.ir.kernel.experts import MoE
 from flowc.ir.kernel.group_query import GroupQueryAttention
 from flowc.ir.kernel.matrix import FusedMatMul
-from flowc.ir.kernel.recurrent import CausalConvWithState, LinearAttention
+from flowc.ir.kernel.recurrent import CausalConvWithState, ConvTokens, LinearAttention
 from flowc.ir.kernel.skip_norm import SkipRmsNormalization
 from flowc.targets.standard import STANDARD
 from flowc.targets.target import Row, Target
@@ -37,13 +37,15 @@ TARGET = Target(
         Row(Linear, FusedMatMul, "H100, 1.31.1: packed q, k, v take 10 % off decode; gate and up add 15 % to prefill",
             phases=("decode",), forms=frozenset({"packed attention"})),
         Row(Linear, FusedMatMul, "H100, 1.31.1: packed q, k, v take 6 % off prefill, read by the attention as they are",
-            phases=("prefill", "unified"), assume=("right-padding",), dtypes=_HALVES, forms=frozenset({"packed attention"})),
+            phases=("prefill", "unified"), assume=("right-padding",), dtypes=_HALVES,
+            forms=frozenset({"packed attention"})),
         Row(Linear, FusedMatMul, "H100, 1.31.1: the weight stays [out, in], as fast as MatMul over [in, out]"),
         Row(Norm, SkipRmsNormalization, "H100, 1.31.1: 6 to 11 % off decode, 9 % off prefill"),
         Row(Experts, MoE, "one operator in place of a loop, whose Unique has no CUDA kernel; its swiglu is silu",
             limits={"activations": ("silu",)}),
         Row(DeltaScan, LinearAttention, "H100, 1.31.1: runs in float32 and in half precision", dtypes=("float32",)),
         Row(CausalConv, CausalConvWithState, "one kernel in place of three", phases=("decode",)),
+        Row(CausalConv, ConvTokens, "1.31.1 has no Pad in bfloat16", dtypes=("bfloat16",), computes="float32"),
         *STANDARD,
     ),
 )  # fmt: skip

@@ -37,6 +37,8 @@ class Row:
     """What a build must assume of padding; anything when empty."""
     dtypes: tuple[str, ...] = FLOAT
     """Element types of the result that the runtime has the kernel for."""
+    computes: str | None = None
+    """The float type that it computes in, between casts, where that is not the operands' own."""
     limits: Mapping[str, Any] = field(default_factory=dict[str, Any])
     """What the runtime's version of the kernel takes; the kernel says under which names."""
     forms: frozenset[str] = frozenset()
