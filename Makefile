@@ -32,6 +32,11 @@ demo: $(READY) ## fetch SmolLM2 (98 MB), compile it, ask it a question
 	$(BIN)/flowc import '$(SMOLLM2)' -o $(DEMO)/model.yaml
 	$(BIN)/flowc build $(DEMO)/model.yaml -o $(DEMO)/model.onnx
 	$(BIN)/flowc run $(DEMO)/model.onnx --prompt '$(QUESTION)'
+	@echo; echo 'Next: change $(DEMO)/model.yaml and build it again, or'
+	@echo '  $(BIN)/flowc report $(DEMO)/model.onnx        a page with a drawing of what was built'
+	@echo '  $(BIN)/flowc verify $(DEMO)/model.onnx        is it what its spec means?'
+	@echo '  $(BIN)/flowc explain $(DEMO)/model.yaml       what each pass did'
+	@echo 'README.md says what a spec looks like, docs/README.md lists the pages.'
 
 test: $(READY) ## run the tests; needs no network
 	$(PY) -m pytest

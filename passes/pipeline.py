@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Collection
 
 from flowc.errors import SpecError, nearest
@@ -61,6 +62,15 @@ FORMER_NAMES = {
 def pass_names() -> list[str]:
     """The names of the passes that a build may leave out, in the order in which they run."""
     return [step.__name__ for step in PIPELINE if step is not select_kernels]
+
+
+def pass_summaries() -> dict[str, str]:
+    """What each pass does, in the first words of its module."""
+    return {step.__name__: _first_words(sys.modules[step.__module__].__doc__ or "") for step in PIPELINE}
+
+
+def _first_words(doc: str) -> str:
+    return " ".join(doc.split("\n\n")[0].split()).rstrip(".:")
 
 
 def current_name(name: str) -> str:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from _pytest.terminal import TerminalReporter
 from hypothesis import settings
 
 from tests.oracle_io import Oracle, case_folders, shared_folder
@@ -25,6 +27,21 @@ def pytest_configure(config: pytest.Config) -> None:
     """A robot does not say what is right."""
     if config.getoption("--update") and os.environ.get("CI"):
         raise pytest.UsageError("--update is not for CI: run it by hand and read the difference")
+
+
+def pytest_terminal_summary(terminalreporter: TerminalReporter) -> None:
+    """What was skipped and why, on one line: in a plain clone it is hundreds of tests for one reason."""
+    line = skipped_line([report.longrepr for report in terminalreporter.stats.get("skipped", [])])
+    if line:
+        terminalreporter.write_line(line)
+
+
+def skipped_line(reasons: list[object]) -> str:
+    """The line of the reasons that pytest gives, (file, line, text); empty where nothing was skipped."""
+    texts = [str(r[2]).removeprefix("Skipped: ") if isinstance(r, tuple) else str(r) for r in reasons]  # pyright: ignore[reportUnknownArgumentType]
+    kinds = Counter("they read what is in no clone (set FLOWC_SHARED)" if "FLOWC_SHARED" in t else t for t in texts)
+    told = "; ".join(f"{count} as {why}" for why, count in kinds.most_common())
+    return f"skipped: {told} (pytest -rs lists them)" if texts else ""
 
 
 @pytest.fixture

@@ -55,6 +55,16 @@ class _Commands(Commands):
         module = COMMANDS.get(cmd_name)
         return _readable(getattr(importlib.import_module(f"flowc.cli.{module}"), module)) if module else None
 
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """The command; `flowc help build` is `flowc build --help`, as git and cargo have it."""
+        if args[0] == "help":
+            args = [*args[1:], "--help"]
+            if len(args) == 1:
+                return click.Group.resolve_command(self, ctx, args)
+        return super().resolve_command(ctx, args)
+
 
 @click.group(cls=_Commands, invoke_without_command=True, context_settings=SETTINGS)
 @click.version_option(__version__, message="%(prog)s %(version)s")

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from flowc.cli.parameters import spec_path
+from flowc.errors import SpecError
 
 if TYPE_CHECKING:
     from flowc.build.compiled import Compiled, Request
@@ -95,8 +96,33 @@ _FORM = (
         help="Leave out a pass; repeatable.",
     ),
 )
+_NO_SPECS = {
+    ".gguf": "a checkpoint: `flowc import {path} -o model.yaml` writes a spec of it",
+    ".safetensors": "a file of weights: `flowc import FOLDER -o model.yaml` writes a spec of its folder",
+    "/": "a folder: `flowc import {path} -o model.yaml` writes a spec of a checkpoint's",
+}
+
+
+def a_spec(path: Path) -> Path:
+    """The path; raises SpecError where it is plainly no spec: weights, a folder."""
+    told = _NO_SPECS.get("/" if path.is_dir() else path.suffix)
+    if told is None:
+        return path
+    what, _, hint = told.partition(": ")
+    raise SpecError.of("not-a-spec", f"{path} is no spec, but {what}", hint=hint.format(path=path))
+
+
+def _spec(context: click.Context, parameter: click.Parameter, path: Path) -> Path:
+    return a_spec(spec_path(context, parameter, path))
+
+
+def _specs(context: click.Context, parameter: click.Parameter, paths: tuple[Path, ...]) -> tuple[Path, ...]:
+    """Several; what is no spec is told of each later, with the others."""
+    return paths if len(paths) > 1 else tuple(spec_path(context, parameter, path) for path in paths)
+
+
 _OPTIONS = (
-    click.argument("spec", metavar="MODEL.yaml", type=click.Path(path_type=Path), callback=spec_path),
+    click.argument("spec", metavar="MODEL.yaml", type=click.Path(path_type=Path), callback=_spec),
     click.option("--weights", type=click.Path(path_type=Path), help="Weights, instead of those that the spec names."),
     click.option(
         "--graph",
@@ -115,6 +141,16 @@ def form_options(function: Function) -> Function:
     for option in reversed(_FORM):
         function = option(function)
     return function
+
+
+def many_specs(function: Function) -> Function:
+    """Give a command the same, for several specs: `specs`, of which `-` is standard input."""
+    for option in reversed(_OPTIONS[1:]):
+        function = option(function)
+    path = click.Path(path_type=Path, allow_dash=True)
+    return click.argument("specs", metavar="MODEL.yaml...", type=path, nargs=-1, required=True, callback=_specs)(
+        function
+    )
 
 
 def compile_options(function: Function) -> Function:

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from flowc.cli.progress import progress
 from flowc.cli.sparing import numpy_without_threads
 from flowc.cli.telling import tell
+
+if TYPE_CHECKING:
+    from flowc.report.apart import Comparison
 
 
 @click.command()
@@ -24,26 +28,45 @@ def diff(context: click.Context, a: Path, b: Path, no_numbers: bool, most: int, 
 
     \b
     flowc diff old.yaml new.yaml
+    flowc diff HEAD~1:./model.yaml model.yaml
     flowc diff out/old/model.onnx out/new/model.onnx
 
-    Names of nodes, places in the spec and the order of independent operators do not matter.
+    Names of nodes, places in the spec and the order of independent operators do not matter. What cannot be compared is
+    `not compared`, with the reason; exit code 1 too when that leaves open whether the models are the same.
+
+    REVISION:PATH is a spec as git has it, named as git does: from the repository's top, or with ./ from here. Weights
+    that it names relatively are those of the working tree.
     """
     numpy_without_threads()
-    from flowc.report.difference import LEVELS, differences
+    from flowc.report.difference import compare
     from flowc.report.subject import named
 
     with progress() as shown:
-        found = differences(named(a), named(b), numbers=not no_numbers, progress=shown)
+        found = compare(named(a), named(b), numbers=not no_numbers, progress=shown)
     if as_json:
-        click.echo(json.dumps({"same": not found, "differences": [d.as_json() for d in found]}, ensure_ascii=False))
+        click.echo(json.dumps(found.as_json(), ensure_ascii=False))
     else:
-        for level in LEVELS:
-            here = [d for d in found if d.level == level]
-            tell(f"{level}: {'the same' if not here else f'{len(here)} differences'}")
-            for one in here[:most]:
-                for line in (f"  {one.at}", f"    - {one.a}", f"    + {one.b}"):
-                    tell(line)
-            if len(here) > most:
-                tell(f"  and {len(here) - most} more")
-    if found:
+        _tell(found, most)
+    if not found.same:
         context.exit(1)
+
+
+def _tell(found: Comparison, most: int) -> None:
+    from flowc.report.apart import LEVELS
+
+    for level in LEVELS:
+        here = [d for d in found.differences if d.level == level]
+        gaps = [gap for gap in found.not_compared if gap.level == level]
+        counted = [f"{len(here)} difference{'s' if len(here) > 1 else ''}"] if here else []
+        tell(f"{level}: {', '.join([*counted, *(['not compared'] if gaps else [])]) or 'the same'}")
+        for one in here[:most]:
+            for line in (f"  {one.at}", f"    - {one.a}", f"    + {one.b}"):
+                tell(line)
+        if len(here) > most:
+            tell(f"  and {len(here) - most} more")
+        for gap in gaps[:most]:
+            tell(f"  {gap.at}: {gap.reason}")
+        if len(gaps) > most:
+            tell(f"  and {len(gaps) - most} more that were not compared")
+    if found.same is None:
+        tell("nothing differs of what was compared; whether the models are the same is open", err=True)

@@ -20,7 +20,7 @@ _TOLD = ("operators", "macs", "bytes_read")
 @click.option("--sequence", type=click.IntRange(min=1), default=128, help="New tokens, for the totals.  [128]")
 @click.option("--past", type=click.IntRange(min=0), default=128, help="Cached tokens, for the totals.  [128]")
 def explain(spec: Path, as_json: bool, sequence: int, past: int, **options: Any) -> None:
-    r"""Show what each pass did: fired at n of m places, at which stages, what that saves, and why not at the others.
+    r"""Show what each pass is and did: where it fired, at n of m places, what that saves, and why not at the others.
 
     \b
     flowc explain model.yaml
@@ -29,23 +29,25 @@ def explain(spec: Path, as_json: bool, sequence: int, past: int, **options: Any)
     numpy_without_threads()
     from flowc.compile import compile_file
     from flowc.passes.explain import explain as merge
+    from flowc.passes.pipeline import pass_summaries
     from flowc.report.facts import Steps, facts
     from flowc.report.subject import Named
 
     steps = Steps()
     compiled = compile_file(spec, request_of(**options), steps, need_weights=False)
-    reports = merge(compiled.audits)
+    reports, does = merge(compiled.audits), pass_summaries()
     sizes = {"batch": 1, "sequence": sequence, "past": past}
     changes = steps.changes(sizes)
     graphs = facts(Named(spec, compiled, None), sizes)["graphs"]
     totals = {p: {"before": g["before"], "after": g["after"]} for p, g in graphs.items()}
     if as_json:
-        passes = [{**r.as_json(), "changes": changes.get(r.name, {})} for r in reports]
+        passes = [{**r.as_json(), "does": does[r.name], "changes": changes.get(r.name, {})} for r in reports]
         shown = {"passes": passes, "sizes": sizes, "graphs": totals}
         click.echo(json.dumps(shown, ensure_ascii=False))
         return
     for report in reports:
         tell(f"{report.name}: fired at {report.fired} of {report.candidates}")
+        tell(f"  {does[report.name]}")
         for line in _places(report.at):
             tell(f"  at {line}")
         for phase, change in changes.get(report.name, {}).items():

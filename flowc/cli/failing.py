@@ -67,7 +67,7 @@ def _called(call: Callable[[], None], as_json: bool) -> int:
     except Exception as error:
         failure = explain(error)
         code = BUG if failure is None else failure.exit_code
-        diagnostics = _bug(error) if failure is None else failure.diagnostics
+        diagnostics = as_bug(error) if failure is None else failure.diagnostics
         text = diagnostics[0].render() if failure is None else failure.render()
         _show(text, diagnostics, code, as_json)
         if failure is None and os.environ.get("FLOWC_DEBUG"):
@@ -94,7 +94,8 @@ def explain(error: Exception) -> FlowError | None:
             return None
 
 
-def _bug(error: Exception) -> tuple[Diagnostic, ...]:
+def as_bug(error: Exception) -> tuple[Diagnostic, ...]:
+    """What is told of an exception that nobody expected."""
     summary = next(iter(str(error).splitlines()), "")
     message = f"a bug in flowc: {type(error).__name__}: {summary}"
     return (Diagnostic("internal", message, hint="FLOWC_DEBUG=1 shows the traceback; please report it with the spec"),)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +16,7 @@ from flowc.cli.sparing import numpy_without_threads
 from flowc.cli.telling import tell
 from flowc.errors import SpecError, nearest
 
+_INDEX = re.compile(r"(.*)\.(\d+)((?:\.\D[^.]*)*)")
 _SIZES = {"operators": "{:,}", "parameters": "{:,}", "macs": "{:,}", "bytes_read": "{:,}", "cache_bytes": "{:,}"}
 
 
@@ -81,8 +84,42 @@ def _tell(found: dict[str, Any]) -> None:
             tell(
                 f"  {provider}: {sum(operators.values())} nodes ({', '.join(f'{k} {v}' for k, v in operators.items())})"
             )
-        for line in table([{"stage": "total", **graph["after"], "before": graph["before"]}, *graph["stages"]]):
+        for line in table(
+            [{"stage": "total", **graph["after"], "before": graph["before"]}, *fold_layers(graph["stages"])]
+        ):
             tell(f"  {line}")
+
+
+def fold_layers(stages: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Stages with equal neighbouring layers as rows of the first, which say how many they are; numbers are of each."""
+    runs: list[list[list[dict[str, Any]]]] = []  # of equal layers, each a list of stages
+    for layer in (list(group) for _, group in groupby(stages, key=lambda stage: _parts(stage)[:2])):
+        numbered = _parts(layer[0])[1] >= 0
+        if runs and numbered and list(map(_alike, runs[-1][-1])) == list(map(_alike, layer)):
+            runs[-1].append(layer)
+        else:
+            runs.append([layer])
+    return [
+        stage if len(run) == 1 else {**stage, "stage": _of_all(stage, _parts(run[-1][0])[1], len(run))}
+        for run in runs
+        for stage in run[0]
+    ]
+
+
+def _parts(stage: dict[str, Any]) -> tuple[str, int, str]:
+    """What stands before a stage's last index, the index, and what stands behind; -1 where there is none."""
+    match = _INDEX.fullmatch(stage["stage"])
+    return (match[1], int(match[2]), match[3]) if match else (stage["stage"], -1, "")
+
+
+def _alike(stage: dict[str, Any]) -> object:
+    before, _, behind = _parts(stage)
+    return before, behind, {k: v for k, v in stage.items() if k != "stage"}
+
+
+def _of_all(stage: dict[str, Any], last: int, count: int) -> str:
+    before, first, behind = _parts(stage)
+    return f"{before}.{first} … {last}{behind} (x {count}, each)"
 
 
 def table(rows: list[dict[str, Any]]) -> list[str]:

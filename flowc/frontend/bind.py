@@ -41,6 +41,8 @@ def bind(node: Node, spec: Spec, usage: Usage, indices: Mapping[str, int], probl
     head, body = _split(node)
     if head is None:
         several = isinstance(node, MapNode) and len(node.entries) > 1
+        if _outdented(node, problems):
+            return None
         hint = "one stage an item; fields stand deeper than their kind" if several else ""
         message = "a stage is written `kind`, `kind: value` or `kind: {field: value}`"
         problems.error("bad-stage", message, node.span, hint)
@@ -63,7 +65,9 @@ def bind(node: Node, spec: Spec, usage: Usage, indices: Mapping[str, int], probl
         try:
             values[name] = convert(value, attributes[name], scope)
         except _Wrong as e:
-            problems.error("bad-value", f"field '{name}' of stage '{kind}' {e}", value.span, scope.hint)
+            text = value.value if isinstance(value, Scalar) and attributes[name].type is not str else None
+            hint = scope.hint or (_computes(text) if isinstance(text, str) else "")
+            problems.error("bad-value", f"field '{name}' of stage '{kind}' {e}", value.span, hint)
             sound = False
     for name, attribute in attributes.items():
         if name in given:
@@ -94,6 +98,22 @@ def _split(node: Node) -> tuple[Scalar | None, Node | None]:
     if isinstance(node, MapNode) and len(node.entries) == 1:
         return node.entries[0].key, node.entries[0].value
     return None, None
+
+
+def _outdented(node: Node, problems: Diagnostics) -> bool:
+    """Whether fields of a stage stand beside its kind instead of below it, which is told at each of them."""
+    if not isinstance(node, MapNode) or len(node.entries) < 2:
+        return False
+    kind = str(node.entries[0].key.value)
+    cls = REGISTRY.get(kind)
+    fields = {a.name for a in cls.attributes()} if cls is not None else set[str]()
+    beside = [entry.key for entry in node.entries[1:]]
+    if not all(str(key.value) in fields for key in beside):
+        return False
+    for key in beside:
+        message = f"'{key.value}' is a field of '{kind}', and stands beside it"
+        problems.error("bad-stage", message, key.span, f"indent it below `{kind}:`")
+    return True
 
 
 def _fields(
@@ -131,13 +151,17 @@ class _Scope:
         self.usage.symbols.add(name)
         return self.spec.symbol(name)
 
-    def look_up(self, name: str) -> object:
+    def look_up(self, name: str, form: str = "${}") -> object:
         if name in self.indices:
             return self.indices[name]
         if name in self.spec.model:
             return self.symbol(name)
-        self.hint = nearest(name, [*self.indices, *self.spec.model])
-        raise _Wrong(f"refers to '${name}', which is neither a model symbol nor an index")
+        known = [form.replace("{}", n) for n in self.indices]
+        inside = (
+            f"indices here: {', '.join(known)}" if known else "the stage stands in no `repeat`, so there is no index"
+        )
+        self.hint = nearest(name, [*self.indices, *self.spec.model]) or f"{inside}; or state it under `model:`"
+        raise _Wrong(f"refers to '{form.replace('{}', name)}', which is neither a model symbol nor an index")
 
     def resolve(self, text: str) -> object:
         """The value that a text stands for: `$name`, `$name[i]`, or the text with its `{i}` filled in."""
@@ -158,16 +182,26 @@ class _Scope:
         """The text with the value of `name` for every `{name}`."""
         left = re.sub(r"\{[A-Za-z_]\w*\}", "", text)
         if mark := re.search(r"[${}]", left):
-            self.hint = "`$name` or `$name[i]` stands alone; inside a text, write `{name}`"
+            self.hint = _computes(text) or "`$name` or `$name[i]` stands alone; inside a text, write `{name}`"
             raise _Wrong(f"has a '{mark[0]}' that belongs to no reference")
 
         def value(match: re.Match[str]) -> str:
-            found = self.look_up(match[1])
+            found = self.look_up(match[1], "{{}}")
             if isinstance(found, bool) or not isinstance(found, (int, str)):
                 raise _Wrong(f"fills in '{match[1]}', which is neither a whole number nor a text")
             return str(found)
 
         return re.sub(r"\{([A-Za-z_]\w*)\}", value, text)
+
+
+_ARITHMETIC = re.compile(r"[\w\]})]\s*(\*\*?|//?|[-+%])\s*[\w${(]")
+
+
+def _computes(text: str) -> str:
+    """What to do for a text that looks as if it should be computed; empty for another."""
+    return (
+        "specs do not compute: state the number itself, or as an entry of `model:`" if _ARITHMETIC.search(text) else ""
+    )
 
 
 def _literal(value: object, span: Span) -> Node:

@@ -33,8 +33,9 @@ class Builder:
         self.spec = spec
         self.phase: Phase = phase
         self.options = options
-        self.state = FlowState()
         self.reporter = Reporter(problems)
+        self.state = FlowState()
+        self.state.keep_ledger(usage, self.reporter)
         self.inputs: dict[str, Value] = {}
         self.outputs: dict[str, Value] = {}
         self.nodes: list[Node] = []
@@ -183,6 +184,7 @@ class Builder:
             if tap and name not in self._tapped:
                 self._tapped.add(name)
                 self.outputs.setdefault(name, value)
+                self._usage.used(self.reporter.site.span)  # a layer that hands out the same cache takes its place
                 continue
             if tap or name in self._cached:
                 hint = "each stage with a cache needs a `layer` of its own"

@@ -50,6 +50,8 @@ class Expander:
             counts[kind] = counts.get(kind, 0) + 1
             step = kind if counts[kind] == 1 else f"{kind}_{counts[kind]}"
             reporter.site = Site((*path, step), kind, bound.span, bound.spans)
+            ids = x is self._builder.inputs.get("input_ids") and x.dtype.startswith("int")
+            reporter.ids = "int64[batch_size, tokens]" if ids else ""
             try:
                 x = self.perform(stage, x)
             except Failed:

@@ -34,6 +34,8 @@ def expand(spec: Spec, phase: Phase, usage: Usage, options: Options, problems: D
     if x not in b.outputs.values():
         default = "logits" if phase != "encode" else "last_hidden_state"
         b.outputs = {spec.output or default: x, **b.outputs}
+    _as_wide_as_the_vocabulary(b, spec, flow, problems)
+    usage.count_stages(b.nodes, b.outputs.values())
     caches = b.caches()
     for cache in caches if any(c.present for c in caches) else ():
         if cache.past is not None and cache.present is None:
@@ -46,6 +48,18 @@ def expand(spec: Spec, phase: Phase, usage: Usage, options: Options, problems: D
     if not _distinct([v.name for v in b.inputs.values()] + [o.name for o in outputs], spec, problems):
         return None
     return Graph(phase, _ordered(b, spec), outputs, tuple(b.nodes), b.facts, caches)
+
+
+def _as_wide_as_the_vocabulary(b: Builder, spec: Spec, flow: ListNode, problems: Diagnostics) -> None:
+    """Refuse `logits` that are not the scores of the vocabulary's words: whoever runs the model takes them for ids."""
+    logits, vocab = b.outputs.get("logits"), spec.integer("vocab")
+    if b.phase not in DECODER_PHASES or logits is None or vocab is None:
+        return
+    width = logits.shape[-1] if logits.shape else 1
+    if width != vocab:
+        message = f"the decoder's `logits` are {width} wide, and the vocabulary has {vocab} words"
+        hint = "`lm_head` makes logits; a head of another kind is no language model's, and says so: `output: scores`"
+        problems.error("logits-width", message, flow.items[-1].span if flow.items else flow.span, hint)
 
 
 def _distinct(public: Sequence[str], spec: Spec, problems: Diagnostics) -> bool:

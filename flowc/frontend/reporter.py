@@ -51,6 +51,8 @@ class Reporter:
 
     problems: Diagnostics
     site: Site = Site()
+    ids: str = ""
+    """The type of the active value while it is still token ids, which no `embed` has made vectors of."""
     failed: bool = False
     """Whether a stage has failed: what others then do wrong may be a consequence, which is not told."""
 
@@ -64,6 +66,9 @@ class Reporter:
         notes: tuple[tuple[str, Span | None], ...] = (),
     ) -> Failed:
         """Collect an error, at the current stage unless `span` is elsewhere; raise what it returns."""
+        if self.ids and code == "bad-shape" and not self.failed:
+            message = f"{self.site.what} takes vectors, and the flow holds token ids here: {self.ids}"
+            span, hint, notes = self.site.span, "`embed` makes vectors of them: put it before this stage", ()
         if not (self.failed and code in _CONSEQUENCES):
             self.problems.error(code, message, span or self.site.span, hint, notes=notes)
         return Failed()

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from flowc.errors import Diagnostics, WeightsError, nearest
-from flowc.ir.graph import Origin
+from flowc.errors import Diagnostics, Span, WeightsError, nearest
+from flowc.ir.graph import Node, Origin, Value
 from flowc.spec.spec import METADATA_SYMBOLS, Spec
 
 
@@ -32,8 +32,29 @@ class Usage:
     """Inputs and outputs of all graphs, before the spec renames them."""
     symbols: set[str] = field(default_factory=set[str])
     """Entries of `model:` that stages read, or would have read."""
+    stages: dict[Span, Origin] = field(default_factory=dict[Span, Origin])
+    """Stages that compute something in a graph, by their places in the spec."""
+    live: set[Span] = field(default_factory=set[Span])
+    """Places of stages of which a graph needs a result."""
     included: dict[str, str] = field(default_factory=dict[str, str])
     """Texts of the files beside the spec that stages read, by the names that the spec gives them."""
+
+    def count_stages(self, nodes: Sequence[Node], outputs: Iterable[Value]) -> None:
+        """Note which stages of a whole graph compute something, and of which of them its outputs need it."""
+        needed = set(outputs)
+        for node in reversed(nodes):
+            span = node.origin.span
+            if span is not None:
+                self.stages.setdefault(span, node.origin)
+            if not needed.isdisjoint(node.outputs):
+                needed.update(v for v in node.inputs if v is not None)
+                if span is not None:
+                    self.live.add(span)
+
+    def used(self, span: Span | None) -> None:
+        """Note that what a stage makes is asked for."""
+        if span is not None:
+            self.live.add(span)
 
     def unused_tensors(self, patterns: Sequence[str]) -> list[str]:
         """Tensors of the checkpoint that no stage used and no pattern (`*` for any text) allows."""
@@ -46,6 +67,7 @@ def account(spec: Spec, usage: Usage, problems: Diagnostics) -> None:
     """Collect as errors what the spec or the weights give and nothing uses: what is left over was a mistake."""
     _symbols(spec, usage, problems)
     _ports(spec, usage, problems)
+    _stages(usage, problems)
     left = usage.unused_tensors(spec.weights.allow_unused if spec.weights else ())
     if left:
         shown = ", ".join(left[:8]) + (f" and {len(left) - 8} more" if len(left) > 8 else "")
@@ -61,6 +83,12 @@ def _symbols(spec: Spec, usage: Usage, problems: Diagnostics) -> None:
         if name not in used and name not in METADATA_SYMBOLS:
             hint = nearest(name, used - spec.model.keys())
             problems.error("unused-symbol", f"nothing reads the model symbol '{name}'", symbol.span, hint)
+
+
+def _stages(usage: Usage, problems: Diagnostics) -> None:
+    for span in sorted(usage.stages.keys() - usage.live, key=lambda span: (span.line, span.column)):
+        message = f"nothing uses what stage '{usage.stages[span].kind}' computes"
+        problems.error("unused-stage", message, span, "let a stage after it read it, or take it away")
 
 
 def _ports(spec: Spec, usage: Usage, problems: Diagnostics) -> None:

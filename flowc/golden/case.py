@@ -29,6 +29,7 @@ KEYS = (
 )  # fmt: skip
 ABSOLUTE, TIE = 1e-4, 1e-3
 MOST_STEPS = 4096
+MOST_ROWS, MOST_COLUMNS = 64, 4096
 NAME = re.compile(r"\w[\w .+-]{0,99}")
 
 
@@ -101,7 +102,8 @@ class _Reader:
         for entry in node.entries:
             if entry.name not in known:
                 message = f"{what} has no key '{entry.name}'"
-                self.problems.error("unknown-key", message, entry.key.span, nearest(entry.name, known))
+                hint = nearest(entry.name, known) or f"its keys: {', '.join(known)}"
+                self.problems.error("unknown-key", message, entry.key.span, hint)
 
     def wrong(self, message: str, span: Span) -> None:
         self.problems.error("bad-type", message, span)
@@ -228,6 +230,6 @@ class _Reader:
             return None
         self.check_keys(node, ("seed", "batch", "columns"), "'inputs'")
         return Inputs(
-            self.whole(node, "seed", 1, 0, 2**31), self.whole(node, "batch", 3, 1, 64),
-            self.whole(node, "columns", 9, 1, 4096),
+            self.whole(node, "seed", 1, 0, 2**31), self.whole(node, "batch", 3, 1, MOST_ROWS),
+            self.whole(node, "columns", 9, 1, MOST_COLUMNS),
         )  # fmt: skip

@@ -1,12 +1,12 @@
 """Plays a case through a built model and notes what it gives, in the form that is recorded.
 
-Floats are written as hexadecimal texts (`0x1.8p+1`): exact, and the same on every machine.
+What a person reads in a recording stands in it as text and as decimals: the spec, the answers, the best tokens.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from flowc.build.manifest import Manifest
 from flowc.build.remembered import sha256_of
 from flowc.errors import CheckFailed, SpecError
 from flowc.golden.case import Case, Prompt
+from flowc.golden.numbers import logit, statistic
 from flowc.runtime.decoder import Decoder, last_logits
 from flowc.spec.spec import Phase
 from flowc.verify.built_model import BuiltModel
@@ -45,7 +46,9 @@ def play(
         "name": case.name,
         "flowc": __version__,
         "target": manifest.target,
+        "verified": manifest.raw.get("verify"),
         "spec_sha256": manifest.raw.get("spec_sha256"),
+        "spec": manifest.raw.get("spec"),
         "weights_sha256": weights_hashes(compiled),
     }
     subject = BuiltModel(compiled, _files(manifest), _unread)
@@ -112,16 +115,26 @@ def _prompt(
         feed = np.array([[step["token"] if known is None else known]], np.int64)
     played: Recording = {"ids": ids, "steps": steps}
     if prompt.text is not None:
-        played = {"text": prompt.text, **played}
+        answer = decoded(manifest, ids, [step["token"] for step in steps])
+        played = {"text": prompt.text, "answer": answer, **played}
     return {**played, "stages": _stages(subject, np.array([ids], np.int64))}
+
+
+def decoded(manifest: Manifest, ids: list[int], tokens: list[int]) -> str:
+    """The text that tokens after a prompt stand for."""
+    from flowc.runtime.bounded_tokenizer import BoundedTokenizer
+
+    with BoundedTokenizer(manifest) as tokenizer:
+        stream = tokenizer.stream(ids)
+        return "".join([*(stream.push(token) for token in tokens), stream.finish()])
 
 
 def _step(logits: Array) -> Recording:
     """The ten best tokens with their logits, how far the best is ahead, and all logits in brief."""
     order = np.lexsort((np.arange(logits.size), -logits))[:TOP]
     margin = float(logits[order[0]]) - float(logits[order[1]]) if logits.size > 1 else 0.0
-    top = {str(int(i)): float(logits[i]).hex() for i in order}
-    step = {"token": int(order[0]), "margin": margin.hex(), "top": top}
+    top = {str(int(i)): logit(float(logits[i])) for i in order}
+    step = {"token": int(order[0]), "margin": statistic(margin), "top": top}
     return {**step, "all": _statistics(logits), "digest": _digest(logits)}
 
 
@@ -174,24 +187,19 @@ def _valid(array: Array, where: Array) -> Array:
 
 
 def _statistics(flat: Array) -> Recording:
-    """rms, max, and projections on fixed signs, which any change moves: hex floats."""
+    """rms, max, and projections on fixed signs, which any change moves."""
     wide = flat.astype(np.float64)
     if wide.size == 0:
-        return {"rms": (0.0).hex(), "max": (0.0).hex(), "projections": []}
+        return {"rms": 0.0, "max": 0.0, "projections": []}
     rms = float(np.sqrt(np.mean(wide * wide)))
-    return {"rms": rms.hex(), "max": float(np.abs(wide).max()).hex(), "projections": _projections(wide)}
+    return {"rms": statistic(rms), "max": statistic(np.abs(wide).max()), "projections": _projections(wide)}
 
 
-def _projections(flat: Array) -> list[str]:
+def _projections(flat: Array) -> list[float]:
     signs = np.random.Generator(np.random.Philox(7)).integers(0, 2, (PROJECTIONS, flat.size), np.int8) * 2 - 1
-    return [(float((flat * s).sum()) / float(np.sqrt(flat.size))).hex() for s in signs]
+    return [statistic(float((flat * s).sum()) / float(np.sqrt(flat.size))) for s in signs]
 
 
 def _digest(array: Array) -> str:
     """The first 16 hex digits of the sha256 of the bytes."""
     return hashlib.sha256(np.ascontiguousarray(array).tobytes()).hexdigest()[:16]
-
-
-def numbers(texts: Sequence[str]) -> Array:
-    """Floats of hexadecimal texts."""
-    return np.array([float.fromhex(t) for t in texts], np.float64)

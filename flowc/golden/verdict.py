@@ -4,6 +4,8 @@
     TIE         another best token, but one within the recorded margin of a tie
     DRIFT       other bytes, inside the tolerance
     DIVERGED    anything else
+    ERROR       the case could not be played
+    SKIPPED     its weights are not on this machine
 
 Every step is judged on its own, with the recorded tokens fed: one tie does not poison the rest.
 """
@@ -16,10 +18,13 @@ from typing import Any, Literal
 
 import numpy as np
 
+from flowc.errors import Diagnostic
 from flowc.golden.case import Case
-from flowc.golden.play import Recording, numbers
+from flowc.golden.numbers import array
+from flowc.golden.play import Recording
+from flowc.text.changes import changes, value_text
 
-Verdict = Literal["MATCH", "TIE", "DRIFT", "DIVERGED"]
+Verdict = Literal["MATCH", "TIE", "DRIFT", "DIVERGED", "ERROR", "SKIPPED"]
 ORDER: tuple[Verdict, ...] = ("MATCH", "TIE", "DRIFT", "DIVERGED")
 
 
@@ -44,10 +49,21 @@ class Report:
 
     name: str
     judged: list[Judged] = field(default_factory=list[Judged])
+    spec_changes: list[str] = field(default_factory=list[str])
+    """What the spec says otherwise than when it was recorded."""
+    problems: tuple[Diagnostic, ...] = ()
+    """Why the case could not be played."""
+    exit_code: int = 0
+    """That of the problems."""
+    skipped: str = ""
+    """Why the case was not tried."""
+    seconds: float = 0.0
 
     @property
     def verdict(self) -> Verdict:
         """The worst of all."""
+        if self.problems or self.skipped:
+            return "ERROR" if self.problems else "SKIPPED"
         worst: Verdict = "MATCH"
         for judged in self.judged:
             if ORDER.index(judged.verdict) > ORDER.index(worst):
@@ -56,16 +72,26 @@ class Report:
 
     def fails(self, *, strict: bool) -> bool:
         """Whether a check has to fail."""
-        return self.verdict == "DIVERGED" or (strict and self.verdict != "MATCH")
+        if strict and (self.spec_changes or self.verdict in ("TIE", "DRIFT")):
+            return True
+        return self.verdict in ("DIVERGED", "ERROR")
 
     def as_json(self) -> dict[str, object]:
         """Plain values."""
-        return {"name": self.name, "verdict": self.verdict, "steps": [j.as_json() for j in self.judged]}
+        return {
+            "name": self.name,
+            "verdict": self.verdict,
+            "seconds": round(self.seconds, 3),
+            "steps": [j.as_json() for j in self.judged],
+            "spec_changes": self.spec_changes,
+            "diagnostics": [d.as_json() for d in self.problems],
+            **({"skipped": self.skipped} if self.skipped else {}),
+        }
 
 
 def judge(case: Case, recorded: Mapping[str, Any], played: Recording) -> Report:
     """Compare what a model gave with what was recorded."""
-    report = Report(case.name)
+    report = Report(case.name, spec_changes=spec_changes(recorded, played))
     if case.prompts:
         for number, (was, now) in enumerate(zip(recorded["prompts"], played["prompts"], strict=True), start=1):
             first = _first_stage(case, was["stages"], now["stages"])
@@ -80,16 +106,27 @@ def judge(case: Case, recorded: Mapping[str, Any], played: Recording) -> Report:
     return report
 
 
+def spec_changes(recorded: Mapping[str, Any], played: Mapping[str, Any]) -> list[str]:
+    """What the spec and the target say otherwise than when a case was recorded, a line for each."""
+    known = changes(recorded["spec"], played.get("spec") or {}) if recorded.get("spec") else ()
+    lines = [f"{c.at} is {value_text(c.b)}, was {value_text(c.a)}" for c in known]
+    if not lines and recorded.get("spec_sha256") not in (None, played.get("spec_sha256")):
+        lines = [f"its sha256 is {str(played.get('spec_sha256'))[:16]}…, was {str(recorded['spec_sha256'])[:16]}…"]
+    if recorded.get("target") not in (None, played.get("target")):
+        lines.append(f"the target is {played.get('target')}, was {recorded['target']}")
+    return lines
+
+
 def _judge_step(case: Case, what: str, was: Mapping[str, Any], now: Mapping[str, Any]) -> Judged:
     if was["digest"] == now["digest"] and was["top"] == now["top"]:
         return Judged(what, "MATCH", 0.0)
     shared = [i for i in was["top"] if i in now["top"]]
-    a, b = numbers([was["top"][i] for i in shared]), numbers([now["top"][i] for i in shared])
+    a, b = array(was["top"][i] for i in shared), array(now["top"][i] for i in shared)
     error = float(np.abs(a - b).max()) if shared and np.isfinite(b).all() else float("inf")
     # A token that is only in one of the lists has changed by as much as it fell below the other's last one.
     for mine, theirs in ((was["top"], now["top"]), (now["top"], was["top"])):
-        floor = min(numbers(list(theirs.values())))
-        over = [float.fromhex(v) - floor for i, v in mine.items() if i not in theirs]
+        floor = min(theirs.values())
+        over = [v - floor for i, v in mine.items() if i not in theirs]
         error = max([error, *over])
     allowed = case.absolute + 1e-5 * float(np.abs(a).max(initial=0.0))
     if was.get("all") and error <= allowed:
@@ -108,7 +145,7 @@ def _judge_step(case: Case, what: str, was: Mapping[str, Any], now: Mapping[str,
 def _gap(was: Mapping[str, Any], now: Mapping[str, Any]) -> float:
     """How far the new best token was behind the old one when it was recorded."""
     other = was["top"].get(str(now["token"]))
-    return float("inf") if other is None else float.fromhex(was["top"][str(was["token"])]) - float.fromhex(other)
+    return float("inf") if other is None else float(was["top"][str(was["token"])] - other)
 
 
 def _judge_output(case: Case, name: str, was: Mapping[str, Any], now: Mapping[str, Any] | None) -> Judged:
@@ -122,8 +159,8 @@ def _judge_output(case: Case, name: str, was: Mapping[str, Any], now: Mapping[st
 
 def _distance(case: Case, was: Mapping[str, Any], now: Mapping[str, Any]) -> tuple[float, float]:
     """How far two sets of statistics are apart, and how far they may be."""
-    a = numbers([was["rms"], was["max"], *was["projections"]])
-    b = numbers([now["rms"], now["max"], *now["projections"]])
+    a = array([was["rms"], was["max"], *was["projections"]])
+    b = array([now["rms"], now["max"], *now["projections"]])
     allowed = case.absolute * max(1.0, float(a[1]))
     if a.shape != b.shape or not np.isfinite(b).all():
         return float("inf"), allowed

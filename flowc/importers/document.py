@@ -12,6 +12,12 @@ if TYPE_CHECKING:
     from flowc.importers.family import Family
 
 
+FOR_EDITORS = """
+# `flowc schema > flowc.schema.json` beside this file lets editors complete it.
+# yaml-language-server: $schema=flowc.schema.json
+"""
+
+
 def render(name: str, model_type: str, family: Family, weights: Path, folder: Path) -> str:
     """The spec's text; the weights path is relative to `folder` when it can be."""
     where: dict[str, Any] = {"file": _relative(weights, folder)}
@@ -25,7 +31,7 @@ def render(name: str, model_type: str, family: Family, weights: Path, folder: Pa
     )
     parts.append(_dump({"weights": where}) + _dump({"inputs": family.inputs}))
     parts.append((_dump({"output": family.output}, block=True) if family.output else "") + _dump({"flow": family.flow}))
-    return "\n".join(parts)
+    return "\n".join(parts) + FOR_EDITORS
 
 
 def _relative(path: Path, folder: Path) -> str:

@@ -12,7 +12,7 @@ from flowc.reference.describe import describe_field, when_left_out
 from flowc.spec.spec import PHASES, TOP_LEVEL
 from flowc.stages import load_all
 
-_SYMBOL = {"type": "string", "pattern": r"^\$[A-Za-z_]\w*(\[\w+\])?$"}
+_SYMBOL = {"title": "$symbol", "type": "string", "pattern": r"^\$[A-Za-z_]\w*(\[\w+\])?$"}
 _TYPES: dict[Any, dict[str, Any]] = {
     int: {"type": "integer"},
     float: {"type": "number"},
@@ -43,8 +43,9 @@ def schema() -> dict[str, Any]:
             "stage": {
                 "description": "`kind`, `kind: value` (for its main field) or `kind: {field: value}`.",
                 "anyOf": [
-                    {"enum": [name for name, cls in registry.items() if _bare(cls)]},
+                    {"title": "a kind alone", "enum": [name for name, cls in registry.items() if _bare(cls)]},
                     {
+                        "title": "kind: fields",
                         "type": "object",
                         "properties": {name: {"$ref": f"#/definitions/stage_{name}"} for name in registry},
                         "minProperties": 1,
@@ -61,6 +62,7 @@ def schema() -> dict[str, Any]:
 _SCALAR = {"type": ["string", "number", "boolean", "null"]}
 _TEXT = {"type": "string", "minLength": 1}
 _TOP_LEVEL: dict[str, dict[str, Any]] = {
+    "$schema": _TEXT,
     "flowc": {"const": 1},
     "name": _TEXT,
     "description": _TEXT,
@@ -93,8 +95,9 @@ _TOP_LEVEL: dict[str, dict[str, Any]] = {
     },
     "flow": {
         "anyOf": [
-            {"$ref": "#/definitions/flow"},
+            {"title": "one flow for every phase", "$ref": "#/definitions/flow"},
             {
+                "title": "a flow for each phase",
                 "type": "object",
                 "properties": {phase: {"$ref": "#/definitions/flow"} for phase in PHASES},
                 "minProperties": 1,
@@ -120,6 +123,7 @@ def _stage_schema(cls: type[Stage]) -> dict[str, Any]:
     attributes = cls.attributes()
     spellings: list[dict[str, Any]] = [
         {
+            "title": f"{cls.kind}: {{fields}}",
             "type": "object",
             "properties": {a.name: {"description": _field_doc(a), **_value(a, a.type)} for a in attributes},
             "required": [a.name for a in attributes if a.required and not a.symbol],
@@ -128,9 +132,10 @@ def _stage_schema(cls: type[Stage]) -> dict[str, Any]:
     ]
     main = next((a for a in attributes if a.main), None)
     if main is not None and not any(a.required and not a.symbol and a is not main for a in attributes):
-        spellings.append({"description": _field_doc(main), **_value(main, main.type)})
+        title = f"{cls.kind}: {main.name}"
+        spellings.append({"title": title, "description": _field_doc(main), **_value(main, main.type)})
     if _bare(cls):
-        spellings.append({"type": "null"})
+        spellings.append({"title": f"{cls.kind} alone", "type": "null"})
     doc = f"{cls.summary()}\n\nExample: {cls.example}"
     return {"description": doc, "anyOf": spellings}
 

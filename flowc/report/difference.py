@@ -2,63 +2,66 @@
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+import re
+from collections.abc import Iterator, Mapping
 from typing import Any, cast
 
 import numpy as np
 
-from flowc.build.lock import leaves
+from flowc.errors import FlowError
 from flowc.ir.canonical import canonical
 from flowc.ir.graph import Graph, Node
+from flowc.report.apart import Comparison, Difference, NotCompared, Progress
 from flowc.report.subject import Named
+from flowc.report.weights_apart import weights_apart
 from flowc.spec.spec import Phase
+from flowc.text.changes import aligned, changes, value_text
 
-LEVELS = ("spec", "graphs", "weights", "numbers")
-
-
-@dataclass(frozen=True, slots=True)
-class Difference:
-    """One thing that differs: at which level, where, and what it is on either side."""
-
-    level: str
-    at: str
-    a: str
-    b: str
-
-    def as_json(self) -> dict[str, str]:
-        """The difference as plain values."""
-        return {"level": self.level, "at": self.at, "a": self.a, "b": self.b}
+Found = Iterator[Difference | NotCompared]
 
 
-Progress = Callable[[str, int, int], None]
-"""What is being compared, how much of it was, and how much there is."""
+def compare(a: Named, b: Named, *, numbers: bool = True, progress: Progress | None = None) -> Comparison:
+    """Everything that differs, and everything that could not be compared.
+
+    Weights are compared where both sides have them at hand. Numbers are those of builds; of specs, and where they are
+    not asked for, equal graphs with equal weights give equal ones.
+    """
+    found: list[Difference | NotCompared] = [*_specs(a, b), *_graphs(a, b)]
+    damaged = {level: gap for level in ("weights", "numbers") if (gap := _damaged(a, b, level)) is not None}
+    found += [damaged["weights"]] if damaged else weights_apart(a, b, progress)
+    if not a.is_build or not b.is_build:
+        found.append(NotCompared("numbers", "outputs", "only builds are run, and these are not two", leaves_open=False))
+    elif not numbers:
+        found.append(NotCompared("numbers", "outputs", "--no-numbers", leaves_open=False))
+    else:
+        found += [damaged["numbers"]] if damaged else _numbers(a, b)
+    return Comparison(
+        [one for one in found if isinstance(one, Difference)], [one for one in found if isinstance(one, NotCompared)]
+    )
 
 
-def differences(a: Named, b: Named, *, numbers: bool = True, progress: Progress | None = None) -> list[Difference]:
-    """Everything that differs. Weights and numbers are compared where both sides have them at hand."""
-    found = list(_specs(a, b))
-    found += _graphs(a, b)
-    found += _weights(a, b, progress)
-    if numbers and a.is_build and b.is_build:
-        found += _numbers(a, b)
-    return found
+def _damaged(a: Named, b: Named, level: str) -> NotCompared | None:
+    """Why files of a build are not what it wrote, so that no statement about the build can be made with them."""
+    for side in (a, b):
+        for phase in side.manifest.graphs if side.manifest is not None else ():
+            try:
+                assert side.manifest is not None
+                side.manifest.graph_path(phase)
+            except FlowError as error:
+                return NotCompared(level, str(side.path), error.diagnostics[0].message)
+    return None
 
 
-def _specs(a: Named, b: Named) -> Iterator[Difference]:
-    x, y = a.compiled.resolved_spec, b.compiled.resolved_spec
-    for at in sorted({*leaves(x), *leaves(y)}):
-        mine, theirs = leaves(x).get(at), leaves(y).get(at)
-        if mine != theirs:
-            yield Difference("spec", at, "–" if mine is None else mine, "–" if theirs is None else theirs)
+def _specs(a: Named, b: Named) -> Found:
+    for change in changes(a.compiled.resolved_spec, b.compiled.resolved_spec):
+        yield Difference("spec", change.at, value_text(change.a), value_text(change.b))
     for name in ("target", "options", "skip_passes"):
         mine, theirs = (repr(getattr(s.compiled.request, name)) for s in (a, b))
         if mine != theirs:
             yield Difference("spec", f"({name})", mine, theirs)
 
 
-def _graphs(a: Named, b: Named) -> Iterator[Difference]:
+def _graphs(a: Named, b: Named) -> Found:
     phases: list[Phase] = sorted({*a.compiled.graphs, *b.compiled.graphs})
     for phase in phases:
         x, y = a.compiled.graphs.get(phase), b.compiled.graphs.get(phase)
@@ -68,24 +71,51 @@ def _graphs(a: Named, b: Named) -> Iterator[Difference]:
             yield from _stages(phase, x, y)
 
 
-def _stages(phase: str, x: Graph, y: Graph) -> Iterator[Difference]:
+_Stage = tuple[str, tuple[str, ...]]
+"""A stage's path, and its operators as text."""
+
+
+def _stages(phase: str, x: Graph, y: Graph) -> Found:
     """Stages whose operators differ; where all are alike, what differs is how they are joined."""
     mine, theirs = _by_stage(x), _by_stage(y)
-    count = 0
-    for stage in dict.fromkeys([*mine, *theirs]):
-        p, q = mine.get(stage, []), theirs.get(stage, [])
-        if p != q:
-            count += 1
-            yield Difference("graphs", f"{phase}: {stage}", _only(p, q), _only(q, p))
-    if count == 0:
+    pairs = aligned([_ByOperators(s) for s in mine], [_ByOperators(s) for s in theirs], _alike)
+    apart = [(p, q) for p, q in pairs if p is None or q is None or p != q]
+    for p, q in apart:
+        lines = [list(side.stage[1]) if side is not None else [] for side in (p, q)]
+        names = dict.fromkeys(side.stage[0] for side in (p, q) if side is not None)
+        yield Difference("graphs", f"{phase}: {' -> '.join(names)}", *_only(*lines))
+    if not apart:
         yield Difference("graphs", phase, "the same operators,", "joined in another way")
 
 
-def _by_stage(graph: Graph) -> dict[str, list[str]]:
+class _ByOperators:
+    """A stage that equals another by what it computes: a stage before it that went changes its number only."""
+
+    __slots__ = ("facts", "kind", "stage")
+
+    def __init__(self, stage: _Stage) -> None:
+        self.stage = stage
+        self.facts = frozenset(stage[1])
+        self.kind = re.sub(r"_\d+$", "", stage[0].rsplit(".", 1)[-1])
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _ByOperators) and (self.kind, self.stage[1]) == (other.kind, other.stage[1])
+
+    def __hash__(self) -> int:
+        return hash((self.kind, self.stage[1]))
+
+
+def _alike(x: _ByOperators, y: _ByOperators) -> float:
+    if x.kind != y.kind:
+        return -1.0
+    return len(x.facts & y.facts) / (len(x.facts | y.facts) + 1)
+
+
+def _by_stage(graph: Graph) -> list[_Stage]:
     stages: dict[str, list[str]] = {}
     for node in graph.nodes:
         stages.setdefault(node.origin.stage, []).append(_text(node))
-    return stages
+    return [(stage, tuple(lines)) for stage, lines in stages.items()]
 
 
 def _text(node: Node) -> str:
@@ -95,63 +125,43 @@ def _text(node: Node) -> str:
     return f"{node.op.name}({', '.join([*weights, *facts])}) : {types}"
 
 
-def _only(mine: list[str], theirs: list[str]) -> str:
-    return "; ".join(line for line in mine if line not in theirs) or "–"
+def _versions(x: str, y: str) -> float:
+    """Operators of one name are versions of one another."""
+    return 0.0 if x.partition("(")[0] == y.partition("(")[0] else -1.0
 
 
-def _weights(a: Named, b: Named, progress: Progress | None) -> Iterator[Difference]:
-    """Tensors that are not on both sides, have other shapes, or (where both files are there) other values."""
-    x, y = a.compiled.usage.tensors, b.compiled.usage.tensors
-    names = list(dict.fromkeys([*x, *y]))
-    for done, name in enumerate(names):
-        if progress is not None:
-            progress("comparing weights", done, len(names))
-        if name not in x or name not in y:
-            yield Difference("weights", name, _shape(x.get(name)), _shape(y.get(name)))
-        elif x[name][0] != y[name][0]:
-            yield Difference("weights", name, _shape(x[name]), _shape(y[name]))
-        else:
-            hashes = [_digest(side, name) for side in (a, b)]
-            if None not in hashes and hashes[0] != hashes[1]:
-                yield Difference("weights", name, f"sha256 {str(hashes[0])[:16]}", f"sha256 {str(hashes[1])[:16]}")
+def _only(mine: list[str], theirs: list[str]) -> tuple[str, str]:
+    """The operators of a stage that its other version lacks; an operator that stands there twice counts twice."""
+    apart = [(x, y) for x, y in aligned(mine, theirs, _versions) if x != y]
+    sides = ["; ".join(line for line in side if line is not None) or "–" for side in zip(*apart, strict=True)]
+    return (sides[0], sides[1]) if sides else ("the same operators,", "in another stage")
 
 
-def _shape(entry: tuple[tuple[int, ...], Any] | None) -> str:
-    return "–" if entry is None else str(list(entry[0]))
-
-
-def _digest(side: Named, name: str) -> str | None:
-    """Hash of a tensor's values as float32, so that formats compare by what they mean; None without the file."""
-    checkpoint = side.compiled.checkpoint
-    if checkpoint is None:
-        return None
-    values = np.ascontiguousarray(checkpoint.read(name, None))
-    return hashlib.sha256(values.tobytes()).hexdigest()
-
-
-def _numbers(a: Named, b: Named) -> Iterator[Difference]:
+def _numbers(a: Named, b: Named) -> Found:
     """Outputs of both builds for the same seeded inputs, the past of every later call taken from the first build."""
-    if a.manifest is None or b.manifest is None:
-        return
     from flowc.verify.built_model import run
     from flowc.verify.quick import calls
     from flowc.verify.rebuild import subject_of
 
+    assert a.manifest is not None
+    assert b.manifest is not None
     mine, theirs = subject_of(a.manifest, a.compiled), subject_of(b.manifest, b.compiled)
     results: dict[str, tuple[Any, Mapping[str, Any]]] = {}
     for call in calls(mine, cast("Any", results)):
         found = mine.run(call)
         results[call.label] = (call, found)
         other = b.compiled.graphs.get(call.phase)
-        if other is None or {v.name for v in other.inputs} != set(call.feeds):
-            yield Difference("numbers", call.label, f"takes {', '.join(sorted(call.feeds))}", "takes other inputs")
+        if other is None or {v.name: v.type for v in other.inputs} != {
+            v.name: v.type for v in mine.graphs[call.phase].inputs
+        }:
+            yield NotCompared("numbers", call.label, "the two graphs do not take the same inputs")
             continue
         given = run(theirs.session(call.phase), call)
         kinds = {o.name: o.value.type for o in mine.graphs[call.phase].outputs}
         alike = {n: a for n, a in found.items() if n in given and given[n].shape == a.shape}
         off = {d.name for d in mine.outputs_differ(call, given, alike, found) if not d.good}
         for name in dict.fromkeys([*found, *given]):
-            if name not in found or name not in given or found[name].shape != given[name].shape:
+            if name not in alike:
                 sides = [str(list(r[name].shape)) if name in r else "–" for r in (found, given)]
                 yield Difference("numbers", f"{call.label}: {name}", *sides)
                 continue

@@ -1,172 +1,251 @@
-"""A picture of a graph's flow: stages from top to bottom, equal layers once, operators as boxes, data as lines.
+"""Where everything of a graph's picture lies: parts from top to bottom, operators as boxes, values as lines.
 
-The picture is SVG text, drawn from the graph alone, and the same for the same graph.
+The picture is made of numbers, the same for the same graph; `page.html` writes them as SVG.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from html import escape
 
 from flowc.ir.graph import Graph, Node, Value
+from flowc.report.outline import Part, Port, outline, short
 
-ROW, BOX, GAP, PAD, CHAR = 46, 26, 18, 22, 7.0
-"""Heights of a row and of a box, distances, and the width of a letter, in pixels."""
+ROW, BOX, GAP, PAD, CHAR, HEAD, BETWEEN, LANE = 46.0, 26.0, 18.0, 22.0, 7.2, 34.0, 30.0, 12.0
+"""Heights of a row, a box and a part's head, distances, and the width of a letter and of a lane, in pixels."""
 
-Shape = tuple[tuple[str, ...], ...]
+MOST_NAMES = 6
+"""Inputs or outputs that the first and the last pill name."""
+
+
+@dataclass(frozen=True, slots=True)
+class Box:
+    """An operator, or a value that comes in or goes out: its middle, top and width."""
+
+    text: str
+    kind: str
+    x: float
+    y: float
+    width: float
+    node: Node | None = None
+    port: Port | None = None
+
+    @property
+    def left(self) -> float:
+        """Its left side."""
+        return self.x - self.width / 2
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """A value on its way: the SVG path, the kind of way, and what a pointer is told of it."""
+
+    path: str
+    kind: str
+    tip: str
 
 
 @dataclass(slots=True)
-class Group:
-    """Consecutive stages that belong together: one stage, or one layer; `times` equal ones drawn once."""
+class Card:
+    """A part as it is drawn."""
 
-    label: str
-    nodes: list[Node]
-    times: int = 1
-    last: str = ""
-    at: dict[Node, tuple[float, float, float]] = field(default_factory=dict[Node, tuple[float, float, float]])
-    """Centre x, top y and width of each box."""
+    part: Part
+    left: float = 0.0
+    top: float = 0.0
     width: float = 0.0
     height: float = 0.0
+    boxes: list[Box] = field(default_factory=list[Box])
+    lines: list[Line] = field(default_factory=list[Line])
 
 
-def groups(graph: Graph) -> list[Group]:
-    """The graph cut into layers and stages, runs of equal layers folded."""
-    cut: list[Group] = []
-    for node in graph.nodes:
-        label = _layer(node.origin.stage)
-        if not cut or cut[-1].label != label:
-            known = next((p for p in cut if p.label == label), None)
-            if known is not None:
-                known.nodes.append(node)
-                continue
-            cut.append(Group(label, []))
-        cut[-1].nodes.append(node)
-    folded: list[Group] = []
-    for part in cut:
-        if folded and _shape(folded[-1]) == _shape(part) and _number(part.label) is not None:
-            folded[-1].times += 1
-            folded[-1].last = part.label
-        else:
-            folded.append(part)
-    return folded
+@dataclass(slots=True)
+class Picture:
+    """A whole graph as it is drawn."""
+
+    phase: str
+    width: float
+    height: float
+    cards: list[Card]
+    lines: list[Line]
+    pills: list[Box]
 
 
-def _layer(stage: str) -> str:
-    """The part of a stage's path up to its last index of a repeat."""
-    pieces = [piece for piece in stage.split(".") if piece != "repeat"] or ["repeat"]
-    indices = [i for i, piece in enumerate(pieces) if piece.isdigit()]
-    return ".".join(pieces[: indices[-1] + 1]) if indices else pieces[0]
-
-
-def _number(label: str) -> int | None:
-    piece = label.rsplit(".", 1)[-1]
-    return int(piece) if piece.isdigit() else None
-
-
-def _shape(part: Group) -> Shape:
-    return tuple((n.op.name, repr(n.op), *(str(v.type) for v in n.outputs)) for n in part.nodes)
-
-
-def draw(graph: Graph) -> str:
-    """The SVG of a graph."""
-    found = groups(graph)
+def draw(graph: Graph) -> Picture:
+    """The picture of a graph."""
+    parts = outline(graph)
     makers = graph.producers()
-    for part in found:
-        _place(part, makers)
-    width = max([p.width for p in found] + [320.0]) + 2 * PAD
-    body: list[str] = []
+    cards = [_card(part, makers) for part in parts]
+    lanes = _lanes(parts)
+    gutter = LANE * (max(lanes.values(), default=-1) + 1) + PAD
+    inputs = _names([v.name for v in graph.inputs])
+    outputs = _names([o.name for o in graph.outputs])
+    wide = max([card.width for card in cards] + [len(t) * CHAR + 28 for t in (inputs, outputs)] + [320.0])
+    middle = gutter + wide / 2
     top = 8.0
-    middle = width / 2
-    body.append(_port(middle, top, " · ".join(v.name for v in graph.inputs if not v.name.startswith("past_"))))
-    top += 34
-    for part in found:
-        body.append(_arrow(middle, top - 8, top + 8))
-        top += 8
-        body += _box(part, middle, top, makers)
-        top += part.height + 14
-    body.append(_arrow(middle, top - 14, top + 2))
-    names = [o.name for o in graph.outputs if not o.name.startswith("present.")]
-    body.append(_port(middle, top + 2, " · ".join(names)))
-    height = top + 40
-    return (
-        f'<svg viewBox="0 0 {width:.0f} {height:.0f}" width="{width:.0f}" height="{height:.0f}" role="img" '
-        f'aria-label="flow of the {escape(graph.phase)} graph">{"".join(body)}</svg>'
-    )
+    pills = [_pill(inputs, middle, top)]
+    top += 24 + BETWEEN
+    for card in cards:
+        _move(card, middle - card.width / 2, top)
+        top += card.height + BETWEEN
+    pills.append(_pill(outputs, middle, top))
+    lines = [*_arrows(cards, middle, top), *_ways(cards, lanes)]
+    return Picture(graph.phase, gutter + wide + PAD, top + 24 + 8, cards, lines, pills)
 
 
-def _place(part: Group, makers: dict[Value, Node]) -> None:
-    """Rows by depth: a box stands below everything in its part that it reads."""
+def _names(names: list[str]) -> str:
+    """Names of ports on one line; those of caches are counted."""
+    plain = [n for n in names if not n.startswith(("past_key_values.", "present."))]
+    caches = len(names) - len(plain)
+    more = [f"and {len(plain) - MOST_NAMES} more"] if len(plain) > MOST_NAMES else []
+    return " · ".join([*plain[:MOST_NAMES], *more, *([f"{caches} caches"] if caches else [])])
+
+
+def _pill(text: str, x: float, y: float) -> Box:
+    return Box(text, "pill", x, y, len(text) * CHAR + 28)
+
+
+# Inside of a part
+
+
+def _card(part: Part, makers: dict[Value, Node]) -> Card:
+    """A part's boxes in rows: each below all in the part that it reads, what comes in just above its first reader."""
     inside = set(part.nodes)
     depth: dict[Node, int] = {}
     for node in part.nodes:
         above = [makers[v] for v in node.inputs if v is not None and v in makers and makers[v] in inside]
-        depth[node] = 1 + max((depth.get(a, -1) for a in above), default=-1)
-    rows: dict[int, list[Node]] = {}
+        depth[node] = 1 + max((depth[a] for a in above), default=-1)
+    rows: dict[int, list[Node | Port]] = {}
+    for port in part.entries:
+        first = min(depth[n] for n in part.nodes if port.value in n.inputs)
+        rows.setdefault(first - 1, []).append(port)
     for node in part.nodes:
         rows.setdefault(depth[node], []).append(node)
-    for row, nodes in sorted(rows.items()):
-        widths = [max(58.0, len(_text(n)) * CHAR + 18) for n in nodes]
-        total = sum(widths) + GAP * (len(nodes) - 1)
-        x = -total / 2
-        for node, width in zip(nodes, widths, strict=True):
-            part.at[node] = (x + width / 2, 34 + row * ROW, width)
+    for port in part.exits:
+        rows.setdefault(depth[makers[port.value]] + 1, []).append(port)
+    card = Card(part)
+    title = len(part.title) * CHAR + 60
+    placed: list[tuple[int, list[tuple[Node | Port, float]], float]] = []
+    for row in sorted(rows):
+        items = [(item, max(58.0, len(_text(item)) * CHAR + 18)) for item in rows[row]]
+        placed.append((row, items, sum(w for _, w in items) + GAP * (len(items) - 1)))
+    card.width = max([total + 70 for *_, total in placed] + [260.0, title])
+    boxes: dict[Node | Port, Box] = {}
+    for number, (_, items, total) in enumerate(placed):
+        x = card.width / 2 - total / 2
+        for item, width in items:
+            boxes[item] = _box(item, x + width / 2, HEAD + number * ROW, width)
             x += width + GAP
-        part.width = max(part.width, total + 70)
-    part.height = 34 + ROW * len(rows)
+    card.height = HEAD + ROW * len(placed)
+    card.boxes = list(boxes.values())
+    card.lines = list(_inner(part, boxes, makers, card.width))
+    return card
 
 
-def _text(node: Node) -> str:
-    """A box's text: the operator's own, or its name in its stage."""
-    return node.op.caption() or node.outputs[0].name.rsplit(".", 1)[-1]
+def _box(item: Node | Port, x: float, y: float, width: float) -> Box:
+    if isinstance(item, Port):
+        return Box(_text(item), item.kind, x, y, width, port=item)
+    return Box(_text(item), item.op.category, x, y, width, node=item)
 
 
-def _box(part: Group, middle: float, top: float, makers: dict[Value, Node]) -> list[str]:
-    left = middle - max(part.width, 260) / 2
-    wide = max(part.width, 260)
-    title = part.label if part.times == 1 else f"{part.label} … {_number(part.last)}"
-    out = [f'<rect class="part" x="{left:.0f}" y="{top:.0f}" width="{wide:.0f}" height="{part.height:.0f}" rx="10"/>',
-           f'<text class="title" x="{left + 12:.0f}" y="{top + 19:.0f}">{escape(title)}</text>']  # fmt: skip
-    if part.times > 1:
-        out.append(f'<text class="times" x="{left + wide - 12:.0f}" y="{top + 19:.0f}">× {part.times}</text>')
-    for node, (x, y, _) in part.at.items():
+def _text(item: Node | Port) -> str:
+    """A box's text: the operator's own, or its name in its stage; for a port, the value and whence it comes."""
+    if isinstance(item, Port):
+        return f"{item.name} ← {item.other}" if item.other else item.name
+    return item.op.caption() or short(item.outputs[0])
+
+
+def _inner(part: Part, boxes: dict[Node | Port, Box], makers: dict[Value, Node], width: float) -> list[Line]:
+    entries = {port.value: port for port in part.entries}
+    lines: list[Line] = []
+    for node in part.nodes:
         for value in dict.fromkeys(v for v in node.inputs if v is not None and v.weight is None):
-            maker = makers.get(value)
-            if maker is not None and maker in part.at:
-                out.append(_line(part, maker, node, middle, top))
-            else:
-                out.append(f'<path class="enter" d="M{middle + x:.0f},{top + y - 9:.0f} v9"/>')
-    for node, (x, y, width) in part.at.items():
-        shape = ", ".join(str(v.type) for v in node.outputs)
-        facts = ", ".join(f"{k} = {v}" for k, v in node.op.attributes().items())
-        tip = escape(f"{node.op.name} {facts}\n{shape}\n{node.origin}")
-        x0 = middle + x - width / 2
-        out.append(f'<g class="op {node.op.category}"><title>{tip}</title>'
-                   f'<rect x="{x0:.1f}" y="{top + y:.0f}" width="{width:.1f}" height="{BOX}" rx="6"/>'
-                   f'<text x="{middle + x:.1f}" y="{top + y + 17:.0f}">{escape(_text(node))}</text></g>')  # fmt: skip
-    return out
+            source = entries.get(value) or makers[value]
+            kind = source.kind if isinstance(source, Port) else "stream"
+            lines.append(_line(boxes[source], boxes[node], kind, value, width))
+    lines += [_line(boxes[makers[p.value]], boxes[p], p.kind, p.value, width) for p in part.exits]
+    return lines
 
 
-def _line(part: Group, a: Node, b: Node, middle: float, top: float) -> str:
+def _line(a: Box, b: Box, kind: str, value: Value, width: float) -> Line:
     """From the bottom of one box to the top of another; around what lies between when they are far apart."""
-    (xa, ya, wa), (xb, yb, wb) = part.at[a], part.at[b]
-    x1, y1, x2, y2 = middle + xa, top + ya + BOX, middle + xb, top + yb
-    if yb - ya <= ROW:
-        bend = f"C{x1:.0f},{y1 + 12:.0f} {x2:.0f},{y2 - 12:.0f} {x2:.0f},{y2:.0f}"
-        return f'<path class="data" d="M{x1:.0f},{y1:.0f} {bend}"/>'
-    side = middle + part.width / 2 - 16 if xa >= xb - 1 else middle - part.width / 2 + 16
-    start, end = (x1 + wa / 2, x2 + wb / 2) if side > middle else (x1 - wa / 2, x2 - wb / 2)
+    tip = f"{value.name}: {value.type}"
+    x1, y1, x2, y2 = a.x, a.y + BOX, b.x, b.y
+    if b.y - a.y <= ROW:
+        return Line(f"M{x1:.0f},{y1:.0f} C{x1:.0f},{y1 + 12:.0f} {x2:.0f},{y2 - 12:.0f} {x2:.0f},{y2:.0f}", kind, tip)
+    right = a.x >= b.x - 1
+    side = width - 16 if right else 16.0
+    start, end = (x1 + a.width / 2, x2 + b.width / 2) if right else (x1 - a.width / 2, x2 - b.width / 2)
     y1, y2 = y1 - BOX / 2, y2 + BOX / 2
     out = f"M{start:.0f},{y1:.0f} C{side:.0f},{y1:.0f} {side:.0f},{y1:.0f} {side:.0f},{y1 + 22:.0f}"
     back = f"L{side:.0f},{y2 - 22:.0f} C{side:.0f},{y2:.0f} {side:.0f},{y2:.0f} {end:.0f},{y2:.0f}"
-    return f'<path class="skip" d="{out} {back}"/>'
+    around = "residual" if kind == "stream" and b.text == "add" else kind
+    return Line(f"{out} {back}", around, tip)
 
 
-def _port(x: float, y: float, text: str) -> str:
-    width = len(text) * CHAR + 28
-    return (f'<g class="port"><rect x="{x - width / 2:.0f}" y="{y:.0f}" width="{width:.0f}" height="24" rx="12"/>'
-            f'<text x="{x:.0f}" y="{y + 16:.0f}">{escape(text)}</text></g>')  # fmt: skip
+def _move(card: Card, left: float, top: float) -> None:
+    card.left, card.top = left, top
 
 
-def _arrow(x: float, y1: float, y2: float) -> str:
-    return f'<path class="flow" d="M{x:.0f},{y1:.0f} V{y2:.0f} m-4,-5 l4,5 l4,-5"/>'
+# Between parts
+
+
+def _arrows(cards: list[Card], middle: float, bottom: float) -> list[Line]:
+    """From each part down to the next one, where the next one reads what it makes; from inputs, and to outputs."""
+    found: list[Line] = []
+    for number, card in enumerate(cards):
+        before = cards[number - 1].part.nodes if number else []
+        made = {v for n in before for v in n.outputs}
+        given = [p.value for p in card.part.entries if (p.value in made if number else not p.other)]
+        if given:
+            found.append(_arrow(middle, card.top - BETWEEN, card.top, given))
+    if cards and cards[-1].part.exits:
+        found.append(_arrow(middle, bottom - BETWEEN, bottom, [p.value for p in cards[-1].part.exits]))
+    return found
+
+
+def _arrow(x: float, y1: float, y2: float, values: list[Value]) -> Line:
+    tip = "\n".join(f"{v.name}: {v.type}" for v in values[:MOST_NAMES])
+    return Line(f"M{x:.0f},{y1:.0f} V{y2:.0f} m-4,-5 l4,5 l4,-5", "stream", tip)
+
+
+def _lanes(parts: list[Part]) -> dict[Value, int]:
+    """A lane for each value that passes by a part on its way, none that two ways would share."""
+    spans = sorted((span, value.name, value) for value, span in _spans(parts).items())
+    lanes: dict[Value, int] = {}
+    ends: list[int] = []
+    for (first, last), _, value in spans:
+        lane = next((i for i, end in enumerate(ends) if end <= first), len(ends))
+        ends[lane : lane + 1] = [last]
+        lanes[value] = lane
+    return lanes
+
+
+def _spans(parts: list[Part]) -> dict[Value, tuple[int, int]]:
+    """The part that makes a value and the last that reads it, of values that are read beyond the next part."""
+    makers = {v: number for number, part in enumerate(parts) for n in part.nodes for v in n.outputs}
+    last: dict[Value, int] = {}
+    for number, part in enumerate(parts):
+        for port in part.entries:
+            if port.value in makers and number > makers[port.value] + 1:
+                last[port.value] = number
+    return {value: (makers[value], number) for value, number in last.items()}
+
+
+def _ways(cards: list[Card], lanes: dict[Value, int]) -> list[Line]:
+    """Values that pass by parts: one line down the side, with a branch into each part that reads them."""
+    spans = _spans([card.part for card in cards])
+    found: list[Line] = []
+    for value, (first, last) in spans.items():
+        source = cards[first]
+        x = PAD / 2 + LANE * lanes[value]
+        box = next(b for b in source.boxes if b.node is not None and value in b.node.outputs)
+        y = source.top + box.y + BOX / 2
+        reading = [c for c in cards[first + 1 : last + 1] if any(p.value is value for p in c.part.entries)]
+        path = [f"M{source.left:.0f},{y:.0f} H{x:.0f}"]
+        kind = "shared"
+        for card in reading:
+            entry = next(b for b in card.boxes if b.port is not None and b.port.value is value)
+            kind = entry.kind
+            end = card.top + entry.y + BOX / 2
+            path.append(f"M{x:.0f},{y:.0f} V{end:.0f} H{card.left:.0f} m-5,-4 l5,4 l-5,4")
+        found.append(Line(" ".join(path), kind, f"{value.name}: {value.type}"))
+    return found

@@ -168,6 +168,10 @@ class Decoder:
             case _:
                 raise ValueError(f"'{mode}' is not one of pair, unified, decode")
         for built in (prefill, decode):
+            given = sessions.outputs(built.session)
+            if "logits" not in given:
+                hint = f"its output is '{next(iter(given))}': `flowc run --input input_ids=FILE.npy` gives it"
+                raise SpecError.of("not-a-decoder", f"'{manifest.name}' gives no logits, so no next token", hint=hint)
             _require_caches(built, decode)
         assume = decode.assume or manifest.assume or "none"
         return cls(mode, prefill, decode, assume, manifest.logits, manifest.model.context_length)

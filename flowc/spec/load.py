@@ -58,6 +58,7 @@ def build(root: Node, path: Path, later: Diagnostics | None = None) -> Spec:
         input_symbols=frozenset(reader.input_symbols),
     )
     reader.text("description")
+    reader.text("$schema")
     if later is None or decisive:
         problems.raise_if_any()
     else:
@@ -83,7 +84,7 @@ class _Reader:
         for entry in self.root.entries:
             key = str(entry.key.value)
             if key not in TOP_LEVEL:
-                hint = nearest(key, TOP_LEVEL)
+                hint = nearest(key, TOP_LEVEL) or f"its keys: {', '.join(TOP_LEVEL)}"
                 self.problems.error("unknown-key", f"a spec has no key '{key}'", entry.key.span, hint)
 
     def misspelt(self) -> bool:
@@ -210,7 +211,7 @@ class _Reader:
                 wanted = {"file": "a path", "random": "a seed (a whole number)", "allow_unused": "a list of patterns"}
                 self.problems.error("bad-type", f"'{key}' of 'weights' must be {wanted[key]}", value.span)
             else:
-                hint = nearest(key, ("file", "random", "allow_unused"))
+                hint = nearest(key, ("file", "random", "allow_unused")) or "its keys: file, random, allow_unused"
                 self.problems.error("unknown-key", f"'weights' has no key '{key}'", entry.key.span, hint)
         if file is not None and random is not None:
             self.problems.error("bad-value", "'weights' takes `file` or `random`, not both", node.span)

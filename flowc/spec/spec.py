@@ -32,6 +32,7 @@ PORT_NAME = re.compile(r"[A-Za-z_][\w.-]*")
 """Names that graph inputs and outputs can have."""
 
 TOP_LEVEL: dict[str, str] = {
+    "$schema": "The JSON Schema of specs, for editors; no part of the model.",
     "flowc": "Version of the spec language: 1.",
     "name": "Name of the model, for people and for the manifest.",
     "description": "One or two sentences for people.",
@@ -161,6 +162,7 @@ class Spec:
         read (`included`, by the names that the spec gives them).
         """
         value = cast("dict[str, object]", inlined(plain(self.root), included))
+        value.pop("$schema", None)
         weights = value.get("weights")
         if isinstance(weights, dict):
             value["weights"] = {k: v for k, v in cast("dict[str, object]", weights).items() if k != "file"}

@@ -54,10 +54,12 @@ class Custom(Stage, name="custom"):
         weights, given = self.weight_inputs or {}, self.stream_inputs or {}
         inputs = {v.name: onnx_text.declared(v) for v in graph.input}
         outputs = [v.name for v in graph.output]
-        _known(b, "input", [*weights, *given], list(inputs))
-        _known(b, "output", list(self.stream_outputs or {}), outputs)
+        _known(b, "input", list(weights), list(inputs), "weight_inputs")
+        _known(b, "input", list(given), list(inputs), "stream_inputs")
+        _known(b, "output", list(self.stream_outputs or {}), outputs, "stream_outputs")
         if twice := sorted(weights.keys() & given.keys()):
-            raise b.fail("bad-custom", f"the input '{twice[0]}' is both a weight and a stream")
+            raise b.fail("bad-custom", f"the input '{twice[0]}' is both a weight and a stream",
+                         b.place("stream_inputs"))  # fmt: skip
         _one_at_most(b, "input", [n for n in inputs if n not in weights and n not in given])
         streams = self.stream_outputs or {}
         _one_at_most(b, "output", [n for n in outputs if n not in streams])
@@ -101,11 +103,11 @@ def _place(source: Source, span: Span | None, error: onnx_text.BadText) -> Span 
     return Span(span.source, line, column, line, column + 1)
 
 
-def _known(b: Builder, what: str, names: list[str], declared: list[str]) -> None:
+def _known(b: Builder, what: str, names: list[str], declared: list[str], at: str) -> None:
     for name in names:
         if name not in declared:
             hint = nearest(name, declared) or f"it has {', '.join(declared)}"
-            raise b.fail("bad-custom", f"the subgraph has no {what} '{name}'", hint=hint)
+            raise b.fail("bad-custom", f"the subgraph has no {what} '{name}'", b.place(at), hint)
 
 
 def _one_at_most(b: Builder, what: str, left: list[str]) -> None:
@@ -116,7 +118,8 @@ def _one_at_most(b: Builder, what: str, left: list[str]) -> None:
 
 def _weight(b: Builder, name: str, tensor: str, type_: TensorType) -> Value:
     if type_.dtype != "float32":
-        raise b.fail("bad-custom", f"the input '{name}' is a weight, and those are float, not {type_.dtype}")
+        raise b.fail("bad-custom", f"the input '{name}' is a weight, and those are float, not {type_.dtype}",
+                     b.place("weight_inputs"))  # fmt: skip
     sizes: list[Any] = [d if isinstance(d, int) else None for d in type_.shape]
     return b.weight(tensor, *sizes, at="weight_inputs")
 
@@ -127,5 +130,6 @@ def _slot(b: Builder, name: str) -> Value:
         return stream(b, name)
     value = b.attention_mask() if name == "attention_mask" else position_ids(b)
     if value is None:
-        raise b.fail("undefined-slot", "a graph built with --assume no-padding has no attention_mask")
+        raise b.fail("undefined-slot", "a graph built with --assume no-padding has no attention_mask",
+                     b.place("stream_inputs"))  # fmt: skip
     return value

@@ -55,7 +55,7 @@ class Modulation(Stage, name="modulation"):
         condition = b.op(Unary("silu"), stream(b, self.condition), name="condition")
         sizes = (self.hidden,) * len(self.into)
         rows = linear(b, condition, self.weight, sum(sizes), bias=self.bias, at="weight")
-        b.state.streams.update(zip(self.into, b.emit(Split(sizes), rows, name="chunks"), strict=True))
+        b.state.streams.update(dict(zip(self.into, b.emit(Split(sizes), rows, name="chunks"), strict=True)))
         return x
 
 
@@ -135,7 +135,7 @@ class JointAttention(Stage, name="joint_attention"):
     def expand(self, b: Builder, x: Value) -> Value:
         require_whole(b)
         q, k, v = b.emit(Split((self.heads * self.head_dim,) * 3), x, name="qkv")
-        interleaved = self.rope in b.state.ropes and b.state.ropes[self.rope].interleaved
+        interleaved = self.rope is not None and self.rope in b.state.ropes and b.state.ropes[self.rope].interleaved
         facts = AttentionFacts(
             self.heads, self.heads, self.head_dim, self.scale, None, EVERYTHING, self.rope, interleaved=interleaved
         )

@@ -12,6 +12,7 @@ Tabs outside quotes and block texts are refused too, which YAML 1.2 allows in pl
 from __future__ import annotations
 
 import re
+import unicodedata
 from dataclasses import dataclass
 from typing import Any
 
@@ -29,6 +30,12 @@ _REAL = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?")
 _NOT_FINITE = re.compile(r"[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)")
 _NUMBER_START = frozenset("+-.0123456789")
 _TAG = re.compile(r"!<[^>\s]*>?|![^\s,\[\]{}]*")
+
+_SPACES = "\u00a0\u1680\u2000-\u200b\u202f\u205f\u3000"
+_FALSE_SPACE = re.compile(rf"(?m)(?:^ *|^ *-[ -]*|: *)([{_SPACES}])")
+"""A space of another kind where an item, a key or a value begins."""
+_FALSE_IN_TEXT = re.compile(rf"(?:^|:)([{_SPACES}])")
+"""The same in a text without quotes, which the space has become a part of."""
 
 _HINTS = (
     (r"'\t'", "use spaces, not tabs, outside quotes"),
@@ -96,6 +103,8 @@ class _YamlReader:
         self._problems.raise_all()
 
     def _syntax_error(self, error: yaml.MarkedYAMLError) -> None:
+        if self._false_space():
+            return
         problem = str(error.problem or error.context)
         mark = error.problem_mark or error.context_mark or self._loader.get_mark()
         notes: tuple[tuple[str, Span], ...] = ()
@@ -103,6 +112,24 @@ class _YamlReader:
             notes = ((str(error.context), self._span_at(error.context_mark)),)
         hint = next((hint for part, hint in _HINTS if part in problem), "")
         self._problems.error("yaml", problem, self._span_at(mark), hint, notes=notes)
+
+    def _false_space(self) -> bool:
+        """Whether a line that cannot be read begins an item or a value with a space that is none, which is told."""
+        reached = self._loader.get_mark().line + 1
+        found = False
+        for match in _FALSE_SPACE.finditer(self._text):
+            at = match.start(1)
+            if self._text.count("\n", 0, at) > reached:
+                break
+            self._tell_false_space(at)
+            found = True
+        return found
+
+    def _tell_false_space(self, at: int) -> None:
+        character = self._text[at]
+        name = unicodedata.name(character, "").lower()
+        message = f"the character U+{ord(character):04X} ({name}) looks like a space and is none"
+        self._problems.error("yaml", message, self._reading.span(at, at + 1), "type a plain space in its place")
 
     def _node(self, event: yaml.Event, depth: int) -> Node:
         if isinstance(event, yaml.AliasEvent):
@@ -176,6 +203,8 @@ class _YamlReader:
         self._end = self._end_of(event)
         if quoted:
             return Scalar(self._reading.text(event.value, span), span, True)
+        if match := _FALSE_IN_TEXT.search(event.value):
+            self._tell_false_space(self._text.index(match[1], self._start_of(event)))
         return Scalar(self._plain(event.value, span), span, False)
 
     def _plain(self, text: str, span: Span) -> str | int | float | bool | None:

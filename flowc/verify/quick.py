@@ -48,11 +48,13 @@ def check(manifest: Path, compiled: Compiled, progress: Progress | None = None) 
     return checked(manifest, compiled, progress).as_json()
 
 
-def checked(manifest: Path, compiled: Compiled, progress: Progress | None = None) -> Checks:
-    """The same, with the comparisons."""
+def checked(
+    manifest: Path, compiled: Compiled, progress: Progress | None = None, subject: BuiltModel | None = None
+) -> Checks:
+    """The same, with the comparisons; of `subject`, where the original weights are not at hand."""
     stem = manifest.name.removesuffix(".flowc.json")
     files: dict[Phase, Path] = {p: manifest.parent / graph_file(Path(f"{stem}.onnx"), p) for p in compiled.graphs}
-    subject = BuiltModel(compiled, files)
+    subject = subject or BuiltModel(compiled, files)
     checks = Checks(subject, progress=progress)
     check_files(manifest, checks, whole=False)
     check_ports(subject, checks)

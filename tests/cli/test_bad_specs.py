@@ -93,7 +93,7 @@ CASES = [
     # references
     ("bad-value", "count: 2", "count: «$lairs»", "refers to '$lairs'"),
     ("bad-value", "count: 2", "count: «$headds»", "did you mean 'heads'?"),
-    ("bad-value", "norm.weight", "«'norm.{j}.weight'»", "refers to '$j'"),
+    ("bad-value", "norm.weight", "«'norm.{j}.weight'»", "refers to '{j}'"),
     ("bad-value", "norm.weight", "«$norm[0»", "belongs to no reference"),
     ("bad-value", "norm.weight", "«norm.$hidden»", "write `{name}`"),
     ("bad-value", "norm.weight", "«'norm.{hidden + 1}'»", "belongs to no reference"),

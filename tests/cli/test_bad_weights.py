@@ -197,7 +197,7 @@ def test_weights_that_are_not_there(folder: Path) -> None:
     diagnostic = refused(folder)
     assert diagnostic["code"] == "missing-file"
     assert diagnostic["line"] == 3
-    assert "no weights were found" in done("check", folder / "model.yaml").stderr
+    assert "there are no weights at" in done("check", folder / "model.yaml").stderr
 
 
 def test_weights_that_the_command_line_names(folder: Path) -> None:

@@ -16,7 +16,7 @@ from flowc import __version__
 from flowc.cli import COMMANDS
 from flowc.passes import pipeline
 from flowc.stages import load_all
-from tests.cli.calling import BASE, done, flowc, save_file, write_spec
+from tests.cli.calling import BASE, done, flowc, process, save_file, write_spec
 from tests.oracle_io import ROOT
 
 HEAVY = ("onnx", "onnx_ir", "onnxruntime", "onnxscript", "gguf", "tokenizers")
@@ -146,7 +146,7 @@ def test_shells_are_told_how_to_complete() -> None:
         ("flowc build --verify ", ["quick", "full", "off"]),
         ("flowc check --target p", ["portable", "portable-20"]),
         ("flowc check --no-pass fuse", ["fuse_projections", "fuse_attention"]),
-        ("flowc golden ", ["check", "export", "record"]),
+        ("flowc golden ", ["check", "diff", "export", "init", "record"]),
         ("flowc stages rms", ["rms_norm"]),
         ("flowc check ", ["/"]),
     ],
@@ -163,6 +163,39 @@ def test_check_shows_what_a_spec_makes(tmp_path: Path) -> None:
     assert "  input past_key_values.N.key: float32[batch_size, 1, past_sequence_length, 4]  (2 layers)" in lines
     assert "  output logits: float32[batch_size, 1, 32]" in lines
     assert sum(line.startswith(("unified:", "prefill:", "decode:")) for line in lines) == 3
+
+
+def test_check_of_several_specs_tells_of_each(tmp_path: Path) -> None:
+    good, bad = write_spec(tmp_path), tmp_path / "bad.yaml"
+    bad.write_text("flowc: 2\n")
+    assert done("check", good, good).stdout == f"{good}: sound\n" * 2
+    told = flowc("check", bad, tmp_path / "none.yaml", good)
+    assert told.code == 2
+    assert told.stdout == f"{bad}: wrong\n{tmp_path / 'none.yaml'}: wrong\n{good}: sound\n"
+    assert "error[bad-version]" in told.stderr
+    assert "error[missing-file]" in told.stderr
+    found = flowc("check", bad, good, "--json")
+    assert found.code == 2
+    specs = found.json()["specs"]
+    assert [s["file"] for s in specs] == [str(bad), str(good)]
+    assert specs[0]["diagnostics"][0]["code"] == "bad-version"
+    assert specs[1]["kind"] == "decoder"
+
+
+def test_check_of_standard_input(tmp_path: Path) -> None:
+    for text, code in ((BASE, 0), ("flowc: 2\n", 2), ("\xff", 2)):
+        running = process("check", "-", cwd=tmp_path, stdin=subprocess.PIPE)
+        out, err = running.communicate(text.encode("latin-1"))
+        assert running.returncode == code
+        assert (b"decoder" in out) == (code == 0)
+        assert code == 0 or b"<stdin>:" in err
+
+
+def test_help_is_a_command_too() -> None:
+    assert done("help").stdout == done("--help").stdout
+    assert done("help", "build").stdout == done("build", "--help").stdout
+    assert done("help", "golden", "check").stdout == done("golden", "check", "--help").stdout
+    assert "did you mean 'build'?" in flowc("help", "biuld").stderr
 
 
 def test_check_as_json(tmp_path: Path) -> None:

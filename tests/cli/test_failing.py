@@ -235,8 +235,8 @@ def test_too_little_of_a_machine(raised: Exception, told: str, tmp_path: Path, m
     [
         (["biuld"], "there is no command 'biuld'; did you mean 'build'?", "flowc"),
         (["build", "model.yaml"], "missing option '-o' / '--output'", "flowc build"),
-        (["check"], "missing argument 'MODEL.yaml'", "flowc check"),
-        (["check", "a", "b"], "unexpected extra argument", "flowc check"),
+        (["check"], "missing argument 'MODEL.yaml...'", "flowc check"),
+        (["explain", "a", "b"], "unexpected extra argument", "flowc explain"),
         (["check", "a", "--contxt", "3"], "--context", "flowc check"),
         (["check", "a", "--context", "0"], "0 is not in the range", "flowc check"),
         (["check", "a", "--logits", "some"], "'some' is not one of", "flowc check"),
@@ -282,10 +282,25 @@ def test_options_that_name_what_is_not_there(words: list[str], code: str, tmp_pa
 
 
 def test_a_spec_that_cannot_be_read(tmp_path: Path) -> None:
-    for path, code in ((tmp_path / "absent.yaml", "missing-file"), (tmp_path, "unreadable-file")):
+    for path, code in ((tmp_path / "absent.yaml", "missing-file"), (tmp_path, "not-a-spec")):
         called = flowc("check", path, "--json")
         assert called.code == 2
         assert called.diagnostics()[0]["code"] == code
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("m.gguf", "a checkpoint"),
+        ("w.safetensors", "a file of weights"),
+    ],
+)
+@pytest.mark.parametrize("command", ["check", "build", "explain"])
+def test_what_is_plainly_no_spec_is_told_as_what_it_is(name: str, words: str, command: str, tmp_path: Path) -> None:
+    (tmp_path / name).write_bytes(b"\x08\x0a")
+    told = flowc(command, tmp_path / name, *(["-o", tmp_path / "out/m.onnx"] if command == "build" else []))
+    assert told.code == 2
+    assert f"is no spec, but {words}" in told.stderr
 
 
 def on_a_terminal(tmp_path: Path, **environment: str) -> bytes:

@@ -19,10 +19,10 @@ CASE = Case(
 def step(*logits: float) -> Recording:
     """A step whose token i has the i-th logit."""
     order = sorted(range(len(logits)), key=lambda i: -logits[i])
-    top = {str(i): float(logits[i]).hex() for i in order}
+    top = {str(i): float(logits[i]) for i in order}
     return {
         "token": order[0],
-        "margin": (logits[order[0]] - logits[order[1]]).hex(),
+        "margin": logits[order[0]] - logits[order[1]],
         "top": top,
         "digest": repr(logits),
     }
@@ -51,14 +51,14 @@ def test_verdicts(was: Recording, now: Recording, verdict: str) -> None:
 
 def test_a_token_that_comes_into_the_list_counts() -> None:
     was, now = step(3.0, 2.0, 1.0), step(3.0, 2.0, 1.0)
-    now["top"] = {"0": (3.0).hex(), "1": (2.0).hex(), "7": (1.5).hex()}
+    now["top"] = {"0": 3.0, "1": 2.0, "7": 1.5}
     now["digest"] = "other"
     assert verdict_of(was, now)[0] == "DIVERGED"
 
 
 def test_logits_outside_of_the_ten_best_count() -> None:
     def brief(value: float) -> Recording:
-        return {"rms": value.hex(), "max": (3.0).hex(), "projections": [value.hex()]}
+        return {"rms": value, "max": 3.0, "projections": [value]}
 
     was = {**step(1.0, 3.0), "all": brief(2.0)}
     near, far = ({**was, "digest": "other", "all": brief(value)} for value in (2.00001, 2.01))
@@ -87,7 +87,7 @@ def test_strict_fails_on_drift_only_when_asked() -> None:
 
 def test_the_first_stage_that_moved_is_named() -> None:
     def stage(value: float) -> Recording:
-        return {"rms": value.hex(), "max": value.hex(), "projections": [value.hex()]}
+        return {"rms": value, "max": value, "projections": [value]}
 
     was = {"embed": stage(1.0), "layer.0": stage(2.0), "layer.1": stage(3.0)}
     now = {"embed": stage(1.0), "layer.0": stage(2.5), "layer.1": stage(9.0)}

@@ -9,7 +9,7 @@ import pytest
 from flowc.ir.canonical import difference
 from tests.passes.making import compile_text
 from tests.passes.test_twins import stripped
-from tests.stages.test_composed_encoders import BERT, BERT_COMPOSED, FLOW
+from tests.stages.test_composed_encoders import BERT, BERT_COMPOSED, flow_of
 from tests.stages.test_composed_encoders import HEAD as TEXT_HEAD
 
 IMAGE_HEAD = """
@@ -60,7 +60,7 @@ def image(body: str, mlp: str) -> str:
 
 
 TWINS = {
-    "bert": (TEXT_HEAD, FLOW + BERT, FLOW + BERT_COMPOSED),
+    "bert": (TEXT_HEAD, flow_of(BERT), flow_of(BERT_COMPOSED)),
     "dinov2": (IMAGE_HEAD, image(DINOV2, "gelu"), image(DINOV2_COMPOSED, GELU)),
     "dinov2-swiglu": (IMAGE_HEAD, image(DINOV2, "swiglu"), image(DINOV2_COMPOSED, SWIGLU)),
 }

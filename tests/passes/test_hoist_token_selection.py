@@ -36,7 +36,9 @@ from tests.passes.making import (
 )
 
 WINDOWED = LLAMA.replace("llama_decoder: 'model.layers.{i}'", "llama_decoder: {prefix: 'model.layers.{i}', window: 2}")
-NO_ROPE = LLAMA.replace("llama_decoder: 'model.layers.{i}'", "llama_decoder: {prefix: 'model.layers.{i}', rope: null}")
+NO_ROPE = LLAMA.replace(
+    "llama_decoder: 'model.layers.{i}'", "llama_decoder: {prefix: 'model.layers.{i}', rope: null}"
+).replace("  - rope_tables: {theta: 10000}\n", "")
 
 
 def widths(graph: Graph, op: type[Op]) -> list[object]:

@@ -14,7 +14,7 @@ from flowc.targets.registry import TARGETS
 from tests.oracle_io import ROOT
 
 PACKAGES = {"flowc": "flowc", "lowering": "flowc/lowering", "passes": "flowc/passes"}  # folder -> place in the wheel
-SHIPPED = (".py", "py.typed", "schema.json", "page.html")
+SHIPPED = (".py", "py.typed", "schema.json", "page.css", "page.html", "page.js")
 
 
 def tree() -> set[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any, cast
 
@@ -19,7 +20,7 @@ from tests.oracle_io import ROOT
 
 SCHEMA = schema()
 VALIDATOR = Draft7Validator(SCHEMA)
-EXAMPLES = sorted((ROOT / "examples").rglob("*.yaml"))
+EXAMPLES = sorted(p for p in (ROOT / "examples").rglob("*.yaml") if p.parent.name != "golden")
 
 
 def fits(text: str) -> bool:
@@ -37,6 +38,31 @@ def test_it_is_a_schema_of_draft_7() -> None:
 def test_examples_fit(path: Path) -> None:
     errors = [error.message for error in VALIDATOR.iter_errors(cast("Any", plain(read_spec(path))))]
     assert not errors
+
+
+@pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.name)
+def test_examples_name_their_schema(path: Path) -> None:
+    [name] = re.findall(r"^# yaml-language-server: \$schema=(\S+)$", path.read_text(), re.MULTILINE)
+    assert (path.parent / name).resolve() == ROOT / "flowc/schema.json"
+
+
+def test_a_spec_may_name_its_schema_and_means_the_same() -> None:
+    texts = json.dumps({"$schema": "x.json", **JSON_SPEC}), json.dumps(JSON_SPEC)
+    named, plain_one = (build_spec(parse(text, "s.json", json=True), Path("s.json")) for text in texts)
+    assert named.resolved({}) == plain_one.resolved({})
+    assert VALIDATOR.is_valid({"$schema": "x.json", **JSON_SPEC})
+
+
+def test_a_kind_alone_is_completed_and_every_choice_has_a_title() -> None:
+    """An editor shows the titles of an anyOf; without them it shows its number."""
+    bare = next(c for c in SCHEMA["definitions"]["stage"]["anyOf"] if "enum" in c)
+    assert {"gather_last_token", "residual_add"} <= set(bare["enum"])
+    for name, stage in SCHEMA["definitions"].items():
+        if name.startswith("stage"):
+            assert all(choice.get("title") for choice in stage["anyOf"]), name
+
+
+JSON_SPEC = {"flowc": 1, "kind": "encoder", "model": {"hidden": 4, "vocab": 8}, "flow": [{"embed": "e"}]}
 
 
 def test_there_are_examples() -> None:

@@ -8,6 +8,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from flowc.cli import cli
+from flowc.cli.inspect import fold_layers
 from tests.oracle_io import ROOT
 
 TINY = ROOT / "examples" / "tiny-llama.yaml"
@@ -78,6 +79,39 @@ def test_inspect_of_a_build_says_where_operators_run(built: Path) -> None:
     shown = flowc("inspect", built, "--graph", "decode").output
     assert "past_key_values.N.key" in shown
     assert "\nprefill" not in shown
+
+
+def test_inspect_folds_equal_layers(tmp_path: Path) -> None:
+    shown = flowc("inspect", spec(tmp_path, "layers: 2", "layers: 9"), "--graph", "prefill").output
+    rows = [line.split("  ")[1] for line in shown.splitlines() if "repeat.layers" in line]
+    folded = "repeat.layers.1 … 7.llama_decoder (x 7, each)"
+    assert rows == ["repeat.layers.0.llama_decoder", folded, "repeat.layers.8.llama_decoder"]
+    stages = answer("inspect", tmp_path / "model.yaml", "--graph", "prefill")["graphs"]["prefill"]["stages"]
+    assert sum(stage["stage"].startswith("repeat") for stage in stages) == 9
+
+
+def test_inspect_folds_layers_of_small_stages_and_no_other_ones() -> None:
+    rows = [{"stage": f"r.{i}.{kind}", "macs": 1 + (i == 2)} for i in range(5) for kind in ("a", "b")]
+    assert [row["stage"] for row in fold_layers([{"stage": "head", "macs": 1}, *rows])] == [
+        "head", "r.0 … 1.a (x 2, each)", "r.0 … 1.b (x 2, each)", "r.2.a", "r.2.b", "r.3 … 4.a (x 2, each)",
+        "r.3 … 4.b (x 2, each)",
+    ]  # fmt: skip
+
+
+def test_explain_says_what_a_pass_is() -> None:
+    does = {p["name"]: p["does"] for p in answer("explain", TINY)["passes"]}
+    assert does["fold_rope"].startswith("Rope angles become rows of constant tables")
+    assert all(does.values())
+    assert f"fold_rope: fired at 1 of 1\n  {does['fold_rope']}\n" in flowc("explain", TINY).output
+
+
+def test_check_says_which_weights_are_not_there(tmp_path: Path) -> None:
+    path = spec(tmp_path, "random: 0", "file: none.safetensors")
+    told = flowc("check", path)
+    assert f"there are no weights at '{tmp_path / 'none.safetensors'}', which model.yaml:14:10 names" in told.output
+    assert answer("check", path)["weights_missing"].endswith("which model.yaml:14:10 names")
+    nothing = spec(tmp_path, "weights: {random: 0}\n", "")
+    assert "the spec names no weights" in flowc("check", nothing).output
 
 
 def test_explain_names_fired_passes_and_reasons() -> None:

@@ -135,7 +135,7 @@ def test_export_takes_no_name_that_is_a_path(model: Path, name: str) -> None:
 
 def test_export_refuses_before_it_builds(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (model / "out" / "test_x_decode").mkdir(parents=True)
-    monkeypatch.setattr("flowc.cli.golden._built", None)  # building would raise TypeError
+    monkeypatch.setattr("flowc.cli.goldens.export.built", None)  # building would raise TypeError
     refused(model, "golden", "export", case(model), "-o", model / "out", says="is already there")
     refused(model, "golden", "export", case(model), "-o", model / "notes.txt")
 

@@ -22,11 +22,14 @@ model: {hidden: 48, layers: 2, heads: 4, head_dim: 12, ffn: 40, vocab: 61, norm_
 weights: {random: 7}
 inputs: {input_ids: 'int64[batch_size, sequence_length]'}
 """
+PREPARED = {
+    "bias": "  - relative_bias: {weight: bias.weight, buckets: 32, max_distance: 128}\n",
+    "rope": "  - rope_tables: {theta: 1000}\n",
+}
 FLOW = """
 flow:
   - embed: embeddings.word_embeddings.weight
-  - rope_tables: {theta: 1000}
-  - relative_bias: {weight: bias.weight, buckets: 32, max_distance: 128}
+PREPARED
   - repeat:
       count: $layers
       body:
@@ -81,8 +84,14 @@ def shape_of(graph: Graph) -> list[tuple[object, ...]]:
     ]
 
 
+def flow_of(body: str, flow: str = FLOW) -> str:
+    """A flow around a layer, with the one of rope and bias that the layer uses."""
+    prepared = PREPARED["bias" if "bias: relative" in body else "rope"]
+    return flow.replace("PREPARED\n", prepared) + body
+
+
 def expanded(folder: Path, body: str, name: str = "small") -> Compiled:
-    return compile_text(folder, FLOW + body, HEAD, name)
+    return compile_text(folder, flow_of(body), HEAD, name)
 
 
 def test_a_composed_bert_layer_is_the_whole_one(tmp_path: Path) -> None:
@@ -117,7 +126,7 @@ def ragged() -> tuple[Array, Array]:
 @pytest.mark.parametrize("target", ["ort-cpu", "portable"])
 def test_a_mask_of_ones_is_folded(tmp_path: Path, target: str) -> None:
     ones = FLOW.replace("  - repeat", "  - attn_mask\n  - repeat")
-    compiled = compile_text(tmp_path, ones + BERT + "  - pool: {how: mean}\n", HEAD, target=target)
+    compiled = compile_text(tmp_path, flow_of(BERT + "  - pool: {how: mean}\n", ones), HEAD, target=target)
     before, after = compiled.expanded["encode"], compiled.graphs["encode"]
     assert (count(before, AllOnes), count(after, AllOnes)) == (1, 0)
     assert len(compiled.audits["encode"]["drop_identities"].fired) >= 3  # two layers and the pooler
@@ -134,7 +143,7 @@ def test_a_mask_of_an_input_is_kept(tmp_path: Path) -> None:
     ids_type = "'int64[batch_size, sequence_length]'"
     named = HEAD.replace(f"{ids_type}}}", f"{ids_type}, mask: {ids_type}}}")
     flow = FLOW.replace("  - repeat", "  - attn_mask: mask\n  - repeat")
-    compiled = compile_text(tmp_path, flow + BERT, named, "named")
+    compiled = compile_text(tmp_path, flow_of(BERT, flow), named, "named")
     plain = expanded(tmp_path, BERT)
     ids, mask = ragged()
     got = run_onnx(compiled.graphs["encode"], {"input_ids": ids, "mask": mask}, compiled)
@@ -147,7 +156,9 @@ def test_a_mask_of_an_input_is_kept(tmp_path: Path) -> None:
 def test_a_mask_of_ones_leaves_no_input(tmp_path: Path) -> None:
     """The rope's positions come from the same mask, so nothing asks for an attention_mask."""
     ones = FLOW.replace("  - repeat", "  - attn_mask\n  - repeat")
-    compiled = compile_text(tmp_path, ones + MODERN.replace("attn_norm: true", "attn_norm: true, rope: rope"), HEAD)
+    compiled = compile_text(
+        tmp_path, flow_of(MODERN.replace("attn_norm: true", "attn_norm: true, rope: rope"), ones), HEAD
+    )
     after = compiled.graphs["encode"]
     assert [v.name for v in after.inputs] == ["input_ids"]
     assert count(after, AllOnes) == 0

@@ -165,7 +165,7 @@ p (float[n, s, 32] x, int64[n, s] ids, int64[n, total] mask) => (float[n, s, 32]
 }
 """
     model = "{hidden: 32, vocab: 61, heads: 2, kv_heads: 1, head_dim: 8}"
-    head = f"flowc: 1\nname: d\nmodel: {model}\nweights: {{random: 1}}\nflow:\n"
+    head = f"flowc: 1\nname: d\nmodel: {model}\nweights: {{random: 1}}\noutput: hidden\nflow:\n"
     flow = ("  - embed: e\n" + stage(text, "stream_inputs: {ids: position_ids, mask: attention_mask}")
             + "  - self_attn_prefill: {prefix: layers.0, rope: null}\n")  # fmt: skip
     made = compiled(tmp_path, flow, head)
@@ -176,9 +176,9 @@ p (float[n, s, 32] x, int64[n, s] ids, int64[n, total] mask) => (float[n, s, 32]
         meant = run(made.expanded[phase], feeds, made)  # pyright: ignore[reportArgumentType]
         found = run_onnx(made.graphs[phase], feeds, made)  # pyright: ignore[reportArgumentType]
         kept = mask[:, start:stop].astype(bool)
-        np.testing.assert_allclose(found["logits"][kept], meant["logits"][kept], atol=1e-5)
+        np.testing.assert_allclose(found["hidden"][kept], meant["hidden"][kept], atol=1e-5)
         if phase == "prefill":
-            past = {n.replace("present.", "past_key_values."): v for n, v in found.items() if n != "logits"}
+            past = {n.replace("present.", "past_key_values."): v for n, v in found.items() if n != "hidden"}
 
 
 def test_contrib_operators_where_the_target_has_them(tmp_path: Path) -> None:

@@ -95,7 +95,7 @@ def test_attention_with_a_rope_from_inputs(tmp_path: Path) -> None:
         **{n: f(angles).repeat(2, axis=1).astype(np.float32) for n, f in (("cos", np.cos), ("sin", np.sin))},
     }
     rope, attention = "rope_inputs: {cos: cos, sin: sin}", "joint_attention: {heads: 2, head_dim: 8}"
-    qkv = computed(tmp_path, f"{QKV}\n{rope}", feeds)
+    qkv = computed(tmp_path, QKV, {"x": x})
     got = computed(tmp_path, f"{QKV}\n{rope}\n{attention}", feeds)
     np.testing.assert_allclose(got, attended(qkv, angles), rtol=1e-4, atol=1e-5)
 
@@ -107,7 +107,7 @@ def test_attention_with_a_rope_of_two_axes(tmp_path: Path) -> None:
         "axial_rope: {ids: [rows, columns], dims: [2, 6], theta: 50}",
         "joint_attention: {heads: 2, head_dim: 8}",
     )
-    qkv = computed(tmp_path, f"{QKV}\n{rope}", feeds)
+    qkv = computed(tmp_path, QKV, {"x": x})
     got = computed(tmp_path, f"{QKV}\n{rope}\n{attention}", feeds)
     ids = np.concatenate([rows, columns]).astype(np.float64)
     angles = np.concatenate([ids[:, :1], ids[:, 1:] * 50.0 ** (-np.arange(3) / 3)], axis=1)

@@ -98,7 +98,7 @@ def test_streams_join_along_sequence_and_channels_and_part_again(tmp_path: Path)
     flow = (
         "  - join_streams: [b, a]\n  - output: long\n  - part_like_stream: {name: a, end: last}\n  - store_stream: c\n"
     )
-    flow += "  - join_streams: {names: [a, c], axis: -1}\n"
+    flow += "  - load_stream: gate\n  - output: same_gate\n  - join_streams: {names: [a, c], axis: -1}\n"
     _, found = both(tmp_path, flow)
     np.testing.assert_array_equal(found["long"], np.concatenate([FEEDS["b"], FEEDS["a"]], axis=1))
     np.testing.assert_array_equal(found["y"], np.concatenate([FEEDS["a"]] * 2, axis=-1))

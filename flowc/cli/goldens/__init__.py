@@ -1,0 +1,1 @@
+"""The commands of `flowc golden`, a module each, and what they share."""
