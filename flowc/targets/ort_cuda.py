@@ -48,4 +48,5 @@ TARGET = Target(
         Row(CausalConv, ConvTokens, "1.31.1 has no Pad in bfloat16", dtypes=("bfloat16",), computes="float32"),
         *STANDARD,
     ),
+    on_cpu=("float32", "float16"),
 )  # fmt: skip

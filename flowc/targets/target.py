@@ -78,6 +78,8 @@ class Target:
     """The table, the best first: the first row that applies and whose kernel can compute an operator has it."""
     dtypes: tuple[str, ...] = FLOAT
     """Float types in which the runtime computes."""
+    on_cpu: tuple[str, ...] = FLOAT
+    """Float types whose graphs onnxruntime's CPU provider can run, which is there on every machine."""
     stores: tuple[str, ...] = ()
     """Float types in which weights are stored, where it computes in float32 none the less."""
 

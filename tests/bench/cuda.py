@@ -2,15 +2,17 @@
 
     python -m tests.bench.cuda families llama-1b --out RESULT.json
 
-`families` builds every example with seeded weights, runs each graph and compares it with the meaning in numpy, and lists
-the operators that ran elsewhere than on the device. A shape (`llama-1b`, …) is built, checked and timed: decode plain
-and captured, prefill, memory; beside it the graph of onnxruntime-genai's builder, turn about, where that is installed.
+`families` builds every example with seeded weights, runs each graph and compares it with the meaning in numpy, and
+lists the operators that ran elsewhere than on the device. A shape (`llama-1b`, …) is built, checked and timed: decode
+and prefill, plain and captured, memory; beside it the graph of onnxruntime-genai's builder, turn about, where that is
+installed.
 Results are merged into the file, so that few minutes a call are enough.
 """
 
 from __future__ import annotations
 
 import argparse
+import importlib.util
 import json
 import statistics
 import subprocess
@@ -200,7 +202,8 @@ class Bound:
                 mask = (np.arange(columns) < used).astype(np.int64)
                 value = runtime.OrtValue.ortvalue_from_numpy(np.tile(mask, (batch, 1)), "cuda", 0)
             else:
-                value = self._empty(port, [batch, port.shape[1], CAPACITY, port.shape[3]])
+                sizes = {"batch_size": batch}
+                value = self._empty(port, [d if isinstance(d, int) else sizes.get(d, CAPACITY) for d in port.shape])
             self.held[port.name] = value
             self.binding.bind_ortvalue_input(port.name, value)
         for port in self.session.get_outputs():
@@ -236,14 +239,10 @@ def clock(run: Callable[[], None], repeats: int = REPEATS) -> float:
     return round(statistics.median(times), 3)
 
 
-def memory() -> int:
-    text = subprocess.run(
-        ["nvidia-smi", "--query-gpu=memory.used", "--format=csv,noheader,nounits"],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    return int(text.stdout.split()[0])
+def nvidia(query: str) -> str:
+    """What nvidia-smi says of the card."""
+    command = ["nvidia-smi", f"--query-gpu={query}", "--format=csv,noheader,nounits"]
+    return subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip()
 
 
 def turns(runs: Mapping[str, Callable[[], None]], repeats: int) -> dict[str, float]:
@@ -262,33 +261,11 @@ def turns(runs: Mapping[str, Callable[[], None]], repeats: int) -> dict[str, flo
 
 def peer(name: str, folder: Path, dtype: str) -> Path | None:
     """The graph that onnxruntime-genai's builder makes of a model of the shape; None where it is not installed."""
-    import importlib.util
-
     if importlib.util.find_spec("onnxruntime_genai") is None or importlib.util.find_spec("torch") is None:
         return None
-    import torch
-    from tokenizers import Tokenizer, models
-    from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
-
-    facts = SHAPES[name]
-    config = LlamaConfig(
-        hidden_size=facts["hidden"], num_hidden_layers=facts["layers"], num_attention_heads=facts["heads"],
-        num_key_value_heads=facts["kv_heads"], head_dim=facts["head_dim"], intermediate_size=facts["ffn"],
-        vocab_size=facts["vocab"], tie_word_embeddings=facts["tied"], max_position_embeddings=CONTEXT,
-        rope_theta=500000.0, bos_token_id=1, eos_token_id=2, pad_token_id=0, dtype="float16",
-    )  # fmt: skip
-    source = folder / "hf"
-    torch.manual_seed(0)
-    torch.set_default_dtype(torch.float16)
-    with torch.device("cuda"):
-        model = LlamaForCausalLM(config)
-    model.half().cpu().save_pretrained(source)
-    del model
-    torch.cuda.empty_cache()
-    torch.set_default_dtype(torch.float32)
-    words = Tokenizer(models.WordLevel({"<unk>": 0}, unk_token="<unk>"))
-    PreTrainedTokenizerFast(tokenizer_object=words, unk_token="<unk>").save_pretrained(source)
-    out = folder / "peer"
+    source, out = folder / "hf", folder / "peer"
+    script = Path(__file__).with_name("export_llama.py")
+    subprocess.run([sys.executable, str(script), json.dumps(SHAPES[name]), str(CONTEXT), str(source)], check=True)
     short = {"float16": "fp16", "bfloat16": "bf16"}[dtype]
     command = [sys.executable, "-m", "onnxruntime_genai.models.builder", "-i", str(source), "-o", str(out), "-p", short,
                "-e", "cuda", "-c", str(folder / "cache")]  # fmt: skip
@@ -298,11 +275,13 @@ def peer(name: str, folder: Path, dtype: str) -> Path | None:
     return out / "model.onnx" if done.returncode == 0 else None
 
 
-def shape(out: dict[str, Any], name: str, dtypes: list[str]) -> None:
-    from flowc.build.compiled import Request
-    from flowc.compile import build, compile_file
-    from flowc.frontend.state import Options
+FORMS = {"fused": ("right-padding", "static"), "default": ("none", "static")}
+"""What a build assumes, and the form of its cache."""
 
+CALLS = (("decode", 1, CAPACITY // 2 + 1, "m.decode.onnx"), ("prefill", 512, 512, "m.prefill.onnx"))
+
+
+def shape(out: dict[str, Any], name: str, dtypes: list[str]) -> None:
     folder = Path(tempfile.mkdtemp())
     spec = folder / "model.yaml"
     spec.write_text(spec_of(SHAPES[name]))
@@ -310,43 +289,42 @@ def shape(out: dict[str, Any], name: str, dtypes: list[str]) -> None:
     for dtype in dtypes:
         found: dict[str, Any] = {}
         results[dtype] = found
-        files: dict[str, Path] = {}
-        for label, options in (
-            ("fused", Options("right-padding", cache="static")),
-            ("default", Options(cache="static")),
-        ):
-            start = time.perf_counter()
-            compiled = compile_file(
-                spec, Request(target="ort-cuda", dtype=dtype, graphs=("prefill", "decode"), options=options)
-            )
-            target = folder / f"{dtype}-{label}"
-            target.mkdir()
-            build(compiled, target / "m.onnx", verify="off")
-            found[f"build {label} s"] = round(time.perf_counter() - start, 1)
-            files[label] = target
+        files = {label: built(spec, folder / f"{dtype}-{label}", dtype, label, found) for label in FORMS}
         theirs = peer(name, folder, dtype) if dtype == "float16" else None
         for batch in (1, 8):
-            for what, new, used, stem in (
-                ("decode", 1, 513, "m.decode.onnx"),
-                ("prefill 512", 512, 512, "m.prefill.onnx"),
-            ):
+            for what, new, used, stem in CALLS:
                 for capture in (False, True):
+                    key = f"{what} B{batch} {'captured' if capture else 'plain'}"
+                    graphs = {label: target / stem for label, target in files.items()}
+                    if theirs is not None:
+                        graphs["peer"] = theirs
                     runs: dict[str, Callable[[], None]] = {}
-                    static = new == 1
-                    try:
-                        for label, target in files.items():
-                            runs[label] = Bound(target / stem, batch, new, used, capture=capture, static=static)
-                        if theirs is not None:
-                            runs["peer"] = Bound(theirs, batch, new, used, capture=capture, static=capture)
-                        found[f"{what} B{batch} {'captured' if capture else 'plain'}"] = turns(
-                            runs, REPEATS if new == 1 else 15
-                        )
-                    except Exception as error:
-                        found[f"{what} B{batch} {'captured' if capture else 'plain'}"] = (
-                            f"{type(error).__name__}: {str(error)[:300]}"
-                        )
+                    for label, file in graphs.items():
+                        static = new == 1 or (label == "peer" and capture)
+                        try:
+                            runs[label] = Bound(file, batch, new, used, capture=capture, static=static)
+                            runs[label]()
+                        except Exception as error:
+                            runs.pop(label, None)
+                            note(key, label, type(error).__name__, str(error)[:400])
+                    found[key] = turns(runs, REPEATS if new == 1 else 15)
+                    note(name, dtype, key, json.dumps(found[key]))
                     runs.clear()
-                    note(name, dtype, json.dumps(found)[-400:])
+
+
+def built(spec: Path, target: Path, dtype: str, label: str, found: dict[str, Any]) -> Path:
+    from flowc.build.compiled import Request
+    from flowc.compile import build, compile_file
+    from flowc.frontend.state import Options
+
+    assume, cache = FORMS[label]
+    options = Options(assume, cache=cache)  # pyright: ignore[reportArgumentType]
+    target.mkdir()
+    start = time.perf_counter()
+    request = Request(target="ort-cuda", dtype=dtype, graphs=("prefill", "decode"), options=options)
+    build(compile_file(spec, request), target / "m.onnx", verify="off")
+    found[f"build {label} s"] = round(time.perf_counter() - start, 1)
+    return target
 
 
 def main() -> int:
@@ -358,13 +336,7 @@ def main() -> int:
     asked = parser.parse_args()
     out: dict[str, Any] = json.loads(asked.out.read_text()) if asked.out.exists() else {}
     out["onnxruntime"] = ort().__version__
-    gpu = subprocess.run(
-        ["nvidia-smi", "--query-gpu=name,driver_version", "--format=csv,noheader"],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    out["device"] = gpu.stdout.strip()
+    out["device"] = nvidia("name,driver_version")
     for what in asked.what:
         if what == "families":
             families(out, asked.only or FAMILIES)
