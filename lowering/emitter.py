@@ -21,6 +21,7 @@ CONTRIB = "com.microsoft"
 DTYPES = {
     "float32": DataType.FLOAT, "float16": DataType.FLOAT16, "bfloat16": DataType.BFLOAT16,
     "float64": DataType.DOUBLE, "int64": DataType.INT64, "int32": DataType.INT32, "bool": DataType.BOOL,
+    "uint8": DataType.UINT8,
 }  # fmt: skip
 
 Attribute = bool | int | float | str | Sequence[int] | Sequence[float] | onnx.Graph | onnx.TensorProtocol | None

@@ -15,6 +15,7 @@ from flowc.errors import CheckFailed, InternalError
 from flowc.ir.graph import Graph, Node, Value
 from flowc.ir.interpret import interpret
 from flowc.ir.types import BATCH, SEQUENCE, TOTAL, TensorType
+from flowc.ir.weights.blocks import AsStored
 from flowc.ir.weights.expressions import Generated, Read, Weight
 from flowc.outside.foreign import foreign
 from flowc.outside.runtime import onnxruntime, open_graph
@@ -315,6 +316,8 @@ class KeptWeights:
 
     def __call__(self, name: str, rows: slice | None = None) -> Array:
         """See `Checkpoint.read`."""
+        if isinstance(name, AsStored):  # as text it is equal to the decoded tensor's name
+            return self._read(name, rows)
         if name in self._kept:
             self._kept.move_to_end(name)
         elif rows is not None and not self._whole:
