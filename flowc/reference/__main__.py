@@ -1,6 +1,6 @@
-"""The generated files: the JSON Schema of specs, and the pages of stage kinds and diagnostics.
+"""The generated files: the JSON Schema of specs, and the pages of stage kinds, diagnostics and targets.
 
-python -m flowc.reference            write flowc/schema.json, docs/stages.md and docs/diagnostics.md
+python -m flowc.reference            write flowc/schema.json, docs/stages.md, docs/diagnostics.md and docs/targets.md
 python -m flowc.reference --check    exit 1 when they are not up to date
 """
 
@@ -14,6 +14,7 @@ from flowc.codes import CODES
 from flowc.frontend.stage import Stage
 from flowc.reference.describe import bounds, describe, when_left_out
 from flowc.reference.schema import schema_text
+from flowc.reference.targets import targets_page
 from flowc.spec.spec import METADATA_SYMBOLS
 from flowc.stages import load_all
 
@@ -106,6 +107,7 @@ def generated() -> dict[Path, str]:
         ROOT / "schema.json": schema_text(),
         docs / "stages.md": page(),
         docs / "diagnostics.md": codes_page(),
+        docs / "targets.md": targets_page(),
     }
 
 
