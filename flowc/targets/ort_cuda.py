@@ -48,5 +48,6 @@ TARGET = Target(
         Row(CausalConv, ConvTokens, "1.31.1 has no Pad in bfloat16", dtypes=("bfloat16",), computes="float32"),
         *STANDARD,
     ),
+    dtypes=("float32", "float16", "bfloat16"),
     on_cpu=("float32", "float16"),
 )  # fmt: skip
