@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from typing import cast
 
 from flowc.ir.dtypes import FLOAT
 from flowc.targets.registry import TARGETS
@@ -44,8 +45,12 @@ def _where(row: Row) -> str:
     parts.append(_or(row.dtypes) if row.dtypes != FLOAT else "")
     parts.append(f"computes in {row.computes}" if row.computes else "")
     parts.append(", ".join(sorted(row.forms)))
-    parts += [f"{name} {_or(v) if isinstance(v, tuple) else v}" for name, v in row.limits.items()]
+    parts += [f"{name} {_limit(value)}" for name, value in row.limits.items()]
     return "; ".join(filter(None, parts)) or "everywhere"
+
+
+def _limit(value: object) -> str:
+    return _or(map(str, cast("tuple[object, ...]", value))) if isinstance(value, tuple) else str(value)
 
 
 def _or(names: Iterable[str]) -> str:

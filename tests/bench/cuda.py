@@ -189,7 +189,9 @@ class Bound:
     `new` tokens in each of `batch` rows, the last of `used` columns; the buffer and a static mask have `CAPACITY`.
     """
 
-    def __init__(self, file: Path, batch: int, new: int, used: int, *, capture: bool, static: bool = True) -> None:
+    def __init__(
+        self, file: Path, facts: Mapping[str, Any], batch: int, new: int, used: int, *, capture: bool, static: bool
+    ) -> None:
         runtime = ort()
         self.session = session(file, capture=capture)
         self.binding = self.session.io_binding()
@@ -202,8 +204,7 @@ class Bound:
                 mask = (np.arange(columns) < used).astype(np.int64)
                 value = runtime.OrtValue.ortvalue_from_numpy(np.tile(mask, (batch, 1)), "cuda", 0)
             else:
-                sizes = {"batch_size": batch}
-                value = self._empty(port, [d if isinstance(d, int) else sizes.get(d, CAPACITY) for d in port.shape])
+                value = self._empty(port, [batch, facts["kv_heads"], CAPACITY, facts["head_dim"]])
             self.held[port.name] = value
             self.binding.bind_ortvalue_input(port.name, value)
         for port in self.session.get_outputs():
@@ -275,8 +276,12 @@ def peer(name: str, folder: Path, dtype: str) -> Path | None:
     return out / "model.onnx" if done.returncode == 0 else None
 
 
-FORMS = {"fused": ("right-padding", "static"), "default": ("none", "static")}
-"""What a build assumes, and the form of its cache."""
+FORMS = {
+    "fused": ("right-padding", "static", ()),
+    "default": ("none", "static", ()),
+    "default, unpacked": ("none", "static", ("fuse_projections",)),
+}
+"""What a build assumes, the form of its cache, and the passes that it leaves out."""
 
 CALLS = (("decode", 1, CAPACITY // 2 + 1, "m.decode.onnx"), ("prefill", 512, 512, "m.prefill.onnx"))
 
@@ -302,7 +307,8 @@ def shape(out: dict[str, Any], name: str, dtypes: list[str]) -> None:
                     for label, file in graphs.items():
                         static = new == 1 or (label == "peer" and capture)
                         try:
-                            runs[label] = Bound(file, batch, new, used, capture=capture, static=static)
+                            facts = SHAPES[name]
+                            runs[label] = Bound(file, facts, batch, new, used, capture=capture, static=static)
                             runs[label]()
                         except Exception as error:
                             runs.pop(label, None)
@@ -317,11 +323,13 @@ def built(spec: Path, target: Path, dtype: str, label: str, found: dict[str, Any
     from flowc.compile import build, compile_file
     from flowc.frontend.state import Options
 
-    assume, cache = FORMS[label]
+    assume, cache, left_out = FORMS[label]
     options = Options(assume, cache=cache)  # pyright: ignore[reportArgumentType]
     target.mkdir()
     start = time.perf_counter()
-    request = Request(target="ort-cuda", dtype=dtype, graphs=("prefill", "decode"), options=options)
+    request = Request(
+        target="ort-cuda", dtype=dtype, graphs=("prefill", "decode"), options=options, skip_passes=left_out
+    )
     build(compile_file(spec, request), target / "m.onnx", verify="off")
     found[f"build {label} s"] = round(time.perf_counter() - start, 1)
     return target
