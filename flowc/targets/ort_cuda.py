@@ -49,5 +49,6 @@ TARGET = Target(
         *STANDARD,
     ),
     dtypes=("float32", "float16", "bfloat16"),
+    provider="cuda",
     on_cpu=("float32", "float16"),
 )  # fmt: skip

@@ -78,6 +78,8 @@ class Target:
     """The table, the best first: the first row that applies and whose kernel can compute an operator has it."""
     dtypes: tuple[str, ...] = FLOAT
     """Float types in which the runtime computes."""
+    provider: Literal["cpu", "cuda"] = "cpu"
+    """The provider of onnxruntime that its graphs are meant for."""
     on_cpu: tuple[str, ...] = FLOAT
     """Float types whose graphs onnxruntime's CPU provider can run, which is there on every machine."""
     stores: tuple[str, ...] = ()
