@@ -95,7 +95,7 @@ bench-memory: $(READY) ## peak memory of builds of large models
 	$(PY) -m tests.bench.memory
 
 bench-cuda: $(READY) ## numbers and times on a machine with a GPU: make bench-cuda ONLY="families llama-1b"
-	$(PY) -m tests.bench.cuda $(or $(ONLY),families llama-1b) --out bench-cuda.json
+	$(PY) -m tests.bench.cuda $(or $(ONLY),families llama-1b)
 
 bench-peers: .venvs/peers/.ready ## make the venv of the peers that the benchmarks compare with
 
