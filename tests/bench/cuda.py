@@ -134,11 +134,10 @@ def family(name: str, dtype: str, assume: Any) -> dict[str, Any]:
             )
             typed = {n: a.astype(numpy_dtype(types[n])) for n, a in wide.items()}
             meant = interpret(graph, typed, single.checkpoint.read)
+            shown = [n for n in want if n in found and not n.startswith("present")]
             result[phase] = {
-                "error": {n: _apart(found[n], a) for n, a in want.items() if n in found and not n.startswith("present")},
-                "beside its kernels' meanings": {
-                    n: _apart(found[n], a) for n, a in meant.items() if n in found and not n.startswith("present")
-                },
+                "error": {n: _apart(found[n], want[n]) for n in shown},
+                "beside its kernels' meanings": {n: _apart(found[n], meant[n]) for n in shown},
                 "off device": dict(off), "copies": copies,
             }  # fmt: skip
     return result

@@ -43,9 +43,9 @@ def page(found: Mapping[str, Any]) -> str:
 
 
 def _times(dtypes: Mapping[str, Any]) -> Iterator[str]:
-    yield "Medians in milliseconds, timed turn about in one process, everything on the device; `captured` runs as a CUDA"
-    yield "graph. `fused` is `--assume right-padding --cache static`, `default` is `--cache static`; the peer is the graph of"
-    yield "onnxruntime-genai's builder 0.18.0, which leaves capture off."
+    yield "Medians in milliseconds, timed turn about in one process, everything on the device; `captured` runs as a"
+    yield "CUDA graph. `fused` is `--assume right-padding --cache static`, `default` is `--cache static`; the peer is the"
+    yield "graph of onnxruntime-genai's builder 0.18.0, which leaves capture off."
     yield ""
     labels = list(
         dict.fromkeys(k for calls in dtypes.values() for t in calls.values() if isinstance(t, dict) for k in t)
@@ -74,9 +74,9 @@ def _ratio(a: float | None, b: float | None) -> str:
 
 def _families(families: Mapping[str, Any]) -> Iterator[str]:
     yield "Every example with seeded weights, each of its graphs run on the device and compared with what it means in"
-    yield "float32: the largest error of an output, as a share of its largest number; and the operators that ran on the host"
-    yield "beside those that work out shapes. Routers of experts choose otherwise where two are nearly as good, and tiny"
-    yield "random models have many such."
+    yield "float32: the largest error of an output, as a share of its largest number; and the operators that ran on the"
+    yield "host beside those that work out shapes. Routers of experts choose otherwise where two are nearly as good, and"
+    yield "tiny random models have many such."
     yield ""
     yield "| example | float32 | float16 | bfloat16 | on the host | copies |"
     yield "| --- | --- | --- | --- | --- | --- |"
