@@ -44,8 +44,8 @@ def page(found: Mapping[str, Any]) -> str:
 
 def _times(dtypes: Mapping[str, Any]) -> Iterator[str]:
     yield "Medians in milliseconds, timed turn about in one process, everything on the device; `captured` runs as a"
-    yield "CUDA graph. `fused` is `--assume right-padding --cache static`, `default` is `--cache static`; the peer is the"
-    yield "graph of onnxruntime-genai's builder 0.18.0, which leaves capture off."
+    yield "CUDA graph. `fused` is `--assume right-padding --cache static`, `default` is `--cache static`; the peer is"
+    yield "the graph of onnxruntime-genai's builder 0.18.0, which leaves capture off."
     yield ""
     labels = list(
         dict.fromkeys(k for calls in dtypes.values() for t in calls.values() if isinstance(t, dict) for k in t)
@@ -75,8 +75,8 @@ def _ratio(a: float | None, b: float | None) -> str:
 def _families(families: Mapping[str, Any]) -> Iterator[str]:
     yield "Every example with seeded weights, each of its graphs run on the device and compared with what it means in"
     yield "float32: the largest error of an output, as a share of its largest number; and the operators that ran on the"
-    yield "host beside those that work out shapes. Routers of experts choose otherwise where two are nearly as good, and"
-    yield "tiny random models have many such."
+    yield "host beside those that work out shapes. Routers of experts choose otherwise where two are nearly as good,"
+    yield "and tiny random models have many such."
     yield ""
     yield "| example | float32 | float16 | bfloat16 | on the host | copies |"
     yield "| --- | --- | --- | --- | --- | --- |"
