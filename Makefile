@@ -11,7 +11,7 @@ SMOLLM2 := $(CACHE)/models/smollm2/SmolLM2-135M-Instruct.Q4_1.gguf
 QUESTION := What is the capital of France?
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check check-full lint type gen gen-full generated golden parity parity-fuzz wheel bench bench-commands bench-peers format clean
+.PHONY: help demo test check check-full lint type gen gen-full generated golden parity parity-fuzz wheel bench bench-commands bench-memory bench-cuda bench-peers format clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -86,9 +86,16 @@ wheel: $(READY) ## build sdist and wheel, install the wheel into a new venv, use
 bench: $(READY) .venvs/peers/.ready ## time and memory of builds, and time of runs, beside both peers
 	$(PY) -m tests.bench.build
 	$(PY) -m tests.bench.run
+	$(PY) -m tests.bench.memory
 
 bench-commands: $(READY) ## processor time of short commands beside another checkout: make bench-commands BASE=FOLDER
 	$(PY) -m tests.bench.commands $(BASE)
+
+bench-memory: $(READY) ## peak memory of builds of large models
+	$(PY) -m tests.bench.memory
+
+bench-cuda: $(READY) ## numbers and times on a machine with a GPU: make bench-cuda ONLY="families llama-1b"
+	$(PY) -m tests.bench.cuda $(or $(ONLY),families llama-1b)
 
 bench-peers: .venvs/peers/.ready ## make the venv of the peers that the benchmarks compare with
 

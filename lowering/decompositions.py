@@ -1,7 +1,7 @@
 """Operators of newer opsets as onnxscript functions of opset 20, for runtimes that know no newer ones.
 
     RMSNormalization (23), RotaryEmbedding (23), Attention (23, 24)
-    ArgMax of int64, LayerNormalization without a bias: known to the opset, but not to the kernels of that time
+    LayerNormalization without a bias: known to the opset, but not to the kernels of that time
 
 `inline_decompositions` puts the functions in place of the operators of a finished model, in the forms in which flowc
 emits them. The other operators that flowc emits mean in opset 20 what they mean in 24; whether each is there is
@@ -126,14 +126,6 @@ def _layer_norm(call: _Calls, node: onnx.Node) -> list[onnx.Value] | None:
     return [call(f20.layer_normalization, x, gain, epsilon=epsilon)]
 
 
-def _arg_max(call: _Calls, node: onnx.Node) -> list[onnx.Value] | None:
-    axis, keepdims, last = _numbers(node, axis=0, keepdims=1, select_last_index=0)
-    (x,) = call.operands(node, 1)
-    if x is None or (x.dtype is not None and x.dtype.is_floating_point()):
-        return None
-    return [call(f20.arg_max, x, axis=axis, keepdims=keepdims, select_last_index=last)]
-
-
 def _rope(call: _Calls, node: onnx.Node) -> list[onnx.Value]:
     heads, interleaved, _ = _numbers(node, num_heads=0, interleaved=0, rotary_embedding_dim=0)
     x, cos, sin, ids = call.operands(node, 4)
@@ -185,7 +177,7 @@ def _attention(call: _Calls, node: onnx.Node) -> list[onnx.Value]:
 
 
 _OF: Mapping[str, Callable[[_Calls, onnx.Node], list[onnx.Value] | None]] = {
-    "ArgMax": _arg_max, "Attention": _attention, "LayerNormalization": _layer_norm, "RMSNormalization": _norm,
+    "Attention": _attention, "LayerNormalization": _layer_norm, "RMSNormalization": _norm,
     "RotaryEmbedding": _rope,
 }  # fmt: skip
 """What puts functions in place of an operator; None where it stays as it is."""

@@ -12,7 +12,7 @@ from flowc.ir.core.rope import Rope, RopeAngles, SwitchRows
 from flowc.ir.graph import Node, Value
 from flowc.ir.kernel.attention import MultiHeadAttention, OnnxAttention
 from flowc.ir.visibility import Visibility
-from flowc.lowering.emitter import CONTRIB, Emitter, emits
+from flowc.lowering.emitter import CONTRIB, DTYPES, Emitter, emits
 
 _END = int(np.iinfo(np.int64).max)
 
@@ -63,8 +63,9 @@ def positions(e: Emitter, op: Positions, node: Node) -> None:
 def _compact_positions(e: Emitter, mask: Value, new: Value) -> onnx.Value:
     """Positions of new tokens that follow each row's own last one; 0 for a prompt's padding."""
     lengths, length = _row_lengths(e, mask), e.size(new, 1)
-    start = e.op("Max", e.op("Sub", lengths, length), e.ints(0))
-    places = e.op("Add", start, _arange(e, length))
+    places = _arange(e, length)
+    if mask.shape[1] != new.shape[1]:
+        places = e.op("Add", e.op("Max", e.op("Sub", lengths, e.computed(length)), e.ints(0)), places)
     return e.op("Mul", places, e.op("Cast", e.op("Less", places, lengths), to=7), label="ZeroWhereMasked")
 
 
@@ -88,18 +89,27 @@ def take_last(e: Emitter, op: TakeLast, node: Node) -> None:
     e.bind(e.op("GatherND", e.get(x), index, batch_dims=1))
 
 
+def greatest(e: Emitter, mask: onnx.Value, *, last: bool = False) -> onnx.Value:
+    """The first or last column of each row's greatest number, of whole numbers that float32 holds: int64 [batch, 1].
+
+    Older runtimes, and CUDA, have no ArgMax of whole numbers.
+    """
+    numbers = e.op("Cast", mask, to=int(DTYPES["float32"]))
+    return e.op("ArgMax", numbers, axis=1, keepdims=1, select_last_index=int(last) or None)
+
+
 @emits(TakeFirst)
 def take_first(e: Emitter, op: TakeFirst, node: Node) -> None:
     mask = e.need("mask")
-    index = e.shared(
-        ("first", id(mask)), lambda: e.op("Unsqueeze", e.op("ArgMax", mask, axis=1, keepdims=1), e.ints(2))
-    )
+    index = e.shared(("first", id(mask)), lambda: e.op("Unsqueeze", greatest(e, mask), e.ints(2)))
     e.bind(e.op("GatherND", e.need("x"), index, batch_dims=1))
 
 
 def _last_compact(e: Emitter, x: Value, mask: Value) -> onnx.Value:
     """Where each row's last own token stands among the new ones: int64 [batch, 1, 1]."""
-    own = e.op("Min", _row_lengths(e, mask), e.size(x, 1))
+    own = _row_lengths(e, mask)
+    if mask.shape[1] != x.shape[1]:
+        own = e.op("Min", own, e.computed(e.size(x, 1)))
     return e.op("Unsqueeze", e.op("Max", e.op("Sub", own, e.ints(1)), e.ints(0)), e.ints(2))
 
 

@@ -9,6 +9,7 @@ from flowc.ir.core.pool import L2Normalize, Pool
 from flowc.ir.core.relative_bias import RelativeBias
 from flowc.ir.core.token_positions import AllOnes, Columns, PositionsFromIds
 from flowc.ir.graph import Node, Value
+from flowc.lowering.emit_attention import greatest
 from flowc.lowering.emitter import DTYPES, Emitter, emits
 
 
@@ -27,7 +28,7 @@ def pool(e: Emitter, op: Pool, node: Node) -> None:
             e.bind(e.op("Gather", e.get(x), e.array(-1, "int64"), axis=1))
         case _:
             assert mask is not None
-            index = e.op("ArgMax", e.get(mask), axis=1, keepdims=1, select_last_index=int(op.kind == "last"))
+            index = greatest(e, e.get(mask), last=op.kind == "last")
             if op.kind == "last":  # where nothing is valid every column is the greatest: the first one then
                 index = e.op("Mul", index, e.op("ReduceMax", e.get(mask), e.ints(1), keepdims=1))
             e.bind(e.op("GatherND", e.get(x), index, batch_dims=1))

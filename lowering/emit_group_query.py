@@ -81,7 +81,8 @@ def _last_columns(e: Emitter, op: GroupQueryAttention, node: Node, q: Value) -> 
         ones = e.op("ReduceSum", e.get(mask), e.ints(1), keepdims=0, label="RowLengths")
         rows = e.op("Cast", ones, to=_INT32)
     else:
-        rows = e.op("Expand", _total(e, node, q), e.sizes(mask or q, (0,)))
+        last = e.computed(e.op("Sub", _total(e, node, q), e.array([1], "int32")), "int32")
+        return e.op("Expand", last, e.sizes(mask or q, (0,)), label="LastColumns")
     return e.op("Sub", rows, e.array([1], "int32"), label="LastColumns")
 
 

@@ -135,7 +135,7 @@ def _order(e: Emitter, mask: Value, x: Value) -> onnx.Value:
     def make() -> onnx.Value:
         length = e.size(x, 1)
         places = e.op("Range", e.array(0, "int64"), e.op("Squeeze", length), e.array(1, "int64"))
-        keys = e.op("Sub", e.op("Mul", valid, length), places, label="SortKeys")
+        keys = e.op("Sub", e.op("Mul", valid, e.computed(length)), places, label="SortKeys")
         order = e.ops("TopK", keys, length, axis=-1, largest=1, sorted=1, outputs=2, label="Order")[1]
         return e.op("Unsqueeze", order, e.ints(-1))
 

@@ -21,6 +21,7 @@ CONTRIB = "com.microsoft"
 DTYPES = {
     "float32": DataType.FLOAT, "float16": DataType.FLOAT16, "bfloat16": DataType.BFLOAT16,
     "float64": DataType.DOUBLE, "int64": DataType.INT64, "int32": DataType.INT32, "bool": DataType.BOOL,
+    "uint8": DataType.UINT8,
 }  # fmt: skip
 
 Attribute = bool | int | float | str | Sequence[int] | Sequence[float] | onnx.Graph | onnx.TensorProtocol | None
@@ -220,6 +221,20 @@ class Emitter:
             ("size", id(onnx_value), axis),
             lambda: self.op("Shape", onnx_value, start=axis, end=axis + 1, label=f"Shape_{axis}"),
         )
+
+    def computed(self, size: onnx.Value, dtype: str = "int64") -> onnx.Value:
+        """A size (one element) for computing with: made where values are, since Range takes its bounds from the host.
+
+        A size comes of a shape, which is known on the host; read by a kernel on a device, it would be copied there.
+        """
+        return self.shared(("computed", id(size), dtype), lambda: self._ranged(size, dtype))
+
+    def _ranged(self, size: onnx.Value, dtype: str) -> onnx.Value:
+        if size.const_value is not None:
+            return size
+        one = self.array([1], dtype)
+        start, stop = (self.op("Squeeze", x) for x in (size, self.op("Add", size, one)))
+        return self.op("Range", start, stop, self.array(1, dtype), label="Size")
 
     def sizes(self, value: Value, axes: Sequence[int], *tail: int) -> onnx.Value:
         """Sizes of axes and then given numbers, as one int64 vector."""

@@ -33,12 +33,6 @@ def layer_normalization(x, gain, epsilon: float):
 
 
 @script(_LOCAL, default_opset=op)
-def arg_max(x, axis: int, keepdims: int, select_last_index: int):
-    """ArgMax of whole numbers below 2^53, as floats: older runtimes have no kernel for int64."""
-    return op.ArgMax(op.Cast(x, to=11), axis=axis, keepdims=keepdims, select_last_index=select_last_index)
-
-
-@script(_LOCAL, default_opset=op)
 def cast(x, to: int):
     """X in another element type."""
     return op.Cast(x, to=to)

@@ -9,6 +9,8 @@ and the element type whose kernel can compute the node. The pass ends the core l
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from flowc.errors import Diagnostics
 from flowc.ir.core.cast import Cast
 from flowc.ir.core.custom import Custom
@@ -19,7 +21,7 @@ from flowc.ir.onnx_text import parse as onnx_text
 from flowc.ir.onnx_text.schemas import unknown
 from flowc.passes.audit import Audit, Context, place
 from flowc.targets.standard import STANDARD
-from flowc.targets.target import Target
+from flowc.targets.target import Row, Target
 
 
 def select_kernels(graph: Graph, context: Context, audit: Audit) -> Graph:
@@ -45,7 +47,7 @@ def select_kernels(graph: Graph, context: Context, audit: Audit) -> Graph:
             why_not = row.why_not(node, rewriter.maker)
             if not why_not:
                 audit.fired.append(place(node))
-                return row.kernel.take(node, rewriter)
+                return _taken(node, row, rewriter)
             refused.append(f"{row.kernel.__name__}: {why_not}")
             if row not in STANDARD:  # those differ by what they compute, not by what pays
                 audit.missed.append((place(node), refused[-1]))
@@ -56,6 +58,21 @@ def select_kernels(graph: Graph, context: Context, audit: Audit) -> Graph:
     chosen = rewrite(graph, rule)
     problems.raise_if_any()
     return chosen
+
+
+def _taken(node: Node, row: Row, rewriter: Rewriter) -> tuple[Value, ...]:
+    """The results of the row's kernel, which may compute in another float type than its operands have."""
+    if row.computes is None:
+        return row.kernel.take(node, rewriter)
+    to = row.computes
+    wide = [
+        rewriter.once(Cast(to), (v,), node, "cast")[0] if v is not None and v.dtype in FLOAT else v for v in node.inputs
+    ]
+    results = row.kernel.take(replace(node, inputs=tuple(wide)), rewriter)
+    pairs = zip(results, node.outputs, strict=True)
+    return tuple(
+        v if v.type == own.type else rewriter.emit(Cast(own.dtype), (v,), node, "rounded")[0] for v, own in pairs
+    )
 
 
 def _float_type(node: Node) -> str | None:

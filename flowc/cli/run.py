@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from flowc.cli.parameters import Number
+from flowc.cli.telling import tell
 from flowc.cli.threads import THREADS
-from flowc.errors import SpecError
+from flowc.errors import MissingTool, SpecError
 from flowc.outside.writing import claim
 
 if TYPE_CHECKING:
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 
     from flowc.build.manifest import Manifest
     from flowc.runtime.bounded_tokenizer import BoundedTokenizer
+    from flowc.runtime.device import Device
     from flowc.runtime.generate import Statistics
 
 
@@ -46,6 +48,7 @@ class Request:
     raw: bool
     system: str | None
     ignore_eos: bool
+    provider: str | None
     threads: int | None
     output: Path | None
     as_json: bool
@@ -105,6 +108,11 @@ def _parse_inputs(_: click.Context, __: click.Parameter, pairs: tuple[str, ...])
 @click.option("--raw", is_flag=True, help="The text itself, without the chat template.")
 @click.option("--system", metavar="TEXT", help="A system message for the chat template.")
 @click.option("--ignore-eos", is_flag=True, help="Go on after the end-of-sequence token.")
+@click.option(
+    "--provider",
+    type=click.Choice(["cpu", "cuda", "auto"]),
+    help="Where graphs run; auto takes CUDA where it can.  [auto for builds for CUDA, else cpu]",
+)
 @click.option("--threads", type=THREADS, help="Threads.  [one per physical core]")
 @click.option("--output", type=click.Path(path_type=Path, dir_okay=False), help="Write all outputs to an .npz file.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object on stdout.")
@@ -151,6 +159,22 @@ def _generate(manifest: Manifest, request: Request) -> None:
         _answer(manifest, request, tokenizer)
 
 
+def _device(request: Request, manifest: Manifest) -> Device:
+    """The device that was asked for; one that had to give way says so."""
+    from flowc.runtime.device import CPU, device
+    from flowc.targets.registry import target
+
+    aim = target(manifest.target)
+    asked = request.provider or ("auto" if aim.provider != "cpu" else "cpu")
+    found, why = device(asked)
+    if found is CPU and manifest.dtype not in aim.on_cpu:
+        message = f"onnxruntime has no kernels for these {manifest.dtype} graphs on a CPU"
+        raise MissingTool.of("missing-provider", f"{message}{f', and {why}' if why else ''}", hint="--provider cuda")
+    if why:
+        tell(f"note: the graphs run on the CPU: {why}", err=True)
+    return found
+
+
 def _answer(manifest: Manifest, request: Request, tokenizer: BoundedTokenizer | None) -> None:
     from flowc.runtime.decoder import Decoder
     from flowc.runtime.generate import Statistics, check_prompt, generate
@@ -160,7 +184,7 @@ def _answer(manifest: Manifest, request: Request, tokenizer: BoundedTokenizer | 
     check_prompt(prompt, manifest.model)
     sampler = Sampler(request.temperature or 0.0, request.top_k, request.top_p, request.seed)
     begun = time.perf_counter()
-    decoder = Decoder.open(manifest, mode=request.graph, threads=request.threads)
+    decoder = Decoder.open(manifest, mode=request.graph, threads=request.threads, device=_device(request, manifest))
     opened = time.perf_counter() - begun
     eos = manifest.model.eos
     statistics = Statistics(len(prompt))
@@ -278,7 +302,8 @@ def _apply(manifest: Manifest, request: Request) -> None:
             raise click.UsageError("with --input a decoder's graph runs once: give input_ids as an --input too")
         feeds["input_ids"] = _encoder_ids(manifest, request)
     graph = _graph_for_arrays(manifest, request)
-    run_arrays(manifest, graph, feeds, threads=request.threads, output=request.output, as_json=request.as_json)
+    device, threads = _device(request, manifest), request.threads
+    run_arrays(manifest, graph, feeds, device=device, threads=threads, output=request.output, as_json=request.as_json)
 
 
 def _encoder_ids(manifest: Manifest, request: Request) -> npt.NDArray[np.int64]:

@@ -18,6 +18,7 @@ from flowc.errors import SpecError
 from flowc.outside.reading import Unreadable, reason_of
 from flowc.outside.writing import write_whole
 from flowc.runtime import session as sessions
+from flowc.runtime.device import Device
 from flowc.weights.npy import read_npy
 
 _SHOWN = 8
@@ -31,6 +32,7 @@ def run_arrays(
     graph: str,
     feeds: Mapping[str, npt.NDArray[Any]],
     *,
+    device: Device,
     threads: int | None,
     output: Path | None,
     as_json: bool,
@@ -40,7 +42,8 @@ def run_arrays(
     Raises:
         SpecError: the mask is one that the model was built not to handle, or onnxruntime refuses the arrays.
     """
-    session = sessions.open_session(manifest.graph_path(graph), threads=threads, prepack=False)
+    path = manifest.graph_path(graph)
+    session = sessions.open_session(path, threads=threads, providers=device.providers, prepack=False)
     _check_mask(sessions.metadata(session).get("flowc.assume") or manifest.assume, feeds.get("attention_mask"))
     outputs = sessions.run_once(session, feeds)
     if output is not None:

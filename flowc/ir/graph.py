@@ -142,6 +142,11 @@ class Graph:
                     users.setdefault(value, []).append(node)
         return users
 
+    @property
+    def one_row_over_a_past(self) -> bool:
+        """Whether a call of several new tokens over a past has a batch of one."""
+        return any(node.op.one_row_over_a_past for node in self.nodes)
+
     def weights(self) -> Iterator[Weight]:
         """Every constant operand, in order of first use; equal expressions once."""
         seen: set[str] = set()

@@ -118,6 +118,11 @@ class Traits:
         """The same beside a compact cache; None for what reads a mask or a cache column by column."""
         return None
 
+    @property
+    def one_row_over_a_past(self) -> bool:
+        """Whether a call of several new tokens over a past has a batch of one: its runtime refuses others."""
+        return False
+
     # How it is tried and compared
 
     def index_bound(self, operand: str, types: Types, context: int | None) -> int | None:

@@ -29,9 +29,17 @@ def onnxruntime() -> ModuleType:
     return module
 
 
+_OPTIONS = {"CUDAExecutionProvider": {"use_tf32": "0"}}
+"""A float32 graph is computed in float32: TF32 has ten bits."""
+
+
 def open_graph(
     graph: str | bytes, options: Any = None, providers: Sequence[str] = ("CPUExecutionProvider",)
 ) -> InferenceSession:
     """A session of a graph's file, or its bytes, on these providers and no others. Raises what onnxruntime raises."""
+    asked = [(name, _OPTIONS[name]) if name in _OPTIONS else name for name in providers]
     with contextlib.redirect_stdout(io.StringIO()):
-        return onnxruntime().InferenceSession(graph, options, providers=list(providers), enable_fallback=0)
+        session = onnxruntime().InferenceSession(graph, options, providers=asked, enable_fallback=0)
+    if session.get_providers()[0] != providers[0]:  # onnxruntime says nothing of a provider that it leaves out
+        raise RuntimeError(f"{providers[0]} cannot be loaded on this machine")
+    return session

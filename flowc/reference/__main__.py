@@ -1,6 +1,6 @@
-"""The generated files: the JSON Schema of specs, and the pages of stage kinds, files and diagnostics.
+"""The generated files: the JSON Schema of specs, and the pages of stage kinds, files, diagnostics and targets.
 
-python -m flowc.reference            write flowc/schema.json, docs/stages.md, docs/files.md and docs/diagnostics.md
+python -m flowc.reference            write flowc/schema.json, and docs/{stages,files,diagnostics,targets}.md
 python -m flowc.reference --check    exit 1 when they are not up to date
 """
 
@@ -18,6 +18,7 @@ from flowc.records.page import row, tables
 from flowc.records.record import Record
 from flowc.reference.describe import describe
 from flowc.reference.schema import schema_text
+from flowc.reference.targets import targets_page
 from flowc.spec.keys import Keys
 from flowc.spec.spec import METADATA_SYMBOLS
 from flowc.stages import load_all
@@ -134,6 +135,7 @@ def generated() -> dict[Path, str]:
         docs / "stages.md": page(),
         docs / "diagnostics.md": codes_page(),
         docs / "files.md": files_page(),
+        docs / "targets.md": targets_page(),
     }
 
 

@@ -14,7 +14,6 @@ becomes the next call's `past_key_values.*`.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -25,6 +24,7 @@ from flowc.errors import CheckFailed, SpecError
 from flowc.outside.foreign import foreign
 from flowc.outside.runtime import onnxruntime
 from flowc.runtime import session as sessions
+from flowc.runtime.device import CPU, Device
 
 if TYPE_CHECKING:
     from onnxruntime import InferenceSession, OrtValue
@@ -40,8 +40,9 @@ _SPARE = 256
 class Graph:
     """One session, and how it takes and gives its cache."""
 
-    def __init__(self, session: InferenceSession) -> None:
+    def __init__(self, session: InferenceSession, device: Device = CPU) -> None:
         self.session = session
+        self.device = device
         inputs = sessions.inputs(session)
         self.pasts = {name: port for name, port in inputs.items() if name.startswith(_PAST)}
         presents = [name for name in sessions.outputs(session) if name.startswith(_PRESENT)]
@@ -62,8 +63,6 @@ class Graph:
             cache: past values by input name; empty before the first token.
             capacity: columns that a shared buffer must hold.
         """
-        ort = onnxruntime()
-
         binding: Any = self.session.io_binding()
         feeds = {"input_ids": ids, "attention_mask": mask} if self.takes_mask else {"input_ids": ids}
         for name, array in feeds.items():
@@ -72,9 +71,9 @@ class Graph:
         for name, port in self.pasts.items():
             held = cache.get(name)
             if self.shared and _is_columns(name):
-                held = _widened(port, held, mask.shape[1] - ids.shape[1], ids.shape[0], capacity)
+                held = self._widened(port, held, mask.shape[1] - ids.shape[1], ids.shape[0], capacity)
             elif held is None:
-                held = ort.OrtValue.ortvalue_from_numpy(sessions.empty_past(port, ids.shape[0]))
+                held = self.device.zeros(sessions.empty_sizes(port, ids.shape[0]), port.dtype, overwritten=False)
             binding.bind_ortvalue_input(name, held)
             bound[name] = held
         binding.bind_output("logits", "cpu")
@@ -83,30 +82,29 @@ class Graph:
             if past in buffers:
                 binding.bind_ortvalue_output(name, buffers[past])
             else:
-                binding.bind_output(name, "cpu")
+                binding.bind_output(name, self.device.name)
         with foreign(lambda why: CheckFailed.of("run-failed", f"onnxruntime stopped: {why}")):
             self.session.run_with_iobinding(binding)
         logits, *presents = binding.get_outputs()
         # A buffer stays the OrtValue that owns its memory; the one that the binding returns only points there.
         return logits.numpy(), {**dict(zip(self.presents.values(), presents, strict=True)), **buffers}
 
+    def _widened(self, port: sessions.Port, held: OrtValue | None, used: int, batch: int, capacity: int) -> OrtValue:
+        """A buffer [batch, kv_heads, >= capacity, head_dim] that begins with the `used` columns already held."""
+        if held is not None and held.shape()[2] >= capacity:
+            return held
+        _, heads, _, dim = sessions.empty_sizes(port, batch)
+        sizes = (batch, heads, capacity, dim)
+        if held is None or not used:
+            return self.device.zeros(sizes, port.dtype, overwritten=True)
+        buffer = np.zeros(sizes, port.dtype)
+        buffer[:, :, :used] = held.numpy()[:, :, :used]
+        return onnxruntime().OrtValue.ortvalue_from_numpy(buffer, self.device.name, 0)
+
 
 def _is_columns(name: str) -> bool:
     """Whether a cache grows a column per token (a recurrent state keeps its size)."""
     return name.endswith((".key", ".value"))
-
-
-def _widened(port: sessions.Port, held: OrtValue | None, used: int, batch: int, capacity: int) -> OrtValue:
-    """A buffer [batch, kv_heads, >= capacity, head_dim] that begins with the `used` columns already held."""
-    ort = onnxruntime()
-
-    if held is not None and held.shape()[2] >= capacity:
-        return held
-    empty = sessions.empty_past(port, batch)
-    buffer = np.zeros((batch, empty.shape[1], capacity, empty.shape[3]), port.dtype)
-    if held is not None:
-        buffer[:, :, :used] = held.numpy()[:, :, :used]
-    return ort.OrtValue.ortvalue_from_numpy(buffer)
 
 
 class Decoder:
@@ -137,7 +135,7 @@ class Decoder:
         *,
         mode: str | None = None,
         threads: int | None = None,
-        providers: Sequence[str] = sessions.CPU,
+        device: Device = CPU,
     ) -> Decoder:
         """Open the graphs of a decoder.
 
@@ -145,7 +143,7 @@ class Decoder:
             manifest: the model.
             mode: `pair`, `unified` or `decode`; default the first of these that was built.
             threads: intra-op threads; default one per physical core.
-            providers: onnxruntime's execution providers, in order.
+            device: where the graphs run and their caches lie.
 
         Raises:
             SpecError: not a decoder, or no graphs for this mode.
@@ -154,7 +152,8 @@ class Decoder:
 
         def graph(name: str, **options: bool) -> Graph:
             path = manifest.graph_path(name)
-            return Graph(sessions.open_session(path, threads=threads, providers=providers, **options))
+            session = sessions.open_session(path, threads=threads, providers=device.providers, **options)
+            return Graph(session, device)
 
         # Measured at SmolLM2's size, two cores: prepacking takes 0.5 s and a second copy of the weights, to save 40 ms
         # of a prompt of 512 tokens and nothing of a step. A spinning decode session steps 1.2 times faster; when the

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
+import ml_dtypes
 import numpy as np
 import numpy.typing as npt
 
@@ -28,6 +29,7 @@ CPU = ("CPUExecutionProvider",)
 _NUMPY = {
     "tensor(float)": np.float32,
     "tensor(float16)": np.float16,
+    "tensor(bfloat16)": ml_dtypes.bfloat16,
     "tensor(double)": np.float64,
     "tensor(int64)": np.int64,
     "tensor(int32)": np.int32,
@@ -212,4 +214,9 @@ def _implied(port: Port, given: Mapping[str, Array]) -> Array:
 
 def empty_past(port: Port, batch: int) -> Array:
     """The cache before the first token: no columns for keys and values, zeros for a recurrent state."""
-    return np.zeros((batch, *(0 if isinstance(size, str) else size for size in port.shape[1:])), port.dtype)
+    return np.zeros(empty_sizes(port, batch), port.dtype)
+
+
+def empty_sizes(port: Port, batch: int) -> tuple[int, ...]:
+    """The sizes of the cache before the first token."""
+    return (batch, *(0 if isinstance(size, str) else size for size in port.shape[1:]))

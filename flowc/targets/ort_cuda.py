@@ -11,7 +11,7 @@ from flowc.ir.kernel.attention import MultiHeadAttention
 from flowc.ir.kernel.experts import MoE
 from flowc.ir.kernel.group_query import GroupQueryAttention
 from flowc.ir.kernel.matrix import FusedMatMul
-from flowc.ir.kernel.recurrent import CausalConvWithState, LinearAttention
+from flowc.ir.kernel.recurrent import CausalConvWithState, ConvTokens, LinearAttention
 from flowc.ir.kernel.skip_norm import SkipRmsNormalization
 from flowc.targets.standard import STANDARD
 from flowc.targets.target import Row, Target
@@ -45,6 +45,10 @@ TARGET = Target(
             limits={"activations": ("silu",)}),
         Row(DeltaScan, LinearAttention, "H100, 1.31.1: runs in float32 and in half precision", dtypes=("float32",)),
         Row(CausalConv, CausalConvWithState, "one kernel in place of three", phases=("decode",)),
+        Row(CausalConv, ConvTokens, "1.31.1 has no Pad in bfloat16", dtypes=("bfloat16",), computes="float32"),
         *STANDARD,
     ),
+    dtypes=("float32", "float16", "bfloat16"),
+    provider="cuda",
+    on_cpu=("float32", "float16"),
 )  # fmt: skip

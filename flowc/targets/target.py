@@ -37,6 +37,8 @@ class Row:
     """What a build must assume of padding; anything when empty."""
     dtypes: tuple[str, ...] = FLOAT
     """Element types of the result that the runtime has the kernel for."""
+    computes: str | None = None
+    """The float type that it computes in, between casts, where that is not the operands' own."""
     limits: Mapping[str, Any] = field(default_factory=dict[str, Any])
     """What the runtime's version of the kernel takes; the kernel says under which names."""
     forms: frozenset[str] = frozenset()
@@ -76,6 +78,10 @@ class Target:
     """The table, the best first: the first row that applies and whose kernel can compute an operator has it."""
     dtypes: tuple[str, ...] = FLOAT
     """Float types in which the runtime computes."""
+    provider: Literal["cpu", "cuda"] = "cpu"
+    """The provider of onnxruntime that its graphs are meant for."""
+    on_cpu: tuple[str, ...] = FLOAT
+    """Float types whose graphs onnxruntime's CPU provider can run, which is there on every machine."""
     stores: tuple[str, ...] = ()
     """Float types in which weights are stored, where it computes in float32 none the less."""
 

@@ -15,6 +15,7 @@ from flowc.errors import CheckFailed, InternalError
 from flowc.ir.graph import Graph, Node, Value
 from flowc.ir.interpret import interpret
 from flowc.ir.types import BATCH, SEQUENCE, TOTAL, TensorType
+from flowc.ir.weights.blocks import AsStored
 from flowc.ir.weights.expressions import Generated, Read, Weight
 from flowc.outside.foreign import foreign
 from flowc.outside.runtime import onnxruntime, open_graph
@@ -23,7 +24,7 @@ from flowc.spec.spec import Phase
 from flowc.verify.compare import Deviation, compare
 from flowc.verify.disturbed import Allowance, allowances, disturbed, moved_values, routers, ties
 from flowc.verify.inputs import PRESENT, Call, Feeder
-from flowc.verify.rounding import PROBES, row_means
+from flowc.verify.rounding import PROBES, moved, rounds, row_means, unit_roundoff
 
 if TYPE_CHECKING:
     from onnxruntime import InferenceSession
@@ -36,6 +37,8 @@ KEPT_BYTES = 1 << 30
 
 ONE_SESSION_BYTES = 1 << 31
 """Weights from which on sessions are open one after the other: each of them maps all weights."""
+
+Change = Callable[[Node, tuple[Array, ...]], tuple[Array, ...]]
 
 KEPT_ALLOWANCES = 4
 """Calls whose allowances are kept: those that are compared with one another."""
@@ -62,6 +65,11 @@ class BuiltModel:
     def graphs(self) -> Mapping[Phase, Graph]:
         """What was lowered: the graphs after the passes."""
         return self.compiled.graphs
+
+    @property
+    def runs_here(self) -> bool:
+        """Whether onnxruntime's CPU provider has kernels for the graphs; else the kernels' meanings stand for them."""
+        return self.compiled.request.dtype in self.compiled.target.on_cpu
 
     @property
     def meanings(self) -> Mapping[Phase, Graph]:
@@ -97,9 +105,12 @@ class BuiltModel:
     def _allowance(self, call: Call, found: Mapping[str, Array]) -> Allowance:
         graph, types = self.graphs[call.phase], {o.name: o.value.type for o in self.meanings[call.phase].outputs}
         chosen = routers(graph, names_in_file(graph))
-        session = self._disturbed(call.phase)
-        runs = [run(session, call) if session is not None else found for _ in range(PROBES)]
-        tied = ties(chosen, runs) if session is not None else None
+        session = self._disturbed(call.phase) if self.runs_here else None
+        if self.runs_here:
+            runs = [run(session, call) if session is not None else found for _ in range(PROBES)]
+        else:
+            runs = [self._meant_moved(call, [r.scores for r in chosen], probe) for probe in range(PROBES)]
+        tied = ties(chosen, runs) if session is not None or not self.runs_here else None
         if tied is not None:
             behind: Array = np.maximum.accumulate(tied, axis=1)
             if call.phase == "encode":
@@ -177,11 +188,27 @@ class BuiltModel:
 
     def run(self, call: Call) -> dict[str, Array]:
         """Outputs of the built graph by name."""
-        return run(self.session(call.phase), call)
+        return run(self.session(call.phase), call) if self.runs_here else self._meant(call)
+
+    def _meant(self, call: Call, change: Change | None = None) -> dict[str, Array]:
+        """Outputs of the kernels' meanings."""
+        return _single(interpret(self.graphs[call.phase], call.feeds, self.read, change=change))
+
+    def _meant_moved(self, call: Call, scores: Collection[str], probe: int) -> dict[str, Array]:
+        """The same where every number is moved by a few roundings; routers' scores beside the outputs."""
+        rng, names = np.random.default_rng(probe), names_in_file(self.graphs[call.phase])
+        inner: dict[str, Array] = {}
+
+        def change(node: Node, results: tuple[Array, ...]) -> tuple[Array, ...]:
+            changed = tuple(moved(r, unit_roundoff(r.dtype.name), rng) if rounds(r) else r for r in results)
+            inner.update({names[v]: r for v, r in zip(node.outputs, changed, strict=True) if names[v] in scores})
+            return changed
+
+        return {**self._meant(call, change), **_single(inner)}
 
     def reference(self, call: Call, watch: Callable[[Node, tuple[Array, ...]], None] | None = None) -> dict[str, Array]:
         """What the outputs should be."""
-        return interpret(self.meanings[call.phase], call.feeds, self.read, watch)
+        return _single(interpret(self.meanings[call.phase], call.feeds, self.read, watch))
 
     def specified(self, call: Call, name: str, type_: TensorType) -> Array:
         """Where a value is specified; a recurrent state is so in every row, though all new tokens are masked."""
@@ -252,6 +279,11 @@ class BuiltModel:
         return run(exposed(self.files[call.phase], names), call)
 
 
+def _single(arrays: Mapping[str, Array]) -> dict[str, Array]:
+    """Arrays of bfloat16 as float32, as which numpy compares them."""
+    return {n: a.astype(np.float32) if a.dtype.name == "bfloat16" else a for n, a in arrays.items()}
+
+
 def names_in_file(graph: Graph) -> dict[Value, str]:
     """The ONNX name of every computed value: its own, or that of the output that it is."""
     names = {value: value.name for node in graph.nodes for value in node.outputs}
@@ -284,6 +316,8 @@ class KeptWeights:
 
     def __call__(self, name: str, rows: slice | None = None) -> Array:
         """See `Checkpoint.read`."""
+        if isinstance(name, AsStored):  # as text it is equal to the decoded tensor's name
+            return self._read(name, rows)
         if name in self._kept:
             self._kept.move_to_end(name)
         elif rows is not None and not self._whole:

@@ -189,7 +189,7 @@ class Checks:
         location = None
         if call.phase not in self._blamed:
             self._blamed.add(call.phase)
-            location = locate(self.subject, call)
+            location = locate(self.subject, call) if self.subject.runs_here else None
         if location is not None:
             message = f"{message}; {location}"
         self.fail("wrong-numbers", name, call.phase, message, worst, location, location.span if location else None)

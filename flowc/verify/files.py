@@ -15,7 +15,9 @@ from flowc.build.lock import leaves
 from flowc.build.manifest import Manifest
 from flowc.build.manifest_keys import UsedInPlace
 from flowc.build.remembered import sha256_of
+from flowc.errors import CheckFailed
 from flowc.ir.onnx_text.parse import element_name
+from flowc.outside.foreign import foreign
 from flowc.runtime.session import graph_file
 from flowc.spec.spec import PHASES
 from flowc.targets.registry import target
@@ -77,9 +79,12 @@ def check_used_in_place(file: Path, seen: UsedInPlace, checks: Checks) -> None:
 
 
 def check_ports(subject: BuiltModel, checks: Checks) -> None:
-    """Every graph loads, and declares the inputs and outputs of the IR, in their order."""
+    """Every graph loads (or passes onnx's checker), and declares the inputs and outputs of the IR, in their order."""
     for phase, graph in subject.compiled.graphs.items():
-        subject.session(phase)
+        if subject.runs_here:
+            subject.session(phase)
+        else:
+            check_form(subject.files[phase])
         file = graph_file(subject.files[phase]).graph
         declared = {
             "input": [(v.name, v) for v in graph.inputs],
@@ -99,6 +104,14 @@ def check_ports(subject: BuiltModel, checks: Checks) -> None:
                     checks.fail("wrong-ports", "ports", phase, message)
         if len(checks.done) == before:
             checks.passed("ports", phase, f"{len(graph.inputs)} inputs, {len(graph.outputs)} outputs")
+
+
+def check_form(file: Path) -> None:
+    """Raise CheckFailed unless a graph file is what ONNX calls valid, operators of its own domains alone."""
+    import onnx
+
+    with foreign(lambda why: CheckFailed.of("load-failed", f"{file} is no valid ONNX file: {why}")):
+        onnx.checker.check_model(str(file))
 
 
 def check_facts(manifest: Manifest, checks: Checks) -> None:

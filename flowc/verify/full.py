@@ -38,7 +38,7 @@ from flowc.verify.files import check_facts, check_files, check_ports
 from flowc.verify.inputs import Array, Arrays, Call
 from flowc.verify.locate import sweep
 from flowc.verify.lowered import check_lowered
-from flowc.verify.quick import one_layer_of_each_kind, parameters
+from flowc.verify.quick import numbers, one_layer_of_each_kind, parameters
 from flowc.verify.rebuild import layout_of, subject_of
 from flowc.verify.scenarios import (
     Facts,
@@ -89,6 +89,8 @@ def verify(manifest: Manifest, compiled: Compiled, memory: int = MEMORY, progres
     check_facts(manifest, checks)
     if _truncated(manifest):
         return checks
+    if not checks.subject.runs_here:
+        return numbers(checks)
     _Full(checks, memory).run()
     if (
         manifest.kind == "decoder" and not checks.failures and not checks.padding_shows

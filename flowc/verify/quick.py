@@ -32,6 +32,8 @@ from flowc.verify.locate import sweep
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
+NOT_RUN = "not run: no kernels for these graphs on this machine; the kernels' meanings stand for them"
+
 SMALL = 8_000_000
 """Numbers in the weights up to which a build interprets its graphs whole."""
 MOST_IN_A_TABLE = 16_000_000
@@ -59,7 +61,17 @@ def checked(
     check_files(manifest, checks, whole=False)
     check_ports(subject, checks)
     checks.stop_if_any()
-    small = parameters(compiled) <= SMALL
+    return numbers(checks)
+
+
+def numbers(checks: Checks) -> Checks:
+    """The comparisons of numbers; raises CheckFailed with what is wrong."""
+    subject = checks.subject
+    small = parameters(subject.compiled) <= SMALL
+    if not subject.runs_here:
+        checks.passed("device", "", NOT_RUN if small else f"{NOT_RUN}; the weights are too large to interpret here")
+        if not small:
+            return checks
     results: dict[str, tuple[Call, dict[str, Array]]] = {}
     for call in calls(subject, results):
         checks.told("checking numbers", len(results), len(subject.graphs) + 1)
@@ -120,6 +132,8 @@ def calls(subject: BuiltModel, results: Mapping[str, tuple[Call, dict[str, Array
     # Of a large model, several tokens over a past are held to be finite alone: not worth a pass over the largest.
     for label, phase, new in steps[:1] if subject.large else steps:
         if phase in phases and 0 < new <= room - columns:
+            if new > 1 and phases[phase].one_row_over_a_past:
+                rows, mask, begun = 1, mask[:1], None
             past = feeder.past_of(begun) if begun else feeder.made_up_past(phase, rows, columns, 3)
             more = np.ones((rows, new), np.int64)
             if assume == "none" and feeder.takes_mask and new > 1:

@@ -54,6 +54,11 @@ def unit_roundoff(dtype: str) -> float:
     return UNIT_ROUNDOFF.get(dtype, 0.0)
 
 
+def rounds(array: Array) -> bool:
+    """Whether the numbers of an array are rounded ones."""
+    return unit_roundoff(array.dtype.name) > 0
+
+
 def moved(array: Array, unit: float, rng: np.random.Generator) -> Array:
     """An array whose numbers, and whose rows as a whole, are moved by a few units of roundoff at random."""
     steps = rng.integers(0, len(STEPS), array.shape, np.uint8)

@@ -109,8 +109,21 @@ def memory_of(graph: Graph, batch: int, new: int, past: int) -> int:
 
 def decoder_scenarios(compiled: Compiled, facts: Facts, memory: int, *, large: bool) -> Iterator[Scenario]:
     """What a decoder is tried with. Lengths stay within the context."""
+    one_row = any(graph.one_row_over_a_past for graph in compiled.graphs.values())
     for scenario in _decoder_scenarios(compiled, facts, memory, large=large):
-        yield _within(scenario, facts.context or 1 << 30)
+        for tried in _one_row_over_a_past(scenario) if one_row else (scenario,):
+            yield _within(tried, facts.context or 1 << 30)
+
+
+def _one_row_over_a_past(scenario: Scenario) -> Iterator[Scenario]:
+    """The same in calls that a runtime takes which has several new tokens over a past in one row only."""
+    single = tuple(step for step in scenario.steps if step.shape[1] == 1)
+    if len(scenario.mask) == 1 or len(single) == len(scenario.steps):
+        yield scenario
+        return
+    yield replace(scenario, steps=single)
+    name = f"{scenario.name}, one row"
+    yield replace(scenario, name=name, mask=scenario.mask[:1], steps=tuple(step[:1] for step in scenario.steps))
 
 
 def _within(scenario: Scenario, room: int) -> Scenario:

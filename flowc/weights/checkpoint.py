@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from flowc.errors import FlowError, InternalError, Span, WeightsError, nearest
+from flowc.ir.weights.blocks import AsStored
 
 Array = npt.NDArray[Any]
 
@@ -44,6 +45,7 @@ class Checkpoint(Protocol):
     def read(self, name: str, rows: slice | None = None) -> Array:
         """A tensor, or a range of its rows (axis 0), C-contiguous: float32, or int64 for integers and booleans.
 
+        A name that is `AsStored` asks for the undecoded blocks of a quantised matrix, uint8 [rows, bytes of a row].
         Needs memory for what it returns and a few MB. WeightsError when the data cannot be had: `missing-tensor`,
         `unsupported-dtype`, `truncated-weights`, `changed-weights`, `unreadable-file`.
         """
@@ -58,12 +60,22 @@ class Checkpoint(Protocol):
         ...
 
 
-def find(tensors: Mapping[str, TensorInfo], name: str) -> TensorInfo:
-    """The tensor of that name, or WeightsError `missing-tensor` with the nearest name as a hint."""
+def find(tensors: Mapping[str, TensorInfo], name: str, *, blocks: bool = False) -> TensorInfo:
+    """The tensor of that name, or WeightsError `missing-tensor` with the nearest name as a hint.
+
+    `blocks`: the format stores some tensors in blocks; without, none can be had `AsStored`.
+    """
     info = tensors.get(name)
     if info is None:
         raise WeightsError.of("missing-tensor", f"the weights have no tensor '{name}'", hint=nearest(name, tensors))
+    if isinstance(name, AsStored) and not blocks:
+        raise no_blocks(info)
     return info
+
+
+def no_blocks(info: TensorInfo) -> WeightsError:
+    """The error for blocks of a tensor that is not stored in any."""
+    return WeightsError.of("unsupported-dtype", f"tensor '{info.name}' is stored as {info.storage}, not in blocks")
 
 
 def row_range(rows: slice | None, shape: tuple[int, ...]) -> tuple[int, int]:

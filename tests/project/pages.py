@@ -14,6 +14,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from flowc.reference import __main__ as reference
+from tests.bench import cuda_page
 from tests.mutation import __main__ as mutation
 from tests.oracle_io import ROOT, shared_folder
 from tests.parity import __main__ as parity
@@ -67,6 +68,7 @@ def _write_figures() -> int:
 
 QUICK = (
     Quick("the schema, the stage reference, the diagnostics", _stale_reference, lambda: reference.main([])),
+    Quick("docs/cuda.md", cuda_page.stale, cuda_page.write),
     Quick("docs/passes.md: each pass", _stale_passes, lambda: report.PASSES.write(report.passes_part())),
 )
 LONG = (

@@ -17,6 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from flowc.errors import WeightsError
+from flowc.ir.weights.blocks import AsStored, Blocks
 from flowc.weights import check_finite, open_checkpoint
 from flowc.weights.files import SourceFile
 from flowc.weights.gguf.checkpoint import GgufCheckpoint
@@ -84,6 +85,46 @@ def test_q4_1_is_what_its_description_says(tmp_path: Path) -> None:
     raw = packed(T.Q4_1, 4, 64)
     file = write_gguf(tmp_path / "m.gguf", {"output.weight": (raw, T.Q4_1)}, arch="qwen2")
     np.testing.assert_array_equal(open_checkpoint(file).read("lm_head.weight"), scale_and_minimum_q4_1(raw, 64))
+
+
+@pytest.mark.parametrize("kind", [*WRITABLE, *K_QUANTS], ids=lambda kind: kind.name)
+def test_blocks_are_had_as_they_are_stored(tmp_path: Path, kind: GGMLQuantizationType) -> None:
+    """Rows of heads come in HuggingFace's order: what the library decodes of the blocks are the decoded rows."""
+    raw = packed(kind, 16, 256)
+    tensors = {"blk.0.attn_q.weight": (raw, kind), "output.weight": (raw, kind)}
+    heads = {"llama__attention__head_count": 2, "llama__attention__head_count_kv": 2, "llama__block_count": 1}
+    checkpoint = GgufCheckpoint.open(write_gguf(tmp_path / "m.gguf", tensors, arch="llama", **heads))
+    for name in ("model.layers.0.self_attn.q_proj.weight", "lm_head.weight"):
+        weight = Blocks(name, kind.name.lower(), 16, raw.shape[1])
+        blocks = weight.evaluate(checkpoint.read)
+        assert blocks.dtype == np.uint8
+        np.testing.assert_array_equal(dequantize(blocks, kind), checkpoint.read(name))
+        np.testing.assert_array_equal(weight.rows(checkpoint.read, 3, 9), blocks[3:9])
+        assert weight.nbytes == blocks.nbytes
+    np.testing.assert_array_equal(blocks, raw)
+
+
+def test_blocks_of_what_has_none_are_refused(tmp_path: Path) -> None:
+    from flowc.weights.random import RandomCheckpoint
+
+    plain = GgufCheckpoint.open(write_gguf(tmp_path / "m.gguf", {"output.weight": values(4, 8)}, arch="qwen2"))
+    random = RandomCheckpoint(0)
+    random.declare("lm_head.weight", (4, 8))
+    for checkpoint in (plain, random):
+        with pytest.raises(WeightsError, match=r"tensor 'lm_head.weight' is stored as f32, not in blocks"):
+            checkpoint.read(AsStored("lm_head.weight"))
+
+
+def test_what_keeps_tensors_does_not_take_blocks_for_numbers() -> None:
+    from flowc.verify.built_model import KeptWeights
+
+    def read(name: str, rows: slice | None) -> Array:
+        return np.ones(2, np.uint8) if isinstance(name, AsStored) else np.zeros(2, np.float32)
+
+    kept = KeptWeights(read, 100, whole=True)
+    assert kept("w").dtype == np.float32
+    assert kept(AsStored("w")).dtype == np.uint8
+    assert kept("w").dtype == np.float32
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float16", "float64", "bf16"])

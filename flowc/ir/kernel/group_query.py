@@ -116,6 +116,10 @@ class GroupQueryAttention(
     def is_compact(self) -> bool:
         return self.compact
 
+    @property
+    def one_row_over_a_past(self) -> bool:
+        return self.compact and not self.ragged
+
     def windows(self) -> tuple[int, ...]:
         return () if self.window is None else (self.window,)
 
@@ -232,6 +236,10 @@ class PackedGroupQueryAttention(
     @property
     def is_compact(self) -> bool:
         return self.kernel.compact
+
+    @property
+    def one_row_over_a_past(self) -> bool:
+        return self.kernel.one_row_over_a_past
 
     def windows(self) -> tuple[int, ...]:
         return self.kernel.windows()

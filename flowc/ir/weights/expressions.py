@@ -25,6 +25,9 @@ Array = np.ndarray[Any, np.dtype[Any]]
 Read = Callable[[str, slice | None], Array]
 """Reads a named tensor of the checkpoint, or a range of its rows."""
 
+LONGEST_KEY = 480
+"""Characters of a key that is spelled out."""
+
 MOST_INTERLEAVED = 64
 """Groups whose rows a transpose takes turn about without making the whole."""
 
@@ -45,8 +48,15 @@ class Weight:
 
     @cached_property
     def key(self) -> str:
-        """Canonical text; equal texts mean equal values. Spelled once: those that are made of this one ask again."""
-        return self.spell()
+        """Canonical text; equal texts mean equal values. Spelled once: those that are made of this one ask again.
+
+        Of a long text the beginning and a digest: an expression of hundreds of parts is compared, and asked for again,
+        as fast as one of two.
+        """
+        text = self.spell()
+        if len(text) <= LONGEST_KEY:
+            return text
+        return f"{text[: LONGEST_KEY // 2]}…#{hashlib.sha256(text.encode()).hexdigest()[:32]}"
 
     def spell(self) -> str:
         """Makes the key."""

@@ -14,7 +14,8 @@ from gguf.constants import GGML_QUANT_SIZES, GGMLQuantizationType
 from gguf.quants import dequantize
 
 from flowc.errors import WeightsError
-from flowc.weights.checkpoint import Array, TensorInfo, find, row_range
+from flowc.ir.weights.blocks import AsStored
+from flowc.weights.checkpoint import Array, TensorInfo, find, no_blocks, row_range
 from flowc.weights.files import SourceFile
 from flowc.weights.gguf.architectures import TensorSlice, huggingface_parts
 from flowc.weights.gguf.header import GgufTensor, read_header
@@ -72,9 +73,11 @@ class GgufCheckpoint:
 
     def read(self, name: str, rows: slice | None = None) -> Array:
         """See `Checkpoint.read`. Quantised values become the float32 that llama.cpp's own formulas give."""
-        find(self._tensors, name)
+        info = find(self._tensors, name, blocks=True)
         part = self._parts[name]
         begin, end = row_range(rows, part.shape)
+        if isinstance(name, AsStored):
+            return self._blocks(info, part, begin, end)
         row = math.prod(part.shape[1:])
         out = self._deinterleaved(part, begin, end, row) if part.heads else self._rows(part, begin, end, row)
         if part.minus:
@@ -114,6 +117,23 @@ class GgufCheckpoint:
             low, high = max(begin, first), min(end, first + size)
             out[low - begin : high - begin] = ordered[low - first : high - first]
         return out
+
+    def _blocks(self, info: TensorInfo, part: TensorSlice, begin: int, end: int) -> Array:
+        """The blocks of rows of a matrix, in HuggingFace's order of rows."""
+        block, block_bytes = GGML_QUANT_SIZES[part.source.type]
+        columns = part.shape[-1] if len(part.shape) == 2 else 0
+        if part.source.type not in _QUANTISED or part.minus or not columns or columns % block:
+            raise no_blocks(info)
+        row_bytes = columns // block * block_bytes
+        size = part.shape[0] // part.heads if part.heads else 1
+        first, last = begin // size * size, -(-end // size) * size
+        start = part.source.offset + (part.first_row + first) * row_bytes
+        raw = self._file.read(start, (last - first) * row_bytes).reshape(-1, row_bytes)
+        if not part.heads:
+            return raw
+        # Of a head's rows, GGUF's pairs (2i, 2i + 1) are rows i and i + half.
+        head, row = np.divmod(np.arange(begin - first, end - first), size)
+        return raw[head * size + row % (size // 2) * 2 + row // (size // 2)]
 
     def _values(self, tensor: GgufTensor, begin: int, count: int) -> npt.NDArray[Any]:
         """Values [begin, begin + count) of a GGUF tensor in the file's order, flat."""
