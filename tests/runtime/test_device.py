@@ -80,9 +80,11 @@ def test_a_provider_that_onnxruntime_leaves_out_is_an_error(
 ) -> None:
     ort: Any = runtime.onnxruntime()
     sound = ort.InferenceSession
-    monkeypatch.setattr(
-        ort, "InferenceSession", lambda graph, options, providers, enable_fallback: sound(graph, options)
-    )
+
+    def on_the_cpu(graph: str, options: Any, **_: Any) -> Any:
+        return sound(graph, options)
+
+    monkeypatch.setattr(ort, "InferenceSession", on_the_cpu)
     with pytest.raises(RuntimeError, match="CUDAExecutionProvider cannot be loaded"):
         runtime.open_graph(str(for_cuda["float16"]), None, ["CUDAExecutionProvider"])
 
