@@ -97,6 +97,9 @@ class Graph:
         sizes = (batch, heads, capacity, dim)
         if held is None or not used:
             return self.device.zeros(sizes, port.dtype, overwritten=True)
+        if self.device is not CPU or port.dtype.name == "bfloat16":
+            more = self.device.zeros((batch, heads, capacity - used, dim), port.dtype, overwritten=True)
+            return self.device.lengthened(held, used, more)
         buffer = np.zeros(sizes, port.dtype)
         buffer[:, :, :used] = held.numpy()[:, :, :used]
         return onnxruntime().OrtValue.ortvalue_from_numpy(buffer, self.device.name, 0)

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from flowc.errors import MissingTool
-from flowc.outside.runtime import onnxruntime
+from flowc.outside.runtime import onnxruntime, open_graph
 
 if TYPE_CHECKING:
-    from onnxruntime import OrtValue
+    from onnxruntime import InferenceSession, OrtValue
 
 CUDA_PROVIDER = "CUDAExecutionProvider"
 _BFLOAT16 = 16
@@ -38,6 +39,38 @@ class Device:
         # onnxruntime copies what lies on the host to where it is used.
         return ort.OrtValue.ortvalue_from_numpy_with_onnx_type(np.zeros(sizes, np.uint16), _BFLOAT16)
 
+    def lengthened(self, held: OrtValue, used: int, more: OrtValue) -> OrtValue:
+        """The first `used` columns (axis 2) of an array and the columns of another behind them, all on the device."""
+        session = _joining(held.data_type(), self.providers)
+        binding: Any = session.io_binding()
+        binding.bind_ortvalue_input("held", held)
+        binding.bind_ortvalue_input("more", more)
+        binding.bind_cpu_input("used", np.array([used], np.int64))
+        binding.bind_output("joined", self.name)
+        session.run_with_iobinding(binding)
+        return binding.get_outputs()[0]
+
+
+@functools.cache
+def _joining(type_: str, providers: tuple[str, ...]) -> InferenceSession:
+    """A graph that joins columns: numpy has no bfloat16, and what lies on a device need not leave it."""
+    from onnx import parser
+
+    element = {"tensor(float)": "float", "tensor(float16)": "float16", "tensor(bfloat16)": "bfloat16"}[type_]
+    text = _JOIN.replace("TYPE", element)
+    return open_graph(parser.parse_model(text).SerializeToString(), None, providers)
+
+
+_JOIN = """
+<ir_version: 10, opset_import: ["": 21]>
+join (TYPE[b, h, n, d] held, TYPE[b, h, m, d] more, int64[1] used) => (TYPE[b, h, total, d] joined)
+{
+  zero = Constant <value_ints = [0]> ()
+  axis = Constant <value_ints = [2]> ()
+  first = Slice (held, zero, used, axis)
+  joined = Concat <axis = 2> (first, more)
+}
+"""
 
 CPU = Device("cpu", ("CPUExecutionProvider",))
 CUDA = Device("cuda", (CUDA_PROVIDER,))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 ROOT = Path(__file__).parents[2]
 RESULTS, PAGE = ROOT / "docs" / "cuda.json", ROOT / "docs" / "cuda.md"
@@ -47,25 +47,25 @@ def _times(dtypes: Mapping[str, Any]) -> Iterator[str]:
     yield "CUDA graph. `fused` is `--assume right-padding --cache static`, `default` is `--cache static`; the peer is"
     yield "the graph of onnxruntime-genai's builder 0.18.0, which leaves capture off."
     yield ""
-    labels = list(
-        dict.fromkeys(k for calls in dtypes.values() for t in calls.values() if isinstance(t, dict) for k in t)
-    )
+    timed = {(d, what): _times_of(calls[what]) for d, calls in dtypes.items() for what in calls}
+    labels = list(dict.fromkeys(label for times in timed.values() for label in times))
     yield f"| | {' | '.join(labels)} | fused / peer | default / fused |"
     yield f"| --- |{' --- |' * (len(labels) + 2)}"
-    for dtype, calls in dtypes.items():
-        shipped = {what.replace(" plain", ""): t.get("peer") for what, t in calls.items() if what.endswith("plain")}
-        for what, times in calls.items():
-            if not isinstance(times, dict):
-                continue
-            cells = [f"{times[label]:.2f}" if label in times else "" for label in labels]
-            peer = shipped.get(what.rpartition(" ")[0])
-            yield (
-                f"| {dtype}, {what} | {' | '.join(cells)} | {_ratio(times.get('fused'), peer)} | "
-                f"{_ratio(times.get('default'), times.get('fused'))} |"
-            )
+    for (dtype, what), times in timed.items():
+        if not times:
+            continue
+        cells = [f"{times[label]:.2f}" if label in times else "" for label in labels]
+        peer = timed.get((dtype, f"{what.rpartition(' ')[0]} plain"), {}).get("peer")
+        ratios = f"{_ratio(times.get('fused'), peer)} | {_ratio(times.get('default'), times.get('fused'))}"
+        yield f"| {dtype}, {what} | {' | '.join(cells)} | {ratios} |"
     yield ""
     yield "The peer of a ratio is the peer as it is shipped, uncaptured."
     yield ""
+
+
+def _times_of(found: object) -> dict[str, float]:
+    """Milliseconds by form; empty for what is no time of several forms."""
+    return cast("dict[str, float]", found) if isinstance(found, dict) else {}
 
 
 def _ratio(a: float | None, b: float | None) -> str:

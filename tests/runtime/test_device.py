@@ -80,9 +80,11 @@ def test_a_provider_that_onnxruntime_leaves_out_is_an_error(
 ) -> None:
     ort: Any = runtime.onnxruntime()
     sound = ort.InferenceSession
-    monkeypatch.setattr(
-        ort, "InferenceSession", lambda graph, options, providers, enable_fallback: sound(graph, options)
-    )
+
+    def on_the_cpu(graph: str, options: Any, **_: Any) -> Any:
+        return sound(graph, options)
+
+    monkeypatch.setattr(ort, "InferenceSession", on_the_cpu)
     with pytest.raises(RuntimeError, match="CUDAExecutionProvider cannot be loaded"):
         runtime.open_graph(str(for_cuda["float16"]), None, ["CUDAExecutionProvider"])
 
@@ -99,3 +101,22 @@ def test_zeros_of_the_type_that_numpy_lacks() -> None:
     value = devices.CPU.zeros((2, 3), np.dtype(ml_dtypes.bfloat16), overwritten=False)
     assert "bfloat16" in value.data_type()
     assert value.shape() == [2, 3]
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float16])
+def test_columns_are_joined_on_the_device(dtype: Any) -> None:
+    ort: Any = runtime.onnxruntime()
+    held, more = np.random.default_rng(0).random((2, 3, 5, 4)).astype(dtype), np.zeros((2, 3, 2, 4), dtype)
+    values = [ort.OrtValue.ortvalue_from_numpy(a) for a in (held, more)]
+    joined = devices.CPU.lengthened(values[0], 3, values[1])
+    np.testing.assert_array_equal(joined.numpy(), np.concatenate([held[:, :, :3], more], axis=2))
+
+
+def test_columns_of_the_type_that_numpy_lacks_are_joined() -> None:
+    import ml_dtypes
+
+    kind = np.dtype(ml_dtypes.bfloat16)
+    held, more = (devices.CPU.zeros((2, 3, n, 4), kind, overwritten=False) for n in (5, 2))
+    joined = devices.CPU.lengthened(held, 3, more)
+    assert joined.shape() == [2, 3, 5, 4]
+    assert "bfloat16" in joined.data_type()
