@@ -180,7 +180,9 @@ ATTEMPTS: dict[str, Attempt] = {
     ),
     "error[no-tokenizer]: 'model' has no tokenizer beside it": run("--prompt", "Hello"),
     "error[in-place]: --in-place needs weights in safetensors files": build("--in-place"),
-    "error[unknown-target]: there is no target 'ort-cuda'": build("--target", "ort-cuda"),
+    "error[unsupported-cache]: the target 'ort-cuda' has no static cache in float32": build(
+        "--target", "ort-cuda", "--cache", "static"
+    ),
     "error[usage]: no such option '--num-beams'": run("--ids", "1", "--num-beams", "4"),
     "error[assumed-padding]: the model was built with --assume right-padding: each row of attention_mask must be ones, "
     "then zeros": left_padded,
