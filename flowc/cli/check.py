@@ -7,18 +7,14 @@ import re
 import sys
 from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
-from flowc.cli.compiling import a_spec, many_specs, parameters, ports, request_of
+from flowc.cli.compiling import a_spec, many_specs
 from flowc.cli.sparing import numpy_without_threads
 from flowc.cli.telling import tell
 from flowc.errors import Diagnostics, FlowError, SpecError
-
-if TYPE_CHECKING:
-    from flowc.build.compiled import Compiled, Request
-    from flowc.spec.spec import Spec
 
 _CACHE = re.compile(r"\.(\d+)\.")
 
@@ -37,9 +33,8 @@ def check(specs: tuple[Path, ...], as_json: bool, **options: Any) -> None:
     stands in the current folder. Of several specs, each is told; the exit code is that of the worst.
     """
     numpy_without_threads()
-    request = request_of(**options)
     if len(specs) == 1:
-        facts = _facts(specs[0], request)
+        facts = _facts(specs[0], options)
         if as_json:
             click.echo(json.dumps(facts, ensure_ascii=False))
         else:
@@ -49,7 +44,7 @@ def check(specs: tuple[Path, ...], as_json: bool, **options: Any) -> None:
     problems = Diagnostics()
     for path in specs:
         try:
-            facts = {"file": str(path), **_facts(path, request)}
+            facts = {"file": str(path), **_facts(path, options)}
         except FlowError as error:
             problems.include(error)
             wrong = [d.as_json() for d in error.diagnostics]
@@ -65,11 +60,13 @@ def check(specs: tuple[Path, ...], as_json: bool, **options: Any) -> None:
     click.get_current_context().exit(min(codes, default=0, key=lambda code: (code != SpecError.exit_code, code)))
 
 
-def _facts(path: Path, request: Request) -> dict[str, Any]:
-    from flowc.compile import compile_file, compile_spec
+def _facts(path: Path, form: dict[str, Any]) -> dict[str, Any]:
+    from flowc.api.checking import check, summary
+    from flowc.api.specs import request_of
 
     if str(path) != "-":
-        return describe(compile_file(a_spec(path), request, need_weights=False))
+        return check(a_spec(path), **form).as_json()
+    from flowc.compile import compile_spec
     from flowc.spec.load import build
     from flowc.text.limits import MAX_BYTES
     from flowc.text.source import parse
@@ -81,7 +78,7 @@ def _facts(path: Path, request: Request) -> dict[str, Any]:
     except UnicodeDecodeError as error:
         raise SpecError.of("encoding", f"<stdin>: the byte at {error.start} is not UTF-8") from None
     spec = build(parse(text, "<stdin>", json=text.lstrip()[:1] == "{"), Path("stdin.yaml"), problems)
-    return describe(compile_spec(spec, request, need_weights=False, problems=problems))
+    return summary(compile_spec(spec, request_of(**form), need_weights=False, problems=problems)).as_json()
 
 
 def _tell(facts: dict[str, Any]) -> None:
@@ -94,29 +91,6 @@ def _tell(facts: dict[str, Any]) -> None:
         for direction in ("inputs", "outputs"):
             for line in folded(graph[direction].items()):
                 tell(f"  {direction.removesuffix('s')} {line}")
-
-
-def describe(compiled: Compiled) -> dict[str, Any]:
-    """What a compiled spec makes, as plain values."""
-    checkpoint = compiled.checkpoint
-    return {
-        "name": compiled.spec.name,
-        "kind": "encoder" if "encode" in compiled.graphs else "decoder",
-        "parameters": parameters(compiled),
-        "tensors": len(compiled.usage.tensors),
-        "weights": checkpoint.describe() if checkpoint is not None else None,
-        "weights_missing": None if checkpoint is not None else missing_weights(compiled.spec),
-        "context_length": compiled.context_length,
-        "graphs": {phase: {**ports(graph), "operators": len(graph.nodes)} for phase, graph in compiled.graphs.items()},
-    }
-
-
-def missing_weights(spec: Spec) -> str:
-    """Why no weights are at hand: which file is not there and where the spec names it, or that it names none."""
-    path = spec.weights_path()
-    if path is None or spec.weights is None:
-        return "the spec names no weights"
-    return f"there are no weights at '{path}', which {spec.weights.span} names"
 
 
 def folded(items: Iterable[tuple[str, str]]) -> list[str]:

@@ -94,7 +94,7 @@ def changed(rng: random.Random, value: Any, parts: tuple[Any, ...] = ()) -> Any:
                 case 0:
                     del holder[key]
                 case 1 if parts:
-                    holder[key] = rng.choice(parts)
+                    holder[key] = json.loads(json.dumps(rng.choice(parts)))  # the next change may change it in turn
                 case 2:
                     holder[key] = json.loads(json.dumps(rng.choice(found)[0]))
                 case _:

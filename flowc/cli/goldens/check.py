@@ -66,6 +66,8 @@ def check(
     tasks = [_Task(one, weights, by_case.get(one.name), threads) for one in found]
     reports: list[Report] = []
     with progress() as shown:
+        if shown is not None:
+            shown("playing cases", 0, len(tasks))
         for report in _played(tasks, jobs):
             reports.append(report)
             if shown is not None:

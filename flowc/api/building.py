@@ -1,0 +1,116 @@
+"""`flowc.build`: from a spec and its weights to ONNX files."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, Unpack
+
+from flowc.api.checking import ports
+from flowc.api.specs import AnyPath, Form, SpecLike, compiled, request_of
+
+if TYPE_CHECKING:
+    from flowc.build.compiled import Compiled
+    from flowc.compile import Watch
+
+Progress = Callable[[str, int, int], None]
+"""What is being done, how much of it was, and how much there is: bytes while weights are written, then steps."""
+
+WRITING = "writing"
+"""What `Progress` calls the writing of weights, whose numbers are bytes."""
+
+
+@dataclass(frozen=True, slots=True)
+class Built:
+    """What a build wrote."""
+
+    files: tuple[Path, ...]
+    """All files of the model, the manifest last."""
+    sizes: dict[str, int]
+    """Bytes of each file, by name."""
+    graphs: dict[str, dict[str, Any]]
+    """By phase: `file`, `sha256`, `inputs`, `outputs` and, of a decoder, the form of its `cache`."""
+    checks: list[dict[str, Any]]
+    """What was checked, each check as `flowc build --json` shows it."""
+    verify: str
+    notes: tuple[str, ...]
+    """What a person should know: a form of cache that was not to be had, a tokenizer that was left out."""
+    removed: tuple[Path, ...]
+    """Files of earlier builds under this name that do not belong to this one."""
+    manifest: dict[str, Any]
+
+
+def build(
+    spec: SpecLike,
+    output: AnyPath,
+    *,
+    verify: Literal["quick", "full", "off"] = "quick",
+    in_place: bool = False,
+    shard_bytes: int | None = None,
+    locked: AnyPath | None = None,
+    progress: Progress | None = None,
+    watch: Watch | None = None,
+    **form: Unpack[Form],
+) -> Built:
+    """Compile a spec and its weights, check the result, and write it. A build that fails leaves no file behind.
+
+    Args:
+        spec: a file, values in memory, or a loaded spec.
+        output: `FOLDER/NAME.onnx`; all files lie beside it.
+        verify: the checks before the files get their names, as `flowc build --verify`.
+        in_place: use safetensors in the output folder where they lie.
+        shard_bytes: size of a data file above which weights go into another one.
+        locked: the manifest of an earlier build: any difference from it is refused.
+        progress: is told how far the build is.
+        watch: sees each graph after expansion and after each pass that changed it.
+        form: see `Form`.
+
+    Raises:
+        SpecError: the spec or an option is wrong.
+        WeightsError: the weights are missing, damaged or do not fit.
+        CheckFailed: the built model is not what its spec means, or not what is locked.
+        MissingTool: something is missing on this machine: memory, room on the disk, a library.
+    """
+    request = replace(request_of(**form), in_place=in_place, shard_bytes=shard_bytes)
+    model = compiled(spec, request, watch)
+    return write(model, Path(output), verify=verify, locked=locked, progress=progress)
+
+
+def write(
+    model: Compiled,
+    output: Path,
+    *,
+    verify: Literal["quick", "full", "off"],
+    locked: AnyPath | None = None,
+    progress: Progress | None = None,
+) -> Built:
+    """The same of a spec that is compiled."""
+    from flowc.build import manifest as manifests
+    from flowc.compile import build as write_files
+
+    lock = dict(manifests.load(Path(locked)).raw) if locked is not None else None
+    written = None if progress is None else partial(progress, WRITING)
+    check = _check(verify, progress)
+    found = write_files(model, output, check=check, verify=verify, progress=written, lock=lock)
+    return Built(
+        files=tuple(output.parent / file.name for file in found.files),
+        sizes=found.sizes,
+        graphs={p: {**found.manifest["graphs"][p], **ports(graph)} for p, graph in model.graphs.items()},
+        checks=found.checks,
+        verify=verify,
+        notes=tuple(found.notes),
+        removed=tuple(output.parent / file.name for file in found.removed),
+        manifest=found.manifest,
+    )
+
+
+def _check(verify: str, progress: Progress | None) -> Callable[[Path, Compiled], list[dict[str, Any]]] | None:
+    if verify == "off":
+        return None
+    if verify == "full":
+        from flowc.verify.full import check
+    else:
+        from flowc.verify.quick import check
+    return partial(check, progress=progress)
