@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 from flowc.api.specs import AnyPath
 from flowc.errors import MissingTool, SpecError
@@ -35,6 +35,12 @@ class Ran:
     """The graph that ran; of an answer pair, unified or decode: see `flowc run --graph`."""
     outputs: Mapping[str, Array] = field(default_factory=dict[str, "Array"])
     """Of one call: every output by name, in its own dtype and shape. Empty for an answer."""
+    inputs: Mapping[str, Array] = field(default_factory=dict[str, "Array"])
+    """Of one call with `stages`: all that the graph was fed, by name."""
+    stages: Mapping[str, Array] = field(default_factory=dict[str, "Array"])
+    """Of one call with `stages`: what each stage gave, by its path, in the order in which they are computed."""
+    missing: Sequence[str] = ()
+    """Stages whose results the graph file does not compute, or not for every token: a pass made them part of others."""
     prompt_ids: Sequence[int] = ()
     ids: Sequence[int] = ()
     """The new tokens."""
@@ -74,11 +80,13 @@ def run(
     ignore_eos: bool = False,
     provider: Literal["cpu", "cuda", "auto"] | None = None,
     threads: int | None = None,
+    stages: bool = False,
     told: Told | None = None,
 ) -> Ran:
     """Run a built model: text in, text out; or token ids, or arrays.
 
-    A decoder answers a prompt with up to `max_tokens` tokens. An encoder, and any model with `inputs`, runs once.
+    A decoder answers a prompt with up to `max_tokens` tokens. An encoder, and any model with `inputs` or `stages`, runs
+    once.
 
     Args:
         model: any graph, the manifest, or their folder.
@@ -96,6 +104,7 @@ def run(
         ignore_eos: go on after the end-of-sequence token.
         provider: where graphs run; by default auto for builds for CUDA, else cpu.
         threads: by default one per physical core.
+        stages: run once, and give what every stage gave.
         told: is given an answer piece by piece as it comes.
 
     Raises:
@@ -110,7 +119,7 @@ def run(
         raise SpecError.of("usage", "a prompt and ids exclude each other")
     if prompt is None and ids is None and not inputs:
         raise SpecError.of("usage", "say what to run: a prompt, ids or inputs")
-    if manifest.kind == "decoder" and not inputs:
+    if manifest.kind == "decoder" and not inputs and not stages:
         if temperature is None:
             temperature = 1.0 if top_k or top_p < 1 else 0.0
         drawing = (temperature, top_k, top_p, seed)
@@ -118,10 +127,11 @@ def run(
                        raw=raw, system=system, ignore_eos=ignore_eos)  # fmt: skip
     feeds = dict(inputs or {})
     if prompt is not None or ids is not None:
-        if manifest.kind == "decoder":
+        if manifest.kind == "decoder" and inputs:
             raise SpecError.of("usage", "with inputs a decoder's graph runs once: give input_ids among them")
-        feeds["input_ids"] = _row(manifest, prompt, ids)
-    return _call(manifest, _once(manifest, graph), feeds, provider, threads)
+        feeds["input_ids"] = _row(manifest, prompt, ids, raw=raw, system=system)
+    once = _once(manifest, graph)
+    return _call_inside(manifest, once, feeds) if stages else _call(manifest, once, feeds, provider, threads)
 
 
 def _answer(
@@ -207,8 +217,10 @@ class _Answer:
             self._told(text)
 
 
-def _row(manifest: Manifest, prompt: str | None, ids: Sequence[int] | None) -> npt.NDArray[np.int64]:
-    """The ids of a text encoder: int64 [1, tokens]."""
+def _row(
+    manifest: Manifest, prompt: str | None, ids: Sequence[int] | None, *, raw: bool, system: str | None
+) -> npt.NDArray[np.int64]:
+    """The ids of one call: int64 [1, tokens]."""
     import numpy as np
 
     from flowc.runtime.bounded_tokenizer import BoundedTokenizer
@@ -216,7 +228,9 @@ def _row(manifest: Manifest, prompt: str | None, ids: Sequence[int] | None) -> n
 
     if ids is None:
         with BoundedTokenizer(manifest) as tokenizer:
-            ids = tokenizer.encode(prompt or "")
+            text = prompt or ""
+            decoder = manifest.kind == "decoder"
+            ids = tokenizer.encode_prompt(text, raw=raw, system=system) if decoder else tokenizer.encode(text)
     check_prompt(ids, manifest.model)
     return np.array([ids], np.int64)
 
@@ -239,6 +253,17 @@ def _call(
     session = sessions.open_session(path, threads=threads, providers=device.providers, prepack=False)
     _check_mask(sessions.metadata(session).get("flowc.assume") or manifest.assume, feeds.get("attention_mask"))
     return Ran(manifest.name, graph, sessions.run_once(session, feeds), notes=notes)
+
+
+def _call_inside(manifest: Manifest, graph: str, feeds: Mapping[str, Array]) -> Ran:
+    from flowc.verify.rebuild import recompile, subject_of
+    from flowc.verify.stage_results import stage_results
+
+    manifest.graph_path(graph)  # is the file the one that the build wrote?
+    compiled = recompile(manifest)
+    _check_mask(manifest.assume, feeds.get("attention_mask"))
+    found = stage_results(subject_of(manifest, compiled), cast("Any", graph), feeds)
+    return Ran(manifest.name, graph, found.outputs, inputs=found.feeds, stages=found.stages, missing=found.missing)
 
 
 def _check_mask(assumed: str | None, mask: Array | None) -> None:

@@ -44,6 +44,7 @@ class Request:
     provider: Literal["cpu", "cuda", "auto"] | None
     threads: int | None
     output: Path | None
+    dump_stages: Path | None
     as_json: bool
 
 
@@ -108,6 +109,11 @@ def _parse_inputs(_: click.Context, __: click.Parameter, pairs: tuple[str, ...])
 )
 @click.option("--threads", type=THREADS, help="Threads.  [one per physical core]")
 @click.option("--output", type=click.Path(path_type=Path, dir_okay=False), help="Write all outputs to an .npz file.")
+@click.option(
+    "--dump-stages",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="Run once, and write what was fed and what every stage gave to an .npz file.",
+)
 @click.option("--json", "as_json", is_flag=True, help="One JSON object on stdout.")
 def run(model: Path, top_k: int | None, top_p: float | None, **options: Any) -> None:
     r"""Run a built model: text in, text out; or token ids, or arrays.
@@ -117,6 +123,7 @@ def run(model: Path, top_k: int | None, top_p: float | None, **options: Any) -> 
     flowc run out/model.onnx --ids 1,2,3 -n 16
     flowc run out/model.onnx --prompt "Once upon a time" --raw --temperature 0.8 --top-p 0.9 --seed 7
     flowc run out/model.onnx --input pixel_values=image.npy --output features.npz
+    flowc run out/model.onnx --ids 1,2,3 --dump-stages stages.npz
     """
     request = Request(top_k=top_k or 0, top_p=top_p or 1.0, **options)
     if request.prompt is not None and request.ids is not None:
@@ -132,7 +139,7 @@ def _run(model: Path, request: Request) -> None:
     manifest = manifests.load(model)
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="replace")  # a terminal of few characters is no reason to stop
-    if manifest.kind == "decoder" and not request.inputs:
+    if manifest.kind == "decoder" and not request.inputs and request.dump_stages is None:
         if request.output is not None:
             raise click.UsageError("--output is for arrays; a decoder's tokens go to stdout")
         _generate(model, request)
@@ -215,16 +222,23 @@ def _apply(model: Path, manifest: Manifest, request: Request) -> None:
     from flowc.api.running import run as run_model
     from flowc.cli.run_arrays import ours, read_array, show, write_npz
 
-    if request.output is not None:
-        claim(request.output, [*manifest.files, *request.inputs.values()], ours)
+    for file in (request.output, request.dump_stages):
+        if file is not None:
+            claim(file, [*manifest.files, *request.inputs.values()], ours)
     inputs = {name: read_array(name, file) for name, file in request.inputs.items()}
-    if manifest.kind == "decoder" and (request.prompt is not None or request.ids is not None):
+    if manifest.kind == "decoder" and inputs and (request.prompt is not None or request.ids is not None):
         raise click.UsageError("with --input a decoder's graph runs once: give input_ids as an --input too")
     ran = run_model(
-        model, _prompt_text(request), ids=request.ids, inputs=inputs, graph=request.graph,
-        provider=request.provider, threads=request.threads,
+        model, _prompt_text(request), ids=request.ids, inputs=inputs, graph=request.graph, provider=request.provider,
+        threads=request.threads, raw=request.raw, system=request.system, stages=request.dump_stages is not None,
     )  # fmt: skip
     _note(ran)
+    if request.dump_stages is not None:
+        write_npz(request.dump_stages, {**ran.inputs, **ran.outputs, **ran.stages})
+        tell(f"wrote {request.dump_stages}: {len(ran.stages)} results of stages", err=True)
+        if ran.missing:
+            last = "; a build with --logits all has them for every token" if manifest.logits == "last" else ""
+            tell(f"note: the {ran.graph} graph does not hold all of {', '.join(ran.missing)}{last}", err=True)
     if request.output is not None:
         write_npz(request.output, ran.outputs)
         tell(f"wrote {request.output}", err=True)
