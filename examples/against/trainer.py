@@ -6,7 +6,12 @@ gave, under the names that the spec's stages have. In PyTorch, forward hooks col
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
+import numpy.typing as npt
+
+Array = npt.NDArray[Any]
 
 HIDDEN, HEADS, KV_HEADS, DIM, FFN, VOCAB, EPS, THETA = 32, 4, 2, 8, 64, 128, 1e-5, 10000.0
 WINDOWS = (None, 4)
@@ -14,7 +19,7 @@ WINDOWS = (None, 4)
 rng = np.random.default_rng(1)
 
 
-def drawn(*shape: int) -> np.ndarray:
+def drawn(*shape: int) -> Array:
     """Random numbers, float32."""
     return (rng.standard_normal(shape) * 0.2).astype(np.float32)
 
@@ -34,23 +39,24 @@ for n in range(len(WINDOWS)):
     }
 
 
-def norm(x: np.ndarray, weight: np.ndarray) -> np.ndarray:
+def norm(x: Array, weight: Array) -> Array:
     """RMS norm over the last axis."""
     return x / np.sqrt(np.mean(x * x, axis=-1, keepdims=True) + EPS) * weight
 
 
-def turned(x: np.ndarray) -> np.ndarray:
+def turned(x: Array) -> Array:
     """Rotary positions: [heads, tokens, dim]."""
-    angles: np.ndarray = np.arange(x.shape[1])[:, None] * np.power(THETA, -np.arange(0, DIM, 2) / DIM)
+    places: Array = np.arange(x.shape[1])
+    angles: Array = np.outer(places, THETA ** -np.linspace(0, 1, DIM // 2, endpoint=False))
     cos, sin = (np.concatenate([f(angles)] * 2, axis=-1) for f in (np.cos, np.sin))
     half = np.concatenate([-x[..., DIM // 2 :], x[..., : DIM // 2]], axis=-1)
     return x * cos + half * sin
 
 
-def layer(x: np.ndarray, n: int) -> np.ndarray:
+def layer(x: Array, n: int) -> Array:
     """A whole layer: [tokens, hidden] in and out."""
 
-    def linear(value: np.ndarray, name: str) -> np.ndarray:
+    def linear(value: Array, name: str) -> Array:
         return value @ weights[f"layers.{n}.{name}.weight"].T
 
     tokens = len(x)
@@ -69,7 +75,7 @@ def layer(x: np.ndarray, n: int) -> np.ndarray:
 
 
 ids = np.array([[17, 3, 99, 4, 4, 61, 8, 120]])
-given: dict[str, np.ndarray] = {"embed": weights["embed.weight"][ids[0]]}
+given: dict[str, Array] = {"embed": weights["embed.weight"][ids[0]]}
 given["repeat.layers.0.llama_decoder"] = layer(given["embed"], 0)
 given["repeat.layers.1.llama_decoder"] = layer(given["repeat.layers.0.llama_decoder"], 1)
 given["rms_norm"] = norm(given["repeat.layers.1.llama_decoder"], weights["norm.weight"])

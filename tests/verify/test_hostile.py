@@ -150,4 +150,4 @@ def test_names_in_a_graph_that_are_no_text(
     record["sha256"] = hashlib.sha256(file.read_bytes()).hexdigest()
     (tmp_path / "m/model.flowc.json").write_text(json.dumps(manifest))
     assert main(["verify", str(tmp_path / "m")]) == 1
-    assert "utf-8" in capsys.readouterr().err.lower()  # onnxruntime may have been the first to say so
+    assert "error[load-failed]" in capsys.readouterr().err
