@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -39,7 +39,9 @@ class Built:
     """What a person should know: a form of cache that was not to be had, a tokenizer that was left out."""
     removed: tuple[Path, ...]
     """Files of earlier builds under this name that do not belong to this one."""
-    manifest: dict[str, Any]
+    manifest: Mapping[str, Any]
+    up_to_date: bool = False
+    """Whether the files were there already, made of the same spec, options, weights and flowc: nothing was written."""
 
 
 def build(
@@ -50,11 +52,14 @@ def build(
     in_place: bool = False,
     shard_bytes: int | None = None,
     locked: AnyPath | None = None,
+    force: bool = False,
     progress: Progress | None = None,
     watch: Watch | None = None,
     **form: Unpack[Form],
 ) -> Built:
     """Compile a spec and its weights, check the result, and write it. A build that fails leaves no file behind.
+
+    Where the files are there already, made of the same inputs, nothing is written (`Built.up_to_date`).
 
     Args:
         spec: a file, values in memory, or a loaded spec.
@@ -63,6 +68,7 @@ def build(
         in_place: use safetensors in the output folder where they lie.
         shard_bytes: size of a data file above which weights go into another one.
         locked: the manifest of an earlier build: any difference from it is refused.
+        force: build, though nothing has changed.
         progress: is told how far the build is.
         watch: sees each graph after expansion and after each pass that changed it.
         form: see `Form`.
@@ -74,8 +80,24 @@ def build(
         MissingTool: something is missing on this machine: memory, room on the disk, a library.
     """
     request = replace(request_of(**form), in_place=in_place, shard_bytes=shard_bytes)
-    model = compiled(spec, request, watch)
-    return write(model, Path(output), verify=verify, locked=locked, progress=progress)
+    model, path = compiled(spec, request, watch), Path(output)
+    there = None if force else up_to_date(model, path, verify=verify, locked=locked)
+    return there or write(model, path, verify=verify, locked=locked, progress=progress)
+
+
+def up_to_date(model: Compiled, output: Path, *, verify: str, locked: AnyPath | None = None) -> Built | None:
+    """What is there already, if building a compiled spec would write the same; else None."""
+    from flowc.build.lock import check_lock
+    from flowc.build.unchanged import unchanged, written
+
+    there = unchanged(model, output, verify)
+    if there is None:
+        return None
+    if locked is not None:
+        check_lock(_lock(locked), there.raw, whole=True)
+    files = written(model, there)
+    sizes = {file.name: file.stat().st_size for file in files}
+    return _built(model, output, files, sizes, there.raw, verify=verify, same=True)
 
 
 def write(
@@ -86,24 +108,33 @@ def write(
     locked: AnyPath | None = None,
     progress: Progress | None = None,
 ) -> Built:
-    """The same of a spec that is compiled."""
-    from flowc.build import manifest as manifests
+    """Write all files of a compiled spec."""
+    from flowc.build.unchanged import note, see
     from flowc.compile import build as write_files
 
-    lock = dict(manifests.load(Path(locked)).raw) if locked is not None else None
-    written = None if progress is None else partial(progress, WRITING)
-    check = _check(verify, progress)
-    found = write_files(model, output, check=check, verify=verify, progress=written, lock=lock)
-    return Built(
-        files=tuple(output.parent / file.name for file in found.files),
-        sizes=found.sizes,
-        graphs={p: {**found.manifest["graphs"][p], **ports(graph)} for p, graph in model.graphs.items()},
-        checks=found.checks,
-        verify=verify,
-        notes=tuple(found.notes),
-        removed=tuple(output.parent / file.name for file in found.removed),
-        manifest=found.manifest,
-    )
+    lock = _lock(locked) if locked is not None else None
+    before = see(model)
+    told = None if progress is None else partial(progress, WRITING)
+    found = write_files(model, output, check=_check(verify, progress), verify=verify, progress=told, lock=lock)
+    note(model, output, before)
+    return _built(model, output, found.files, found.sizes, found.manifest, verify=verify, checks=found.checks,
+                  notes=tuple(found.notes), removed=tuple(output.parent / f.name for f in found.removed))  # fmt: skip
+
+
+def _lock(path: AnyPath) -> dict[str, Any]:
+    from flowc.build import manifest as manifests
+
+    return dict(manifests.load(Path(path)).raw)
+
+
+def _built(
+    model: Compiled, output: Path, files: Sequence[Path], sizes: dict[str, int], manifest: Mapping[str, Any], *,
+    verify: str, checks: Sequence[dict[str, Any]] = (), notes: tuple[str, ...] = (), removed: tuple[Path, ...] = (),
+    same: bool = False,
+) -> Built:  # fmt: skip
+    graphs = {phase: {**manifest["graphs"][phase], **ports(graph)} for phase, graph in model.graphs.items()}
+    named = tuple(output.parent / file.name for file in files)
+    return Built(named, sizes, graphs, list(checks), verify, notes, removed, manifest, same)
 
 
 def _check(verify: str, progress: Progress | None) -> Callable[[Path, Compiled], list[dict[str, Any]]] | None:

@@ -45,6 +45,7 @@ class _Build(click.Command):
 @click.option(
     "--locked", type=click.Path(path_type=Path), help="The manifest of an earlier build: refuse any difference from it."
 )
+@click.option("--force", is_flag=True, help="Build, though nothing has changed since the files were made.")
 @click.option("--dump-ir", metavar="[=PASS]", help="Show the graphs at the end, or as they are after a pass.")
 @click.option("--dump-dir", type=click.Path(path_type=Path), help="Write each change of the graphs as a file.")
 def build(
@@ -54,6 +55,7 @@ def build(
     shard_bytes: int | None,
     verify: Literal["quick", "full", "off"],
     locked: Path | None,
+    force: bool,
     dump_ir: str | None,
     dump_dir: Path | None,
     as_json: bool,
@@ -66,11 +68,12 @@ def build(
     flowc build model.yaml -o out/model.onnx --graph prefill,decode --target portable
     flowc build model.yaml -o out/model.onnx --context 4096 --verify full
 
-    Prints every file that it wrote. A build that fails leaves no file behind.
+    Prints every file of the model. A build that fails leaves no file behind; where the files are there, made of the
+    same spec, options, weights and flowc, nothing is built.
     """
     if verify == "off":
         numpy_without_threads()
-    from flowc.api.building import write
+    from flowc.api.building import up_to_date, write
     from flowc.api.specs import compiled, request_of
     from flowc.cli.dumping import Dumps
 
@@ -80,9 +83,11 @@ def build(
     request = replace(request_of(**options), in_place=in_place, shard_bytes=shard_bytes)
     model = compiled(spec, request, dumps.see)
     dumps.show()
-    onnx_ir_without_sympy()
-    with progress("lowering") as shown:
-        built = write(model, output, verify=verify, locked=locked, progress=shown)
+    built = None if force else up_to_date(model, output, verify=verify, locked=locked)
+    if built is None:
+        onnx_ir_without_sympy()
+        with progress("lowering") as shown:
+            built = write(model, output, verify=verify, locked=locked, progress=shown)
     _tell(built, output, as_json)
 
 
@@ -102,12 +107,20 @@ def _tell(built: Built, output: Path, as_json: bool) -> None:
     for note in built.notes:
         tell(f"note: {note}", err=True)
     if as_json:
-        report = {"files": [str(file) for file in built.files], "graphs": built.graphs, "checks": built.checks}
+        report = {
+            "files": [str(file) for file in built.files],
+            "graphs": built.graphs,
+            "checks": built.checks,
+            "up_to_date": built.up_to_date,
+        }
         click.echo(json.dumps(report, ensure_ascii=False))
         return
     if forms := _caches(built):
         click.echo(f"cache: {forms}", err=True)
     for file in built.files:
         tell(f"{file}  {size(built.sizes[file.name])}")
+    if built.up_to_date:
+        tell("up to date (--force builds it again)", err=True)
+        return
     verified = f"{len(built.checks)} checks passed" if built.checks else "not checked"
     tell(f"{verified} (--verify {built.verify})", err=True)
