@@ -67,7 +67,7 @@ def build(
         verify: the checks before the files get their names, as `flowc build --verify`.
         in_place: use safetensors in the output folder where they lie.
         shard_bytes: size of a data file above which weights go into another one.
-        locked: the manifest of an earlier build: any difference from it is refused.
+        locked: a lock (`flowc lock`), or the manifest of an earlier build: any difference is refused.
         force: build, though nothing has changed.
         progress: is told how far the build is.
         watch: sees each graph after expansion and after each pass that changed it.
@@ -87,14 +87,14 @@ def build(
 
 def up_to_date(model: Compiled, output: Path, *, verify: str, locked: AnyPath | None = None) -> Built | None:
     """What is there already, if building a compiled spec would write the same; else None."""
-    from flowc.build.lock import check_lock
+    from flowc.build.lock import check_lock, read_lock
     from flowc.build.unchanged import unchanged, written
 
     there = unchanged(model, output, verify)
     if there is None:
         return None
     if locked is not None:
-        check_lock(_lock(locked), there.raw, whole=True)
+        check_lock(read_lock(Path(locked)), there.raw, whole=True)
     files = written(model, there)
     sizes = {file.name: file.stat().st_size for file in files}
     return _built(model, output, files, sizes, there.raw, verify=verify, same=True)
@@ -109,22 +109,17 @@ def write(
     progress: Progress | None = None,
 ) -> Built:
     """Write all files of a compiled spec."""
+    from flowc.build.lock import read_lock
     from flowc.build.unchanged import note, see
     from flowc.compile import build as write_files
 
-    lock = _lock(locked) if locked is not None else None
+    lock = read_lock(Path(locked)) if locked is not None else None
     before = see(model)
     told = None if progress is None else partial(progress, WRITING)
     found = write_files(model, output, check=_check(verify, progress), verify=verify, progress=told, lock=lock)
     note(model, output, before)
     return _built(model, output, found.files, found.sizes, found.manifest, verify=verify, checks=found.checks,
                   notes=tuple(found.notes), removed=tuple(output.parent / f.name for f in found.removed))  # fmt: skip
-
-
-def _lock(path: AnyPath) -> dict[str, Any]:
-    from flowc.build import manifest as manifests
-
-    return dict(manifests.load(Path(path)).raw)
 
 
 def _built(

@@ -100,8 +100,9 @@ def unchanged(compiled: Compiled, output: Path, verify: str) -> Manifest | None:
         if record["manifest"] != sha256_of(path) or record["code"] != code_digest():
             return None
         found = manifests.load(path)
-        if not (_same_facts(compiled, outputs, found, verify) and _same_outputs(found)):
+        if not _same_facts(compiled, outputs, found, verify):
             return None
+        found.check_files()
         if record["tensors"] != _tensors(compiled) or not _same_weights(compiled, record["weights"]):
             return None
     except (OSError, Unreadable, RuntimeError, LookupError, TypeError, ValueError, FlowError):
@@ -126,13 +127,6 @@ def _same_facts(compiled: Compiled, outputs: Outputs, found: Manifest, verify: s
         wanted["in_place"] = records_of(compiled.need_checkpoint())
     ours, theirs = ({k: v for k, v in m.items() if k not in MADE} for m in (wanted, found.raw))
     return json.loads(json.dumps(ours)) == theirs and set(found.graphs) == set(compiled.graphs)
-
-
-def _same_outputs(found: Manifest) -> bool:
-    """Whether every file is the one that the manifest names; raises FlowError or OSError where one is not."""
-    for graph in found.graphs:
-        found.graph_path(graph)
-    return all(sha256_of(found.folder / record.file) == record.sha256 for record in found.tokenizer)
 
 
 def _same_weights(compiled: Compiled, recorded: list[list[Any]]) -> bool:

@@ -43,7 +43,9 @@ class _Build(click.Command):
     help="Weights in files of at most SIZE (2GB, say).",
 )
 @click.option(
-    "--locked", type=click.Path(path_type=Path), help="The manifest of an earlier build: refuse any difference from it."
+    "--locked",
+    type=click.Path(path_type=Path),
+    help="A lock, or the manifest of an earlier build: refuse any difference.",
 )
 @click.option("--force", is_flag=True, help="Build, though nothing has changed since the files were made.")
 @click.option("--dump-ir", metavar="[=PASS]", help="Show the graphs at the end, or as they are after a pass.")

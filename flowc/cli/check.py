@@ -11,6 +11,7 @@ from typing import Any
 
 import click
 
+from flowc.cli.annotations import annotate
 from flowc.cli.compiling import a_spec, many_specs
 from flowc.cli.sparing import numpy_without_threads
 from flowc.cli.telling import tell
@@ -19,9 +20,16 @@ from flowc.errors import Diagnostics, FlowError, SpecError
 _CACHE = re.compile(r"\.(\d+)\.")
 
 
+_SAYS_SO = re.compile(r"""^["']?flowc["']?\s*:""", re.MULTILINE)
+"""What every spec in YAML has at the beginning of a line."""
+
+
 @click.command()
 @many_specs
-def check(specs: tuple[Path, ...], as_json: bool, **options: Any) -> None:
+@click.option(
+    "--only-specs", is_flag=True, help="Pass over files that do not say `flowc:`, as a hook of all YAML does."
+)
+def check(specs: tuple[Path, ...], only_specs: bool, as_json: bool, **options: Any) -> None:
     r"""Check specs without reading weight data; show what they make.
 
     \b
@@ -33,6 +41,11 @@ def check(specs: tuple[Path, ...], as_json: bool, **options: Any) -> None:
     stands in the current folder. Of several specs, each is told; the exit code is that of the worst.
     """
     numpy_without_threads()
+    if only_specs:
+        specs = tuple(path for path in specs if _may_be_spec(path))
+        if not specs:
+            tell("no file of these is a spec", err=True)
+            return
     if len(specs) == 1:
         facts = _facts(specs[0], options)
         if as_json:
@@ -48,6 +61,8 @@ def check(specs: tuple[Path, ...], as_json: bool, **options: Any) -> None:
         except FlowError as error:
             problems.include(error)
             wrong = [d.as_json() for d in error.diagnostics]
+            if as_json:
+                annotate(error.diagnostics)
             facts = {"file": str(path), "exit_code": error.exit_code, "diagnostics": wrong}
         found.append(facts)
         if not as_json:
@@ -58,6 +73,24 @@ def check(specs: tuple[Path, ...], as_json: bool, **options: Any) -> None:
     click.echo(json.dumps({"specs": found}, ensure_ascii=False))
     codes = [facts["exit_code"] for facts in found if "exit_code" in facts]
     click.get_current_context().exit(min(codes, default=0, key=lambda code: (code != SpecError.exit_code, code)))
+
+
+def _may_be_spec(path: Path) -> bool:
+    """Whether a file says that it is a spec; one that cannot be read is told of later."""
+    from flowc.outside.reading import Unreadable, read_text
+    from flowc.text.limits import MAX_BYTES
+
+    try:
+        text = read_text(path, MAX_BYTES)
+    except (OSError, Unreadable):
+        return True
+    if not text.lstrip().startswith("{"):
+        return _SAYS_SO.search(text) is not None
+    try:
+        found: Any = json.loads(text)
+    except (ValueError, RecursionError):
+        return "flowc" in text
+    return isinstance(found, dict) and "flowc" in found and not isinstance(found["flowc"], str)  # that of a manifest
 
 
 def _facts(path: Path, form: dict[str, Any]) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from flowc.cli.annotations import annotate
 from flowc.cli.parameters import Number
 from flowc.cli.progress import progress
 from flowc.cli.sparing import onnx_ir_without_sympy
@@ -70,7 +71,8 @@ def verify(
         click.echo(json.dumps(found.as_json(), ensure_ascii=False))
     else:
         _tell(found.found, found.culprit, found.reference)
-    if not found.passed:
+    if found.error is not None:
+        annotate(found.error.diagnostics)
         context.exit(1)
 
 
