@@ -15,7 +15,7 @@ _QUIET_SECONDS = 0.5
 """What is done by then needs no line."""
 _AGAIN_SECONDS = 0.25
 """How often the line is drawn: a step that tells nothing for minutes shows that it lives."""
-_BAR = 30
+_BAR, _LEAST_BAR = 30, 5
 _WIPE = "\r\x1b[K"
 
 
@@ -45,7 +45,7 @@ class Progress:
             if not self._what or seconds < _QUIET_SECONDS:
                 return
             columns = shutil.get_terminal_size().columns
-            sys.stderr.write(_WIPE + _line(self._what, self._done, self._total, seconds)[: columns - 1])
+            sys.stderr.write(_WIPE + _line(self._what, self._done, self._total, seconds, columns - 1))
             sys.stderr.flush()
             self._drawn = True
 
@@ -62,14 +62,16 @@ class Progress:
         self._drawn = False
 
 
-def _line(what: str, done: int, total: int, seconds: float) -> str:
-    """What is done: a bar, the share, the count, the rate and the rest; without a total the time alone."""
+def _line(what: str, done: int, total: int, seconds: float, columns: int) -> str:
+    """What is done: a bar, the share, the count, the rate and the rest; without a total the time alone.
+
+    The bar gives way where there are few columns.
+    """
     from flowc.api.building import WRITING
 
     if total <= 0:
-        return f"{what}  {_duration(seconds)}"
+        return f"{what}  {_duration(seconds)}"[:columns]
     share = min(1.0, done / total)
-    bar = "#" * int(_BAR * share)
     counted = f"{size(done)} of {size(total)}" if what == WRITING else f"{done} of {total}"
     parts = [counted]
     if done:
@@ -77,7 +79,10 @@ def _line(what: str, done: int, total: int, seconds: float) -> str:
         each = f"{rate:.1f}/s" if rate >= 1 else f"{_duration(1 / rate)} each"
         parts.append(f"{size(int(rate))}/s" if what == WRITING else each)
         parts.append(f"{_duration((total - done) / rate)} left")
-    return f"{what}  [{bar:-<{_BAR}}]  {share:4.0%}  {', '.join(parts)}"
+    told = f"  {share:4.0%}  {', '.join(parts)}"
+    room = min(_BAR, columns - len(what) - len(told) - len("  []"))
+    bar = f"  [{'#' * int(room * share):-<{room}}]" if room >= _LEAST_BAR else ""
+    return f"{what}{bar}{told}"[:columns]
 
 
 def _duration(seconds: float) -> str:

@@ -411,7 +411,15 @@ def test_a_line_is_drawn_and_wiped(monkeypatch: pytest.MonkeyPatch) -> None:
     shown("checking numbers", 3, 9)
     now = 401.0
     shown.tick()
-    assert drawn().endswith("\r\x1b[Kchecking numbers  [")
+    assert drawn().endswith("\r\x1b[Kchecking numbers   ")
+    monkeypatch.setenv("COLUMNS", "80")
+    shown("writing", 10**8, 6 * 10**8)
+    now = 402.0
+    shown.tick()
+    line = drawn().rpartition("\x1b[K")[2]
+    assert line.startswith("writing  [##")
+    assert line.endswith("100.0 MB of 600.0 MB, 100.0 MB/s, 5.0 s left")
+    assert len(line) <= 79
     shown.close()
     assert drawn() == "\r\x1b[K"
 
