@@ -147,6 +147,16 @@ class Manifest(Record):
                 return path
         return None
 
+    def check_files(self) -> None:
+        """Every file of the model is the one that the build wrote; raises what `graph_path` and `tokenizer_file` do."""
+        for graph in self.graphs:
+            self.graph_path(graph)
+        for record in self.tokenizer:
+            if not (self.folder / record.file).is_file():
+                message = f"{self.folder / record.file} is named in {self.path.name} but is not there"
+                raise CheckFailed.of("missing-file", message)
+            _check_hash(self.folder / record.file, record)
+
     def _check_used_in_place(self) -> None:
         """Weights that the build left where they lay are the ones it saw, as far as size and time of change tell."""
         for seen in self.in_place:

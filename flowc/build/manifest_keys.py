@@ -10,11 +10,13 @@ from flowc.records.record import Record
 
 LARGEST_NUMBER = 2**63 - 1
 """Of bytes, and of nanoseconds."""
+LONGEST_NAME = 255
+"""Bytes of a file's name, on every file system in use."""
 
 
 def _bare(text: str, _: Any) -> str | None:
-    sound = text not in ("", ".", "..") and Path(text).name == text and text.isprintable()
-    return text if sound else None
+    sound = text not in ("", ".", "..") and text.isprintable() and len(text.encode()) <= LONGEST_NAME
+    return text if sound and Path(text).name == text else None
 
 
 BARE_NAME = Form("a bare file name", _bare, r"^[^/]+$")

@@ -24,7 +24,7 @@ from flowc.outside.writing import write_whole
 SMALL = 1 << 20
 """Bytes up to which hashing costs less than looking up."""
 
-_SETTLED = 50_000_000
+SETTLED = 50_000_000
 """Nanoseconds after which a later write gets another time than the last one, whatever the file system's clock."""
 
 known: dict[tuple[int, ...], str] = {}
@@ -45,13 +45,13 @@ def sha256_of(path: Path) -> str:
 
 def remembered_sha256(path: Path) -> str:
     """Hex sha256 of a file; of a large one, what was found when it was last read whole. Raises OSError."""
-    status = _status(path)
+    status = status_of(path)
     if status[2] <= SMALL:
         return sha256_of(path)
     found = known.get(status) or _recorded(path, status)
     if found is None:
         found = sha256_of(path)
-        if status == _status(path) and time.time_ns() - status[4] > _SETTLED:
+        if status == status_of(path) and time.time_ns() - status[4] > SETTLED:
             _record(path, status, found)
     known[status] = found
     return found
@@ -60,12 +60,19 @@ def remembered_sha256(path: Path) -> str:
 def remember(path: Path, sha256: str) -> None:
     """Note the hash of a large file that was taken while it was written."""
     with contextlib.suppress(OSError):
-        status = _status(path)
+        status = status_of(path)
         if status[2] > SMALL:
             _record(path, status, sha256)
 
 
-def _status(path: Path) -> tuple[int, ...]:
+def told_sha256(path: Path) -> str | None:
+    """Hex sha256 of a file where it is cheap: of a small one, or remembered of a large one. Raises OSError."""
+    status = status_of(path)
+    return sha256_of(path) if status[2] <= SMALL else known.get(status) or _recorded(path, status)
+
+
+def status_of(path: Path) -> tuple[int, ...]:
+    """Device, inode, size, and the times of writing and of change in nanoseconds. Raises OSError."""
     status = path.stat()
     return (status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
 

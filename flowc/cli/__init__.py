@@ -26,6 +26,7 @@ COMMANDS: Mapping[str, str] = MappingProxyType(
         "build": "build",
         "run": "run",
         "verify": "verify",
+        "lock": "lock",
         "golden": "golden",
         "inspect": "inspect",
         "explain": "explain",

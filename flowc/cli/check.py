@@ -7,25 +7,29 @@ import re
 import sys
 from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
-from flowc.cli.compiling import a_spec, many_specs, parameters, ports, request_of
+from flowc.cli.annotations import annotate
+from flowc.cli.compiling import a_spec, many_specs
 from flowc.cli.sparing import numpy_without_threads
 from flowc.cli.telling import tell
 from flowc.errors import Diagnostics, FlowError, SpecError
 
-if TYPE_CHECKING:
-    from flowc.build.compiled import Compiled, Request
-    from flowc.spec.spec import Spec
-
 _CACHE = re.compile(r"\.(\d+)\.")
+
+
+_SAYS_SO = re.compile(r"""^["']?flowc["']?\s*:""", re.MULTILINE)
+"""What every spec in YAML has at the beginning of a line."""
 
 
 @click.command()
 @many_specs
-def check(specs: tuple[Path, ...], as_json: bool, **options: Any) -> None:
+@click.option(
+    "--only-specs", is_flag=True, help="Pass over files that do not say `flowc:`, as a hook of all YAML does."
+)
+def check(specs: tuple[Path, ...], only_specs: bool, as_json: bool, **options: Any) -> None:
     r"""Check specs without reading weight data; show what they make.
 
     \b
@@ -37,9 +41,13 @@ def check(specs: tuple[Path, ...], as_json: bool, **options: Any) -> None:
     stands in the current folder. Of several specs, each is told; the exit code is that of the worst.
     """
     numpy_without_threads()
-    request = request_of(**options)
+    if only_specs:
+        specs = tuple(path for path in specs if _may_be_spec(path))
+        if not specs:
+            tell("no file of these is a spec", err=True)
+            return
     if len(specs) == 1:
-        facts = _facts(specs[0], request)
+        facts = _facts(specs[0], options)
         if as_json:
             click.echo(json.dumps(facts, ensure_ascii=False))
         else:
@@ -49,10 +57,12 @@ def check(specs: tuple[Path, ...], as_json: bool, **options: Any) -> None:
     problems = Diagnostics()
     for path in specs:
         try:
-            facts = {"file": str(path), **_facts(path, request)}
+            facts = {"file": str(path), **_facts(path, options)}
         except FlowError as error:
             problems.include(error)
             wrong = [d.as_json() for d in error.diagnostics]
+            if as_json:
+                annotate(error.diagnostics)
             facts = {"file": str(path), "exit_code": error.exit_code, "diagnostics": wrong}
         found.append(facts)
         if not as_json:
@@ -65,11 +75,31 @@ def check(specs: tuple[Path, ...], as_json: bool, **options: Any) -> None:
     click.get_current_context().exit(min(codes, default=0, key=lambda code: (code != SpecError.exit_code, code)))
 
 
-def _facts(path: Path, request: Request) -> dict[str, Any]:
-    from flowc.compile import compile_file, compile_spec
+def _may_be_spec(path: Path) -> bool:
+    """Whether a file says that it is a spec; one that cannot be read is told of later."""
+    from flowc.outside.reading import Unreadable, read_text
+    from flowc.text.limits import MAX_BYTES
+
+    try:
+        text = read_text(path, MAX_BYTES)
+    except (OSError, Unreadable):
+        return True
+    if not text.lstrip().startswith("{"):
+        return _SAYS_SO.search(text) is not None
+    try:
+        found: Any = json.loads(text)
+    except (ValueError, RecursionError):
+        return "flowc" in text
+    return isinstance(found, dict) and "flowc" in found and not isinstance(found["flowc"], str)  # that of a manifest
+
+
+def _facts(path: Path, form: dict[str, Any]) -> dict[str, Any]:
+    from flowc.api.checking import check, summary
+    from flowc.api.specs import request_of
 
     if str(path) != "-":
-        return describe(compile_file(a_spec(path), request, need_weights=False))
+        return check(a_spec(path), **form).as_json()
+    from flowc.compile import compile_spec
     from flowc.spec.load import build
     from flowc.text.limits import MAX_BYTES
     from flowc.text.source import parse
@@ -81,7 +111,7 @@ def _facts(path: Path, request: Request) -> dict[str, Any]:
     except UnicodeDecodeError as error:
         raise SpecError.of("encoding", f"<stdin>: the byte at {error.start} is not UTF-8") from None
     spec = build(parse(text, "<stdin>", json=text.lstrip()[:1] == "{"), Path("stdin.yaml"), problems)
-    return describe(compile_spec(spec, request, need_weights=False, problems=problems))
+    return summary(compile_spec(spec, request_of(**form), need_weights=False, problems=problems)).as_json()
 
 
 def _tell(facts: dict[str, Any]) -> None:
@@ -94,29 +124,6 @@ def _tell(facts: dict[str, Any]) -> None:
         for direction in ("inputs", "outputs"):
             for line in folded(graph[direction].items()):
                 tell(f"  {direction.removesuffix('s')} {line}")
-
-
-def describe(compiled: Compiled) -> dict[str, Any]:
-    """What a compiled spec makes, as plain values."""
-    checkpoint = compiled.checkpoint
-    return {
-        "name": compiled.spec.name,
-        "kind": "encoder" if "encode" in compiled.graphs else "decoder",
-        "parameters": parameters(compiled),
-        "tensors": len(compiled.usage.tensors),
-        "weights": checkpoint.describe() if checkpoint is not None else None,
-        "weights_missing": None if checkpoint is not None else missing_weights(compiled.spec),
-        "context_length": compiled.context_length,
-        "graphs": {phase: {**ports(graph), "operators": len(graph.nodes)} for phase, graph in compiled.graphs.items()},
-    }
-
-
-def missing_weights(spec: Spec) -> str:
-    """Why no weights are at hand: which file is not there and where the spec names it, or that it names none."""
-    path = spec.weights_path()
-    if path is None or spec.weights is None:
-        return "the spec names no weights"
-    return f"there are no weights at '{path}', which {spec.weights.span} names"
 
 
 def folded(items: Iterable[tuple[str, str]]) -> list[str]:

@@ -4,16 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 import click
 
 from flowc.cli.parameters import spec_path
 from flowc.errors import SpecError
-
-if TYPE_CHECKING:
-    from flowc.build.compiled import Compiled, Request
-    from flowc.ir.graph import Graph
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
@@ -158,38 +154,3 @@ def compile_options(function: Function) -> Function:
     for option in reversed(_OPTIONS):
         function = option(function)
     return function
-
-
-def request_of(
-    weights: Path | None,
-    graphs: tuple[str, ...],
-    target: str,
-    logits: Any,
-    assume: Any,
-    cache: Any,
-    context: int | None,
-    dtype: str,
-    islands: tuple[str, ...],
-    skip_passes: tuple[str, ...],
-) -> Request:
-    """The request that the options ask for."""
-    from flowc.build.compiled import Request
-    from flowc.frontend.state import Options
-
-    options = Options(assume or "none", logits, context, cache)
-    return Request(weights, target, graphs, options, skip_passes, dtype=dtype, islands=islands)
-
-
-def ports(graph: Graph) -> dict[str, dict[str, str]]:
-    """Inputs and outputs of a graph with their types, as in `int64[batch_size, sequence_length]`."""
-    return {
-        "inputs": {value.name: str(value.type) for value in graph.inputs},
-        "outputs": {output.name: str(output.value.type) for output in graph.outputs},
-    }
-
-
-def parameters(compiled: Compiled) -> int:
-    """Numbers in the weights that the stages use; a tied tensor counts once."""
-    from math import prod
-
-    return sum(prod(shape) for shape, _ in compiled.usage.tensors.values())

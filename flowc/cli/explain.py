@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from flowc.cli.compiling import compile_options, request_of
+from flowc.cli.compiling import compile_options
 from flowc.cli.sparing import numpy_without_threads
 from flowc.cli.telling import tell
 
@@ -27,14 +27,15 @@ def explain(spec: Path, as_json: bool, sequence: int, past: int, **options: Any)
     flowc explain model.yaml --no-pass fold_rope --json
     """
     numpy_without_threads()
-    from flowc.compile import compile_file
+    from flowc.api.specs import compiled as compile_any
+    from flowc.api.specs import request_of
     from flowc.passes.explain import explain as merge
     from flowc.passes.pipeline import pass_summaries
     from flowc.report.facts import Steps, facts
     from flowc.report.subject import Named
 
     steps = Steps()
-    compiled = compile_file(spec, request_of(**options), steps, need_weights=False)
+    compiled = compile_any(spec, request_of(**options), steps, need_weights=False)
     reports, does = merge(compiled.audits), pass_summaries()
     sizes = {"batch": 1, "sequence": sequence, "past": past}
     changes = steps.changes(sizes)

@@ -22,6 +22,7 @@ from collections.abc import Callable
 
 import click
 
+from flowc.cli.annotations import annotate
 from flowc.cli.stopping import Terminated, stoppable
 from flowc.errors import Diagnostic, FlowError, MissingTool, SpecError
 from flowc.outside.foreign import check_memory, lack_of
@@ -102,6 +103,8 @@ def as_bug(error: Exception) -> tuple[Diagnostic, ...]:
 
 
 def _show(text: str, diagnostics: tuple[Diagnostic, ...], code: int, as_json: bool) -> None:
+    with contextlib.suppress(OSError):
+        annotate(diagnostics)
     if as_json:
         with contextlib.suppress(OSError):  # a stdout that takes nothing, which may be what failed
             click.echo(json.dumps({"exit_code": code, "diagnostics": [d.as_json() for d in diagnostics]}))

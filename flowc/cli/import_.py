@@ -7,6 +7,7 @@ from pathlib import Path
 
 import click
 
+from flowc.cli.progress import progress
 from flowc.cli.sparing import numpy_without_threads
 from flowc.cli.telling import tell
 from flowc.errors import Diagnostic, FlowError, SpecError
@@ -41,10 +42,11 @@ def import_(source: Path, output: Path | None, pool: str, force: bool, as_json: 
         claim(output, _read_by(source))
         if not force:
             _refuse_foreign(output)
-    imported = import_checkpoint(source, [p.strip() for p in pool.split(",") if p.strip()])
     folder = Path.cwd() if output is None else output.absolute().parent
-    text = imported.text(folder)
-    _check(text, folder / "imported.yaml" if output is None else output.absolute(), imported.weights)
+    with progress("importing"):
+        imported = import_checkpoint(source, [p.strip() for p in pool.split(",") if p.strip()])
+        text = imported.text(folder)
+        _check(text, folder / "imported.yaml" if output is None else output.absolute(), imported.weights)
     for note in imported.notes:
         click.echo(f"note: {note}", err=True)
     if output is None:

@@ -11,7 +11,7 @@ from typing import Any
 import click
 from click.core import ParameterSource
 
-from flowc.cli.compiling import form_options, request_of
+from flowc.cli.compiling import form_options
 from flowc.cli.sparing import numpy_without_threads
 from flowc.cli.telling import tell
 from flowc.errors import SpecError, nearest
@@ -44,6 +44,7 @@ def inspect(
     Multiply-adds and bytes are those of one run at the given sizes, `before -> after` where the passes change them.
     """
     numpy_without_threads()
+    from flowc.api.specs import request_of
     from flowc.report.facts import facts
     from flowc.report.subject import is_spec, named
 
@@ -51,7 +52,7 @@ def inspect(
     if given and not is_spec(model):
         option = next(p.opts[0] for p in context.command.params if p.name == given[0])
         raise click.UsageError(f"{option} is for a spec; '{model}' is a build, whose manifest says it", context)
-    request = request_of(weights, (), **form) if is_spec(model) else None
+    request = request_of(weights=weights, **form) if is_spec(model) else None
     found = facts(named(model, weights, request), {"batch": batch, "sequence": sequence, "past": past})
     if graphs:
         for name in graphs:

@@ -48,13 +48,16 @@ def report(
 
     path = output or _beside(model)
     claim(path, [model, *(files_behind(model) if model.exists() else ())], holds(b"flowc report</title>"))
-    subject = named(model, weights)
-    if subject.is_build and verify == "full":
-        onnx_ir_without_sympy()
-    with progress() as shown:
+    with progress("compiling") as shown:
+        subject = named(model, weights)
+        if subject.is_build and verify == "full":
+            onnx_ir_without_sympy()
         verdict = verdict_of(subject, verify, shown)
-    sizes = {"batch": 1, "sequence": sequence, "past": past}
-    write_whole(path, render(subject, facts(subject, sizes, placement=False), verdict))
+        if shown is not None:
+            shown("drawing", 0, 0)
+        sizes = {"batch": 1, "sequence": sequence, "past": past}
+        page = render(subject, facts(subject, sizes, placement=False), verdict)
+    write_whole(path, page)
     tell(path)
     if verdict.failed:
         click.echo(FlowError(verdict.diagnostics).render(), err=True)

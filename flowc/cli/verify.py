@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
+from flowc.cli.annotations import annotate
 from flowc.cli.parameters import Number
 from flowc.cli.progress import progress
 from flowc.cli.sparing import onnx_ir_without_sympy
@@ -59,44 +60,20 @@ def verify(
     if tolerance is not None and against is None:
         raise click.UsageError("--tolerance is that of --against, which is not given", context)
     onnx_ir_without_sympy()
-    from flowc.build import manifest as manifests
-    from flowc.verify.bisect import bisect
-    from flowc.verify.external_reference import check_against
-    from flowc.verify.full import verify as run
-    from flowc.verify.rebuild import recompile
+    from flowc.api.verifying import verify as run
 
-    manifest = manifests.load(model)
-    compiled = recompile(manifest, weights)
-    with progress() as shown:
-        checks = run(manifest, compiled, int(memory * 1e9), shown)
-    if against is not None:
-        check_against(checks, against, tolerance)
-    found = bisect(checks) if bisect_passes and checks.failures else None
+    with progress("compiling") as shown:
+        found = run(
+            model, weights=weights, against=against, tolerance=tolerance, bisect_passes=bisect_passes, memory=memory,
+            progress=shown,
+        )  # fmt: skip
     if as_json:
-        click.echo(json.dumps(_facts(manifest, checks, found), ensure_ascii=False))
+        click.echo(json.dumps(found.as_json(), ensure_ascii=False))
     else:
-        _tell(checks, found, _reference(compiled.checkpoint))
-    if checks.failures:
+        _tell(found.found, found.culprit, found.reference)
+    if found.error is not None:
+        annotate(found.error.diagnostics)
         context.exit(1)
-
-
-def _facts(manifest: Any, checks: Checks, found: str | None) -> dict[str, Any]:
-    files = [str(manifest.folder / record.file) for record in manifest.graphs.values()]
-    graphs = {phase: {"file": record.file, "sha256": record.sha256} for phase, record in manifest.graphs.items()}
-    facts: dict[str, Any] = {
-        "files": files,
-        "graphs": graphs,
-        "checks": checks.as_json(),
-        "passed": not checks.failures,
-    }
-    facts["reference"] = _reference(checks.subject.compiled.checkpoint)
-    if found is not None:
-        facts["pass"] = found
-    return facts
-
-
-def _reference(checkpoint: Any) -> str:
-    return checkpoint.describe() if checkpoint is not None else "the data file itself (give the original: --weights)"
 
 
 def _tell(checks: Checks, found: str | None, reference: str) -> None:

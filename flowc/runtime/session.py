@@ -161,7 +161,24 @@ def graph_file(path: Path) -> ModelProto:
         raise CheckFailed.of("load-failed", f"cannot read {path}: {reason_of(error)}") from None
     # protobuf has no error of its own for a damaged file
     with foreign(lambda why: CheckFailed.of("load-failed", f"{path} is not an ONNX file: {why}")):
-        return onnx.load_model_from_string(content)
+        model = onnx.load_model_from_string(content)
+    if wrong := _not_text(model):
+        raise CheckFailed.of("load-failed", f"{path} is not an ONNX file: a {wrong} in it is not UTF-8")
+    return model
+
+
+def _not_text(message: Any) -> str:
+    """The name of a text field that holds none, which protobuf hands out as bytes; empty where all do."""
+    for descriptor, value in message.ListFields():
+        many: Any = value if hasattr(value, "append") or hasattr(value, "add") else (value,)
+        for one in many if descriptor.type in (descriptor.TYPE_STRING, descriptor.TYPE_MESSAGE) else ():
+            if descriptor.type == descriptor.TYPE_MESSAGE:
+                wrong = _not_text(one)
+            else:
+                wrong = "" if isinstance(one, str) else str(descriptor.name)
+            if wrong:
+                return wrong
+    return ""
 
 
 def _version(text: str) -> tuple[int, ...]:
@@ -174,13 +191,24 @@ def metadata(session: InferenceSession) -> dict[str, str]:
 
 
 def run_once(session: InferenceSession, feeds: Mapping[str, Array]) -> dict[str, Array]:
-    """All outputs of a graph, by name.
-
-    Inputs that follow from the others need not be given: an `attention_mask` of ones, `token_type_ids` of zeros, and
-    an empty past.
+    """All outputs of a graph, by name; what `implied` adds need not be given.
 
     Raises:
         SpecError: an input is unknown, missing, or has the wrong dtype or rank; or onnxruntime refuses the shapes.
+    """
+    given = implied(session, feeds)
+    with foreign(lambda why: SpecError.of("bad-input", f"onnxruntime refuses these inputs: {why}")):
+        results = cast(Any, session).run(None, given)
+    return dict(zip(outputs(session), results, strict=True))
+
+
+def implied(session: InferenceSession, feeds: Mapping[str, Array]) -> dict[str, Array]:
+    """The inputs of a graph with those that follow from the others.
+
+    They are an `attention_mask` of ones, `token_type_ids` of zeros, and an empty past.
+
+    Raises:
+        SpecError: an input is unknown, missing, or has the wrong dtype or rank.
     """
     wanted = inputs(session)
     unknown = [name for name in feeds if name not in wanted]
@@ -192,9 +220,7 @@ def run_once(session: InferenceSession, feeds: Mapping[str, Array]) -> dict[str,
         array = given.setdefault(name, _implied(port, given))
         if array.dtype != port.dtype or array.ndim != len(port.shape):
             raise SpecError.of("bad-input", f"input {name} is {array.dtype}{list(array.shape)}; the graph takes {port}")
-    with foreign(lambda why: SpecError.of("bad-input", f"onnxruntime refuses these inputs: {why}")):
-        results = cast(Any, session).run(None, given)
-    return dict(zip(outputs(session), results, strict=True))
+    return given
 
 
 def _implied(port: Port, given: Mapping[str, Array]) -> Array:

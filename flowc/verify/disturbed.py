@@ -22,6 +22,7 @@ import numpy as np
 
 from flowc.ir.graph import Graph, Node, Value
 from flowc.ir.types import PAST, TOTAL
+from flowc.runtime.session import graph_file
 from flowc.verify.rounding import EACH, ROW, SURE, allowance, row_means, unit_roundoff
 
 if TYPE_CHECKING:
@@ -98,7 +99,7 @@ def disturbed(file: Path, values: Sequence[Moved], also: Sequence[str] = ()) -> 
     """The copy of a graph; `also` are inner values that it gives out beside its outputs."""
     import onnx
 
-    model: Any = onnx.load(str(file), load_external_data=False)
+    model: Any = graph_file(file)
     graph = model.graph
     by_name = {value.name: value for value in values}
     known = {v.name for v in graph.input} | {name for node in graph.node for name in node.output}

@@ -21,19 +21,22 @@ from typing import Any
 import numpy as np
 
 from flowc.errors import CheckFailed, MissingTool, SpecError, nearest
-from flowc.ir.graph import Value
+from flowc.ir.dtypes import numpy_dtype
+from flowc.ir.graph import Graph, Node, Value
 from flowc.ir.types import TensorType
 from flowc.outside.foreign import foreign
 from flowc.outside.reading import Unreadable, reason_of
 from flowc.spec.spec import Phase
-from flowc.verify.built_model import names_in_file
 from flowc.verify.checks import Checks
 from flowc.verify.compare import Deviation
 from flowc.verify.inputs import Array, Call
+from flowc.verify.locate import source_in_file
+from flowc.verify.stage_results import comparable, stage_paths
 from flowc.weights.npy import read_npz
 
 ABSOLUTE, RELATIVE = 1e-4, 1e-5
 """Allowed error against another implementation: six times the noise between two of HuggingFace's own."""
+PAST = "past_key_values."
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +65,7 @@ def _compare(checks: Checks, case: Case, absolute: float) -> None:
     batch, new = _tokens(case)
     mask = np.asarray(case.feeds.get("attention_mask", new), bool)
     call = Call(f"reference {case.name}", case.phase, case.feeds, mask[:, mask.shape[1] - new.shape[1] :], mask)
-    held = [one for one in _in_order(checks, case.phase) if one.name in case.expected]
+    held = [one for one in comparable(checks.subject, case.phase) if one.name in case.expected]
     inner = [one.in_file for one in held if one.inside]
     found = checks.subject.inner(call, inner) if inner else checks.subject.run(call)
     compared = [_apart(call, case, one.name, one.kind, found[one.in_file], absolute) for one in held]
@@ -73,49 +76,24 @@ def _compare(checks: Checks, case: Case, absolute: float) -> None:
         return
     count = sum(not d.good for d in compared)
     first = f", the first of {count} arrays that do, in the order of the graph" if count > 1 else ""
-    message = f"the {case.phase} graph differs from the reference ({case.name}): {wrong}{first}"
-    checks.fail("wrong-numbers", "reference", case.phase, message, wrong)
+    node = _node(checks.subject.meanings[case.phase], wrong.name)
+    stage = node.origin.stage if node is not None else ""
+    source = source_in_file(checks.subject.files[case.phase], stage) if stage else ""
+    place = f"; stage '{stage}' stands at {source}" if source else ""
+    message = f"the {case.phase} graph differs from the reference ({case.name}): {wrong}{first}{place}"
+    checks.fail("wrong-numbers", "reference", case.phase, message, wrong, stage=stage)
 
 
-@dataclass(frozen=True, slots=True)
-class Comparable:
-    """What an array of a reference may be compared with: `in_file` is its name in the graph file."""
-
-    name: str
-    in_file: str
-    kind: TensorType
-    inside: bool
-
-
-def _in_order(checks: Checks, phase: Phase) -> list[Comparable]:
-    """Outputs, results of stages and values inside of a graph, in the order in which they are computed.
-
-    A stage's result is what its last operator gives. What a file does not compute by itself or not for every token (a
-    pass or a target made it a part of something else) is not there.
-    """
-    graph, made = checks.subject.meanings[phase], checks.subject.made(phase)
-    kept = {v.name: v.type for node in checks.subject.graphs[phase].nodes for v in node.outputs}
-    names = names_in_file(graph)
-    outputs: dict[Value, list[str]] = {}
-    for output in graph.outputs:
-        outputs.setdefault(output.value, []).append(output.name)
-    stages = {path: node.outputs[0] for node in graph.nodes for path in _paths(node.origin.stage)}
-    results: dict[Value, list[str]] = {}
-    for path, value in stages.items():
-        results.setdefault(value, []).append(path)
-    found: list[Comparable] = []
-    for value in (v for node in graph.nodes for v in node.outputs):
-        found += [Comparable(name, name, value.type, inside=False) for name in outputs.get(value, ())]
-        if names[value] in made and kept.get(value.name) == value.type:
-            known = dict.fromkeys([value.name, *results.get(value, ())])
-            found += [Comparable(name, names[value], value.type, inside=True) for name in known]
-    return found
-
-
-def _paths(stage: str) -> list[str]:
-    """A stage's path, and those of the stages that it is a part of."""
-    parts = stage.split(".")
-    return [".".join(parts[:end]) for end in range(1, len(parts) + 1)]
+def _node(graph: Graph, name: str) -> Node | None:
+    """The operator that makes an output, a stage's result or a value inside of a graph."""
+    outputs = {output.name: output.value for output in graph.outputs}
+    made = {value: node for node in graph.nodes for value in node.outputs}
+    by_name = {value.name: node for value, node in made.items()}
+    return (
+        made[outputs[name]]
+        if name in outputs and outputs[name] in made
+        else (stage_paths(graph).get(name) or by_name.get(name))
+    )
 
 
 def _apart(call: Call, case: Case, name: str, kind: TensorType, got: Array, absolute: float) -> Deviation:
@@ -164,14 +142,14 @@ def _case(checks: Checks, name: str, held: Mapping[str, Array]) -> Case:
     phase = _phase(checks, name, held)
     graph = checks.subject.graphs[phase]
     inputs = {v.name for v in graph.inputs}
-    comparable = _in_order(checks, phase)
-    outputs = {one.name for one in comparable}
-    ports = inputs | {one.name for one in comparable if not one.inside}
+    known = comparable(checks.subject, phase)
+    outputs = {one.name for one in known}
+    ports = inputs | {one.name for one in known if not one.inside}
     for key in held:
         if key not in inputs | outputs:
             hint = nearest(key, inputs | outputs) or f"it has {', '.join(sorted(ports)[:8])}"
             message = f"the {phase} graph has no input, output, stage or value '{key}' (case '{name}')"
-            if any(key in _paths(node.origin.stage) for node in checks.subject.meanings[phase].nodes):
+            if key in stage_paths(checks.subject.meanings[phase]):
                 message = f"the {phase} graph does not compute all of what the stage '{key}' gives (case '{name}')"
                 hint = "build with --logits all, or leave the last layer's result out"
             raise SpecError.of("bad-input", message, hint=hint)
@@ -179,6 +157,9 @@ def _case(checks: Checks, name: str, held: Mapping[str, Array]) -> Case:
     ids = feeds.get("input_ids")
     if "attention_mask" in inputs and "attention_mask" not in feeds and ids is not None and len(feeds) == 1:
         feeds["attention_mask"] = np.ones(ids.shape, np.int64)
+    if not any(name.startswith(PAST) for name in feeds):
+        batch = len(next(iter(feeds.values()))) if feeds else 1
+        feeds |= {v.name: _nothing(v, batch) for v in graph.inputs if v.name.startswith(PAST)}
     missing = sorted(inputs - feeds.keys())
     if missing:
         raise SpecError.of("bad-input", f"case '{name}' lacks the input {', '.join(missing[:4])} of the {phase} graph")
@@ -188,9 +169,15 @@ def _case(checks: Checks, name: str, held: Mapping[str, Array]) -> Case:
     return Case(name, phase, feeds, expected)
 
 
+def _nothing(value: Value, batch: int) -> Array:
+    """A cache before the first token."""
+    sizes = [batch, *(dim if isinstance(dim, int) else 0 for dim in value.type.shape[1:])]
+    return np.zeros(sizes, numpy_dtype(value.type.dtype))
+
+
 def _phase(checks: Checks, name: str, held: Mapping[str, Array]) -> Phase:
     phases = checks.subject.graphs
-    with_past = any(key.startswith("past_key_values.") for key in held)
+    with_past = any(key.startswith(PAST) for key in held)
     one = "input_ids" in held and held["input_ids"].shape[1] == 1
     order: tuple[Phase, ...] = ("prefill", "unified", "encode")
     if with_past:
@@ -230,7 +217,7 @@ def _from_huggingface(checks: Checks, folder: Path) -> Iterator[Case]:
     mask = np.ones((2, 9), np.int64)
     mask[1, 6:] = 0
     call = subject.feeder.call("huggingface", phase, drawn, mask)
-    given = {k: torch.from_numpy(v) for k, v in call.feeds.items() if not k.startswith("past_key_values.")}
+    given = {k: torch.from_numpy(v) for k, v in call.feeds.items() if not k.startswith(PAST)}
     with torch.no_grad():
         results = model(**given)
     expected: dict[str, Array] = {}

@@ -13,6 +13,8 @@ from flowc import __version__
 from flowc.build.data import Layout
 from flowc.build.facts import metadata
 from flowc.build.manifest import Manifest
+from flowc.errors import CheckFailed
+from flowc.runtime.session import graph_file
 from flowc.verify.checks import Checks
 
 SOURCE = "flowc.source"
@@ -43,8 +45,8 @@ def check_lowered(manifest: Manifest, checks: Checks, layout: Layout | None) -> 
             checks.passed("lowered", phase, "byte by byte")
             continue
         try:
-            found = onnx.ModelProto.FromString(content)
-        except Exception:  # protobuf has no error of its own; `places` says what is wrong with the file
+            found = graph_file(file)
+        except CheckFailed:  # `places` says what is wrong with the file
             continue
         means = onnx.ModelProto.FromString(wanted)
         difference = next(_differences(found, means, placed=layout is not None), None)

@@ -146,9 +146,12 @@ def recompile(manifest: Manifest, weights: Path | None = None) -> Compiled:
 def _spec(manifest: Manifest) -> Spec:
     """The spec in a manifest; what is wrong with it is told at its place there."""
     root = read_spec(manifest.path)
-    spec = root.get("spec") if isinstance(root, MapNode) else None
-    assert spec is not None, "the caller has seen it"
-    return spec_of(spec, manifest.path)
+    node = root.get("spec") if isinstance(root, MapNode) else None
+    assert node is not None, "the caller has seen it"
+    spec = spec_of(node, manifest.path)
+    # A spec that names no model is called like its file, which may have had another name than the build.
+    named = isinstance(node, MapNode) and node.get("name") is not None
+    return spec if named else replace(spec, name=manifest.name)
 
 
 def _in_place(manifest: Manifest) -> Path:

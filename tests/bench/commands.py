@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import os
 import resource
+import shutil
 import statistics
 import subprocess
 import sys
@@ -50,6 +51,7 @@ def write_specs(folder: Path) -> None:
 def processor_time(checkout: Path, words: Sequence[str], folder: Path) -> float:
     """Seconds that a command of a checkout takes, user and system together; RuntimeError when it fails."""
     environment = {**os.environ, "PYTHONPATH": str(checkout), "PYTHONDONTWRITEBYTECODE": ""}
+    shutil.rmtree(folder / "out", ignore_errors=True)  # a build of what is there already would build nothing
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
     command = [sys.executable, "-m", "flowc", *words]
     ran = subprocess.run(command, env=environment, cwd=folder, capture_output=True, text=True, check=False)

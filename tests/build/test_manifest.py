@@ -193,3 +193,12 @@ def test_a_text_encoder_and_weights_in_place_write_declared_keys(tmp_path: Path)
     Draft7Validator(record_schema(TextFacts)).validate(facts.record())
     (tmp_path / "w").write_bytes(bytes(16))
     Draft7Validator(record_schema(UsedInPlace)).validate(dict(vars(record_of(tmp_path / "w"))))
+
+
+@pytest.mark.parametrize("name", ["x" * 256, "ä" * 128, "x" * 5000])
+def test_a_name_longer_than_any_file_has(name: str, built: Path) -> None:
+    raw = json.loads(built.read_text())
+    raw["graphs"][next(iter(raw["graphs"]))]["file"] = name
+    built.write_text(json.dumps(raw))
+    with pytest.raises(SpecError, match="bare file name"):
+        manifest.load(built)

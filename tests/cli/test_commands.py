@@ -72,14 +72,14 @@ def small(tmp_path_factory: pytest.TempPathFactory) -> Path:
 LIGHT = [
     "--help", "nonsense", "check a.yaml", "diff a.yaml b.yaml", "diff a.yaml m.onnx", "explain a.yaml",
     "inspect a.yaml", "stages", "schema", "import hf", "golden --help", "golden check --help",
-    "report a.yaml -o page.html", "report m.onnx -o page.html --verify off",
+    "report a.yaml -o page.html", "report m.onnx -o page.html --verify off", "build a.yaml -o m.onnx --verify off",
 ]  # fmt: skip
 ASKED = {
     "inspect m.onnx": {"onnxruntime"},  # where it placed the operators
     "doctor": {"onnx", "onnxruntime"},  # whether a graph of each target loads
     "verify m.onnx": {"onnx", "onnx_ir", "onnxruntime"},  # what the graphs give, and that they are lowered so
     "report m.onnx -o page.html": {"onnx", "onnxruntime"},  # the checks that it shows
-    "build a.yaml -o m.onnx --verify off": {"onnx", "onnx_ir"},
+    "build a.yaml -o m.onnx --verify off --force": {"onnx", "onnx_ir"},
     "build a.yaml -o m.onnx --verify off --target portable": {"onnx", "onnx_ir"},
     "build a.yaml -o m20.onnx --verify off --target portable-20": {"onnx", "onnx_ir", "onnxscript"},
 }
@@ -94,7 +94,7 @@ def test_commands_import_nothing_heavy_but_what_they_are_asked_for(
     assert imported_by(*line.split()) & set(HEAVY) == ASKED.get(line, set())
 
 
-@pytest.mark.parametrize("line", ["build a.yaml -o m.onnx", "build a.yaml -o m.onnx --verify off"])
+@pytest.mark.parametrize("line", ["build a.yaml -o m.onnx --force", "build a.yaml -o m.onnx --verify off --force"])
 def test_a_build_leaves_sympy_to_whoever_uses_it(line: str, small: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(small)
     used = "import onnx_ir; assert str(onnx_ir.SymbolicDim('a') + 1) == 'a + 1'; assert 'sympy.core' in sys.modules"
@@ -239,10 +239,10 @@ def test_build_prints_every_file_with_its_size(tmp_path: Path, monkeypatch: pyte
 def test_build_as_json(tmp_path: Path) -> None:
     out = tmp_path / "out" / "tiny.onnx"
     found = done("build", write_spec(tmp_path), "-o", out, "--graph", "prefill", "--json").json()
-    assert set(found) == {"files", "graphs", "checks"}
+    assert set(found) == {"files", "graphs", "checks", "up_to_date"}
     assert {check["name"] for check in found["checks"]} >= {"files", "ports", "numbers"}
     assert all(check["passed"] for check in found["checks"])
-    shown = done("build", tmp_path / "model.yaml", "-o", out, "--graph", "prefill")
+    shown = done("build", tmp_path / "model.yaml", "-o", out, "--graph", "prefill", "--force")
     assert shown.stderr == f"cache: aligned\n{len(found['checks'])} checks passed (--verify quick)\n"
     assert found["files"] == [str(out.parent / n) for n in ("tiny.onnx.data", "tiny.prefill.onnx", "tiny.flowc.json")]
     assert all(Path(file).exists() for file in found["files"])

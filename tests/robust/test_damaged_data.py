@@ -83,7 +83,7 @@ def test_a_file_is_read_once(model: Path, tmp_path: Path, monkeypatch: pytest.Mo
         return sha256_of(path)
 
     monkeypatch.setattr(remembered, "sha256_of", counted)
-    monkeypatch.setattr(remembered, "_SETTLED", 0)
+    monkeypatch.setattr(remembered, "SETTLED", 0)
     want = sha256_of(data)
     for _ in range(3):
         assert remembered_sha256(data) == want

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import shutil
 from collections.abc import Iterator
@@ -132,3 +133,21 @@ def test_cases(tmp_path: Path, data: st.DataObject) -> None:
     (tmp_path / "case.json").write_text("{}")
     (tmp_path / "case.yaml").write_text(spoiled(data, sound))
     assert main(["golden", "check", str(tmp_path / "case.yaml"), "--json"]) in (2, 3)
+
+
+@pytest.mark.parametrize("name", [b"repeat.layers.1.llama_decoder", b"flowc.target", b"model.onnx.data", b"MatMul"])
+def test_names_in_a_graph_that_are_no_text(
+    name: bytes, model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Protobuf hands such a name out as bytes, without a word."""
+    shutil.copytree(model, tmp_path / "m")
+    manifest = json.loads((tmp_path / "m/model.flowc.json").read_text())
+    (record,) = manifest["graphs"].values()
+    file = tmp_path / "m" / record["file"]
+    content = file.read_bytes()
+    assert name in content
+    file.write_bytes(content.replace(name, b"\xff" + name[1:], 1))
+    record["sha256"] = hashlib.sha256(file.read_bytes()).hexdigest()
+    (tmp_path / "m/model.flowc.json").write_text(json.dumps(manifest))
+    assert main(["verify", str(tmp_path / "m")]) == 1
+    assert "error[load-failed]" in capsys.readouterr().err

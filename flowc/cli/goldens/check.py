@@ -11,12 +11,13 @@ from typing import TYPE_CHECKING
 
 import click
 
+from flowc.cli.annotations import annotate
 from flowc.cli.failing import BUG, as_bug, explain
 from flowc.cli.goldens.cases import FILTER, PATH, WEIGHTS, Found, built, find, same_weights
 from flowc.cli.progress import progress
 from flowc.cli.telling import tell
 from flowc.cli.threads import THREADS
-from flowc.errors import FlowError, MissingTool, WeightsError
+from flowc.errors import Diagnostic, FlowError, MissingTool, WeightsError
 from flowc.outside.writing import claim, holds, write_whole
 
 if TYPE_CHECKING:
@@ -66,6 +67,8 @@ def check(
     tasks = [_Task(one, weights, by_case.get(one.name), threads) for one in found]
     reports: list[Report] = []
     with progress() as shown:
+        if shown is not None:
+            shown("playing cases", 0, len(tasks))
         for report in _played(tasks, jobs):
             reports.append(report)
             if shown is not None:
@@ -81,6 +84,10 @@ def check(
     else:
         for report in reports:
             _tell(report)
+    for report in reports:
+        annotate(report.problems)
+        if report.fails(strict=strict) and not report.problems:
+            annotate([Diagnostic("golden", f"case '{report.name}' gives something else than was recorded")])
     if all(report.skipped for report in reports):
         tell("no case was played: the weights of none are there", err=True)
     if code:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from flowc.cli.goldens.cases import FILTER, PATH, WEIGHTS, built, cases_of, same_weights
+from flowc.cli.progress import progress
 from flowc.cli.telling import tell
 from flowc.errors import Diagnostics, FlowError, SpecError
 from flowc.outside.writing import claim, holds, write_whole
@@ -145,7 +146,7 @@ def _earlier(case: Case, *, update: bool) -> dict[str, Any] | None:
 def _recorded(case: Case, weights: Path | None) -> dict[str, Any]:
     from flowc.golden.play import play
 
-    with built(case, weights, verified=True) as (manifest, compiled):
+    with progress(f"playing {case.name}"), built(case, weights, verified=True) as (manifest, compiled):
         same_weights(case, case.weights_sha256, compiled)
         return play(case, manifest, compiled)
 
