@@ -16,7 +16,6 @@ from flowc.ir.types import TensorType, require
 from flowc.ir.visibility import CAUSAL, EVERYTHING, Visibility
 
 
-@dataclass(frozen=True)
 class OnnxAttention(Attention, Kernel, name="onnx_attention", level="kernel"):
     """ONNX Attention (opset 24). What hides keys is `mask`, or it is causal, or it hides nothing."""
 

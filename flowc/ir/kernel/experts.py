@@ -12,7 +12,6 @@ from flowc.ir.op import Array
 from flowc.ir.types import TensorType
 
 
-@dataclass(frozen=True)
 class MoE(Experts, Kernel, name="moe", level="kernel"):
     """com.microsoft MoE; `activations` are those that the target has it for."""
 

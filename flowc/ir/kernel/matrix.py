@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from flowc.ir.core.linear import Linear
 from flowc.ir.kernel.kernel import Kernel
 
 
-@dataclass(frozen=True)
 class FusedMatMul(Linear, Kernel, name="fused_mat_mul", level="kernel"):
     """com.microsoft FusedMatMul with transB, and an Add for the bias."""
 
 
-@dataclass(frozen=True)
 class Gemm(Linear, Kernel, name="gemm", level="kernel"):
     """ONNX Gemm with transB over rows; x of more than two axes is reshaped to rows and back."""

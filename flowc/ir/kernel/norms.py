@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 import numpy as np
 
@@ -16,7 +15,6 @@ from flowc.ir.types import TensorType, require
 from flowc.ir.weights.expressions import Constant
 
 
-@dataclass(frozen=True)
 class _WithGain(Norm, Kernel):
     def infer(
         self, x: TensorType, gain: TensorType | None = None, bias: TensorType | None = None
@@ -40,7 +38,6 @@ class _WithGain(Norm, Kernel):
         return rewriter.remake(node, cls(op.kind, op.eps, groups=op.groups), (x, gain, node.input("bias")))
 
 
-@dataclass(frozen=True)
 class RmsNormalization(_WithGain, name="rms_normalization", level="kernel"):
     """ONNX RMSNormalization (opset 23) over the last axis, or over groups of it, and an Add for a bias."""
 
@@ -49,7 +46,6 @@ class RmsNormalization(_WithGain, name="rms_normalization", level="kernel"):
         return "" if isinstance(node.op, Norm) and node.op.kind == "rms" else "it does not centre its rows"
 
 
-@dataclass(frozen=True)
 class LayerNormalization(_WithGain, name="layer_normalization", level="kernel"):
     """ONNX LayerNormalization (opset 17) over the last axis, or over groups of it."""
 

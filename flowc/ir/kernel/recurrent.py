@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from flowc.ir.core.recurrent import CausalConv, DeltaScan
 from flowc.ir.graph import MadeBy, Node
 from flowc.ir.kernel.kernel import Kernel, Limits
 
 
-@dataclass(frozen=True)
 class LinearAttention(DeltaScan, Kernel, name="linear_attention", level="kernel"):
     """com.microsoft LinearAttention with the update rule `gated_delta`."""
 
 
-@dataclass(frozen=True)
 class DeltaStep(DeltaScan, Kernel, name="delta_step", level="kernel"):
     """One token in standard operators."""
 
@@ -23,7 +19,6 @@ class DeltaStep(DeltaScan, Kernel, name="delta_step", level="kernel"):
         return "" if node.need("v").shape[1] == 1 else "it takes one token"
 
 
-@dataclass(frozen=True)
 class DeltaChunks(DeltaScan, Kernel, name="delta_chunks", level="kernel"):
     """Several tokens in standard operators: a Scan over chunks, each a few matrix products."""
 
@@ -33,7 +28,6 @@ def _one_token_over_a_state(node: Node) -> str:
     return "" if one else "it takes one token over a state"
 
 
-@dataclass(frozen=True)
 class CausalConvWithState(CausalConv, Kernel, name="causal_conv_with_state", level="kernel"):
     """com.microsoft CausalConvWithState for one token."""
 
@@ -42,7 +36,6 @@ class CausalConvWithState(CausalConv, Kernel, name="causal_conv_with_state", lev
         return _one_token_over_a_state(node)
 
 
-@dataclass(frozen=True)
 class ConvStep(CausalConv, Kernel, name="conv_step", level="kernel"):
     """One token: ONNX Conv over the state and the token."""
 
@@ -51,6 +44,5 @@ class ConvStep(CausalConv, Kernel, name="conv_step", level="kernel"):
         return _one_token_over_a_state(node)
 
 
-@dataclass(frozen=True)
 class ConvTokens(CausalConv, Kernel, name="conv_tokens", level="kernel"):
     """Several tokens: ONNX Conv over the state and each row's valid tokens, which stand first."""
