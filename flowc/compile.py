@@ -133,7 +133,7 @@ def build(
 
     outputs, checkpoint, in_place = Outputs(out), compiled.need_checkpoint(), compiled.request.in_place
     folder, reader = outputs.folder, WeightReader(checkpoint, compiled.usage)
-    found = locator(checkpoint, folder) if in_place else None
+    found = locator(checkpoint, folder, compiled.request.dtype) if in_place else None
     layout = plan(compiled.weights, outputs.data, found, shard_bytes=compiled.request.shard_bytes)
     written = [*(data.name for data in layout.files), outputs.manifest, *outputs.graphs(compiled.graphs)]
     spelled(folder / outputs.manifest)

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from flowc.ir.weights.bundle import Bundle, Member
-from flowc.ir.weights.expressions import Array, Concat, Read, Rows, Tensor, Weight
+from flowc.ir.weights.expressions import Array, Cast, Concat, Read, Rows, Tensor, Weight
 from flowc.ir.weights.place import Place, lies_in_graph
 
 ALIGNMENT = 4096
@@ -229,15 +229,23 @@ class _Hasher:
         return self._sha.hexdigest()
 
 
-def in_place_reader(locate: Callable[[str], tuple[str, int, int] | None]) -> InPlace:
-    """Finds plain tensors, and rows of them, in the checkpoint; `locate` gives file name, offset and row bytes."""
+def in_place_reader(locate: Callable[[str], tuple[str, int, int] | None], dtype: str = "float32") -> InPlace:
+    """Finds plain tensors, and rows of them, in the checkpoint; `locate` gives file name, offset and row bytes.
+
+    `dtype` is the type in which the tensors lie; of another one than float32 a graph reads them as casts.
+    """
+
+    def lying(weight: Weight) -> tuple[str, int, int] | None:
+        stored = weight.of if isinstance(weight, Cast) and weight.to == dtype else weight
+        same = (stored is weight) == (dtype == "float32")
+        return locate(stored.name) if same and isinstance(stored, Tensor) and stored.dtype == "float32" else None
 
     def find(weight: Weight) -> Place | None:
-        if isinstance(weight, Tensor):
-            found = locate(weight.name)
-            return Place(found[0], found[1]) if found is not None else None
-        if isinstance(weight, Rows) and isinstance(weight.of, Tensor):
-            found = locate(weight.of.name)
+        found = lying(weight)
+        if found is not None:
+            return Place(found[0], found[1])
+        if isinstance(weight, Rows):
+            found = lying(weight.of)
             return Place(found[0], found[1] + weight.start * found[2]) if found is not None else None
         if isinstance(weight, Concat):
             return _adjacent([find(p) for p in weight.parts], [p.nbytes for p in weight.parts])

@@ -12,9 +12,14 @@ from flowc.errors import WeightsError
 from flowc.weights import Checkpoint
 from flowc.weights.safetensors import MAX_HEADER
 
+_STORED = {"float32": "f32", "float16": "f16", "bfloat16": "bf16"}
 
-def locator(checkpoint: Checkpoint, folder: Path) -> InPlace:
-    """Locates plain float32 tensors in checkpoint files that lie in the output folder; refuses what runtimes refuse."""
+
+def locator(checkpoint: Checkpoint, folder: Path, dtype: str) -> InPlace:
+    """Locates plain tensors of the build's type in checkpoint files that lie in the output folder.
+
+    Refuses what runtimes refuse.
+    """
     files = checkpoint.files()
     if not files or any(f.suffix != ".safetensors" for f in files):
         raise WeightsError.of("in-place", "--in-place needs weights in safetensors files")
@@ -29,16 +34,17 @@ def locator(checkpoint: Checkpoint, folder: Path) -> InPlace:
             continue
         raise WeightsError.of("in-place", f"--in-place cannot use '{file.name}': it {reason}")
     infos = checkpoint.tensors()
-    if not any(i.plain and i.storage == "f32" for i in infos.values()):
-        raise WeightsError.of("in-place", "--in-place needs weights in the graph's element type, float32")
+    if not any(i.plain and i.storage == _STORED[dtype] for i in infos.values()):
+        raise WeightsError.of("in-place", f"--in-place needs weights in the graph's element type, {dtype}")
 
     def locate(name: str) -> tuple[str, int, int] | None:
         info = infos.get(name)
-        if info is None or info.path is None or not info.plain or info.storage != "f32" or not info.shape:
+        stored = info is not None and info.plain and info.storage == _STORED[dtype]
+        if info is None or info.path is None or not stored or not info.shape:
             return None
         return info.path.name, info.offset, info.nbytes // info.shape[0]
 
-    return in_place_reader(locate)
+    return in_place_reader(locate, dtype)
 
 
 def records_of(checkpoint: Checkpoint) -> list[dict[str, Any]]:

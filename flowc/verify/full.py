@@ -106,7 +106,9 @@ def _layout(manifest: Manifest, compiled: Compiled) -> Layout | None:
         return layout_of(compiled, manifest)
     try:
         return layout_of(
-            compiled, manifest, locator(compiled.checkpoint, manifest.folder) if compiled.checkpoint else None
+            compiled,
+            manifest,
+            locator(compiled.checkpoint, manifest.folder, manifest.dtype) if compiled.checkpoint else None,
         )
     except WeightsError:
         return None
