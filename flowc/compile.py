@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from flowc.build.cache import cache_form, cache_notes, check_cache
 from flowc.build.compiled import Compiled, Request
 from flowc.errors import CheckFailed, Diagnostics, FlowError
-from flowc.frontend.phases import expand, phases_asked
+from flowc.frontend.phases import check_connected, expand, steps
 from flowc.frontend.usage import Usage, account
 from flowc.ir.graph import Graph
 from flowc.ir.verify import verify
@@ -18,8 +18,9 @@ from flowc.passes.assign_precision import assign_precision, check_islands
 from flowc.passes.audit import Audit
 from flowc.passes.expectations import check_expectations
 from flowc.passes.pipeline import run
+from flowc.spec.components import refuse_components
 from flowc.spec.load import load
-from flowc.spec.spec import Phase, Spec
+from flowc.spec.spec import Spec
 from flowc.spec.weights import open_weights
 from flowc.stages import load_all
 from flowc.targets.registry import target
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Compiled", "Request", "build", "compile_file", "compile_spec"]
 
-Watch = Callable[[Phase, str, Graph], None]
+Watch = Callable[[str, str, Graph], None]
 """Sees a phase's graph: after expansion ('expand') and after each pass that changed it."""
 
 Check = Callable[[Path, Compiled], list[dict[str, Any]]]
@@ -61,10 +62,13 @@ def compile_spec(
     """
     load_all()
     problems = problems if problems is not None else Diagnostics()
-    phases = phases_asked(spec, request.graphs)
+    wanted = steps(spec, request.graphs)
     aim = target(request.target)  # an unknown one is told before all else
     aim.check_dtype(request.dtype)
     check_cache(aim, request.options, request.dtype)
+    options, several = request.options, bool(spec.main.name)
+    refuse_components(spec.name, several and options.assume != "none", "yet assume anything (--assume) of")
+    refuse_components(spec.name, several and options.cache not in (None, "aligned"), "yet make other caches for")
     checkpoint, usage = None, Usage(shapes)
     try:
         checkpoint = open_weights(spec, request.weights, need=need_weights)
@@ -75,19 +79,28 @@ def compile_spec(
         random = isinstance(checkpoint, RandomCheckpoint)
         usage.shapes = None if random else {n: t.shape for n, t in checkpoint.tensors().items()}
     compiled = Compiled(request, spec, checkpoint, usage)
-    flows: dict[Phase, Graph] = {}
-    for phase in phases:
-        graph = expand(spec, phase, usage, request.options, problems)
-        if graph is not None:
-            verify(graph, "core", "expand")
-            flows[phase] = graph
-            compiled.expanded[phase] = assign_precision(graph, compiled.pass_context, Audit())
+    flows: dict[str, Graph] = {}
+    before: dict[str, Graph] = {}
+    for step in wanted:
+        graph = expand(spec, step.phase, usage, request.options, problems, step.component, before)
+        if graph is None:
+            continue
+        verify(graph, "core", "expand")
+        if not graph.main:
+            before[graph.component] = graph
+        if step.asked:
+            flows[graph.name] = graph
+            compiled.expanded[graph.name] = assign_precision(graph, compiled.pass_context, Audit())
             if watch is not None:
-                watch(phase, "expand", graph)
+                watch(graph.name, "expand", graph)
     check_islands(request.islands, flows.values(), problems)
     if request.options.assume == "no-padding":
-        usage.ports.add("attention_mask")  # declared for the other forms; this one has none
-    if not problems and (not request.graphs or "*" in spec.flows):  # else a graph that was not asked for may use more
+        usage.port("", "attention_mask")  # declared for the other forms; this one has none
+    whole = any(step.component.main for step in wanted)
+    if not problems and whole:
+        check_connected(spec, list({**before, **flows}.values()), problems)
+    # A graph that was not asked for may use more of a spec that spells its phases out.
+    if not problems and whole and (not request.graphs or "*" in spec.main.flows):
         account(spec, usage, problems)
     problems.raise_if_any()
     if isinstance(checkpoint, RandomCheckpoint):

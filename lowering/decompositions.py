@@ -149,10 +149,13 @@ def _attention(call: _Calls, node: onnx.Node) -> list[onnx.Value]:
     )
     q, k, v, mask, past_key, past_value = call.operands(node, 6)
     assert q is not None and k is not None and v is not None
-    if heads == 0 or kv_heads == 0 or scale is None:
-        raise InternalError("no function stands for Attention of four axes or without a scale")
-    queries = call(f20.heads_first, q, heads=heads)
-    new_keys, values = call(f20.heads_first, k, heads=kv_heads), call(f20.heads_first, v, heads=kv_heads)
+    apart = heads == 0 and kv_heads == 0
+    if apart:  # four axes: heads stand apart already
+        heads, kv_heads = (x.shape[1] if x.shape is not None else 0 for x in (q, k))
+    if not (isinstance(heads, int) and isinstance(kv_heads, int) and heads and kv_heads) or scale is None:
+        raise InternalError("no function stands for Attention of unknown heads or without a scale")
+    queries = q if apart else call(f20.heads_first, q, heads=heads)
+    new_keys, values = (x if apart else call(f20.heads_first, x, heads=kv_heads) for x in (k, v))
     keys, past = new_keys, None
     if past_key is not None and past_value is not None:
         past, keys, values = (
@@ -173,7 +176,8 @@ def _attention(call: _Calls, node: onnx.Node) -> list[onnx.Value]:
         seen.append(call(f20.causal, queries, keys) if past is None else call(f20.causal_behind, queries, keys, past))
     both = call(f20.all_of, *seen) if len(seen) == 2 else None
     weights = call(f20.seen_shares, x, both or seen[0]) if seen else call(f20.shares, x)
-    return [call(f20.mixed, weights, values, heads=heads, kv_heads=kv_heads), keys, values][: len(node.outputs)]
+    y = call(f20.mixed, weights, values, heads=heads, kv_heads=kv_heads)
+    return [call(f20.heads_first, y, heads=heads) if apart else y, keys, values][: len(node.outputs)]
 
 
 _OF: Mapping[str, Callable[[_Calls, onnx.Node], list[onnx.Value] | None]] = {

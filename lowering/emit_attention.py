@@ -11,6 +11,7 @@ from flowc.ir.core.positions import Positions, TakeFirst, TakeLast
 from flowc.ir.core.rope import Rope, RopeAngles, SwitchRows
 from flowc.ir.graph import Node, Value
 from flowc.ir.kernel.attention import MultiHeadAttention, OnnxAttention
+from flowc.ir.kernel.cross_attention import OnnxCrossAttention
 from flowc.ir.visibility import Visibility
 from flowc.lowering.emitter import CONTRIB, DTYPES, Emitter, emits
 
@@ -293,6 +294,19 @@ def onnx_attention(e: Emitter, op: OnnxAttention, node: Node) -> None:
         is_causal=int(op.visibility.causal), softcap=op.softcap,
     )  # fmt: skip
     e.bind(*results)
+
+
+@emits(OnnxCrossAttention)
+def onnx_cross_attention(e: Emitter, op: OnnxCrossAttention, node: Node) -> None:
+    """Queries get four axes, as the given keys have, and lose them again."""
+    q, y = node.need("q"), node.outputs[0]
+    head_dim = int(q.shape[-1]) // op.heads
+    split = e.op("Reshape", e.need("q"), e.ints(0, 0, op.heads, head_dim))
+    queries = e.op("Transpose", split, perm=[0, 2, 1, 3])
+    queries.type, queries.shape = onnx.TensorType(DTYPES[q.dtype]), onnx.Shape((None, op.heads, None, head_dim))
+    found = e.op("Attention", queries, e.need("key"), e.need("value"), e.operand("mask"), scale=float(op.scale))
+    joined = e.op("Transpose", found, perm=[0, 2, 1, 3])
+    e.bind(e.op("Reshape", joined, e.ints(0, 0, int(y.shape[-1]))))
 
 
 @emits(MultiHeadAttention)

@@ -59,8 +59,11 @@ class Emitter:
             self._values[value] = self._typed(value, value.name)
         self._bound: set[int] = {id(v) for v in self._values.values()}
 
+    def _shape(self, value: Value) -> onnx.Shape:
+        return onnx.Shape(self.graph.port_type(value).shape)
+
     def _typed(self, value: Value, name: str) -> onnx.Value:
-        return onnx.Value(name=name, type=onnx.TensorType(DTYPES[value.dtype]), shape=onnx.Shape(value.shape))
+        return onnx.Value(name=name, type=onnx.TensorType(DTYPES[value.dtype]), shape=self._shape(value))
 
     def run(self) -> None:
         """Emit every node of the graph."""
@@ -199,7 +202,7 @@ class Emitter:
             if id(onnx_value) not in self._bound:
                 self._bound.add(id(onnx_value))
                 onnx_value.type = onnx.TensorType(DTYPES[ours.dtype])
-                onnx_value.shape = onnx.Shape(ours.shape)
+                onnx_value.shape = self._shape(ours)
                 if ours.name not in self._names:
                     self._names.add(ours.name)
                     onnx_value.name = ours.name
@@ -263,7 +266,7 @@ class Emitter:
             taken = any(value is r for r in results)
             if taken or id(value) not in made:
                 value = self.op("Identity", value, label=f"Output_{output.name}")
-                value.type, value.shape = onnx.TensorType(DTYPES[output.value.dtype]), onnx.Shape(output.value.shape)
+                value.type, value.shape = onnx.TensorType(DTYPES[output.value.dtype]), self._shape(output.value)
             value.name = output.name
             results.append(value)
         return results

@@ -83,7 +83,7 @@ def lower(graph: Graph, target: Target, metadata: Mapping[str, str]) -> Lowered:
     used = {id(v) for v in _read(emitter.nodes)}
     initializers = [v for v in emitter.initializers.values() if id(v) in used]
     onnx_graph = onnx.Graph(
-        inputs, outputs, nodes=emitter.nodes, initializers=initializers, opset_imports=opsets, name=graph.phase
+        inputs, outputs, nodes=emitter.nodes, initializers=initializers, opset_imports=opsets, name=graph.name
     )
     model = onnx.Model(
         onnx_graph, ir_version=target.ir_version, producer_name="flowc", producer_version=metadata["flowc.version"],

@@ -7,10 +7,10 @@ from collections.abc import Mapping, Sequence
 from flowc.errors import CheckFailed, Diagnostics, nearest
 from flowc.passes import pipeline
 from flowc.passes.audit import Audit
-from flowc.spec.spec import Expectation, Phase
+from flowc.spec.spec import Expectation
 
 
-def check_expectations(expected: Sequence[Expectation], audits: Mapping[Phase, Mapping[str, Audit]]) -> None:
+def check_expectations(expected: Sequence[Expectation], audits: Mapping[str, Mapping[str, Audit]]) -> None:
     """Hold the audits (by phase, then by pass) to what is expected; for `all`, a pass must have missed no place.
 
     Raises:

@@ -67,7 +67,7 @@ def summary(compiled: Compiled) -> Checked:
     checkpoint = compiled.checkpoint
     return Checked(
         name=compiled.spec.name,
-        kind="encoder" if "encode" in compiled.graphs else "decoder",
+        kind=compiled.kind,
         parameters=sum(prod(shape) for shape, _ in compiled.usage.tensors.values()),
         tensors=len(compiled.usage.tensors),
         weights=checkpoint.describe() if checkpoint is not None else None,
@@ -80,8 +80,8 @@ def summary(compiled: Compiled) -> Checked:
 def ports(graph: Graph) -> dict[str, dict[str, str]]:
     """Inputs and outputs of a graph with their types."""
     return {
-        "inputs": {value.name: str(value.type) for value in graph.inputs},
-        "outputs": {output.name: str(output.value.type) for output in graph.outputs},
+        "inputs": {value.name: str(graph.port_type(value)) for value in graph.inputs},
+        "outputs": {output.name: str(graph.port_type(output.value)) for output in graph.outputs},
     }
 
 

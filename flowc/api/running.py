@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any, Literal, cast
 
 from flowc.api.specs import AnyPath
 from flowc.errors import MissingTool, SpecError
+from flowc.ir.phases import PREFILL, UNIFIED, Way
+from flowc.spec.components import refuse_components
 
 if TYPE_CHECKING:
     import numpy as np
@@ -18,6 +20,7 @@ if TYPE_CHECKING:
 
     from flowc.build.manifest import Manifest
     from flowc.runtime.bounded_tokenizer import BoundedTokenizer
+    from flowc.runtime.decoder import Decoder
     from flowc.runtime.device import Device
 
     Array = npt.NDArray[Any]
@@ -70,7 +73,7 @@ def run(
     ids: Sequence[int] | None = None,
     inputs: Mapping[str, Array] | None = None,
     max_tokens: int = 64,
-    graph: Literal["pair", "unified"] | None = None,
+    graph: Way | None = None,
     temperature: float | None = None,
     top_k: int = 0,
     top_p: float = 1.0,
@@ -119,7 +122,7 @@ def run(
         raise SpecError.of("usage", "a prompt and ids exclude each other")
     if prompt is None and ids is None and not inputs:
         raise SpecError.of("usage", "say what to run: a prompt, ids or inputs")
-    if manifest.kind == "decoder" and not inputs and not stages:
+    if manifest.generates and not inputs and not stages:
         if temperature is None:
             temperature = 1.0 if top_k or top_p < 1 else 0.0
         drawing = (temperature, top_k, top_p, seed)
@@ -127,7 +130,7 @@ def run(
                        raw=raw, system=system, ignore_eos=ignore_eos)  # fmt: skip
     feeds = dict(inputs or {})
     if prompt is not None or ids is not None:
-        if manifest.kind == "decoder" and inputs:
+        if manifest.generates and inputs:
             raise SpecError.of("usage", "with inputs a decoder's graph runs once: give input_ids among them")
         feeds["input_ids"] = _row(manifest, prompt, ids, raw=raw, system=system)
     once = _once(manifest, graph)
@@ -149,7 +152,8 @@ def _answer(
 
         asked = list(ids or ())
         if tokenizer is not None and prompt is not None:
-            asked = tokenizer.encode_prompt(prompt, raw=raw, system=system)
+            reads = bool(manifest.components)  # an encoder reads a whole text, with the tokens that belong around it
+            asked = tokenizer.encode(prompt) if reads else tokenizer.encode_prompt(prompt, raw=raw, system=system)
         check_prompt(asked, manifest.model)
         sampler = Sampler(*drawing)
         begun = time.perf_counter()
@@ -158,9 +162,10 @@ def _answer(
         opened = time.perf_counter() - begun
         eos, length = manifest.model.eos, manifest.model.context_length
         statistics = Statistics(len(asked))
-        answer = _Answer(tokenizer, asked, eos, told)
+        begin = _read(decoder, manifest, asked) if decoder.encoder is not None else asked
+        answer = _Answer(tokenizer, begin, eos, told)
         for token in generate(
-            decoder, asked, max_tokens=max_tokens, sampler=sampler, eos=() if ignore_eos else eos,
+            decoder, begin, max_tokens=max_tokens, sampler=sampler, eos=() if ignore_eos else eos,
             context_length=length, statistics=statistics,
         ):  # fmt: skip
             answer.add(token)
@@ -172,6 +177,18 @@ def _answer(
         seconds={"open": opened, "first_token": statistics.first_token, "rest": statistics.rest},
         tokens_per_second=statistics.tokens_per_second, notes=notes,
     )  # fmt: skip
+
+
+def _read(decoder: Decoder, manifest: Manifest, ids: list[int]) -> list[int]:
+    """Let the encoder read a text; returns what the decoder begins with."""
+    import numpy as np
+
+    start = manifest.model.decoder_start
+    if start is None:
+        message = f"nothing says which token the decoder of '{manifest.name}' begins with"
+        raise SpecError.of("unsupported-components", message, hint="`model: {decoder_start: ID}` in the spec")
+    decoder.read(np.array([ids], np.int64))
+    return [start]
 
 
 def _device(manifest: Manifest, provider: str | None) -> tuple[Device, Sequence[str]]:
@@ -229,7 +246,7 @@ def _row(
     if ids is None:
         with BoundedTokenizer(manifest) as tokenizer:
             text = prompt or ""
-            decoder = manifest.kind == "decoder"
+            decoder = manifest.generates
             ids = tokenizer.encode_prompt(text, raw=raw, system=system) if decoder else tokenizer.encode(text)
     check_prompt(ids, manifest.model)
     return np.array([ids], np.int64)
@@ -237,10 +254,10 @@ def _row(
 
 def _once(manifest: Manifest, graph: str | None) -> str:
     """The graph that runs arrays."""
-    if manifest.kind == "encoder":
+    if not manifest.generates:
         return next(iter(manifest.graphs))
     if graph is not None:
-        return "prefill" if graph == "pair" else "unified"
+        return PREFILL.name if graph == "pair" else UNIFIED.name
     return manifest.given or next(iter(manifest.graphs))
 
 
@@ -259,6 +276,7 @@ def _call_inside(manifest: Manifest, graph: str, feeds: Mapping[str, Array]) -> 
     from flowc.verify.rebuild import recompile, subject_of
     from flowc.verify.stage_results import stage_results
 
+    refuse_components(manifest.name, bool(manifest.components), "yet give results of stages of")
     manifest.graph_path(graph)  # is the file the one that the build wrote?
     compiled = recompile(manifest)
     _check_mask(manifest.assume, feeds.get("attention_mask"))

@@ -11,6 +11,7 @@ from flowc.build.compiled import Compiled
 from flowc.errors import SpecError
 from flowc.frontend.state import Options
 from flowc.ir.graph import Graph
+from flowc.ir.phases import DECODE
 from flowc.passes.audit import Audit
 from flowc.targets.target import Target
 
@@ -23,7 +24,7 @@ def check_cache(target: Target, options: Options, dtype: str) -> None:
             "unsupported-cache", "a compact cache holds the tokens of each row without the padding between them",
             hint="--assume right-padding --cache compact; without it, --cache aligned",
         )  # fmt: skip
-    kernel = target.attention("decode", assume, dtype)
+    kernel = target.attention(DECODE, assume, dtype)
     if asked == "static" and assume == "no-padding":
         message = "a static cache needs a mask to say how much of it is in use, and --assume no-padding leaves it out"
         raise SpecError.of("unsupported-cache", message, hint="--cache static without --assume no-padding")
@@ -36,8 +37,7 @@ def check_cache(target: Target, options: Options, dtype: str) -> None:
 
 def cache_form(graph: Graph) -> str | None:
     """How a graph's cached keys and values lie: aligned, shared or compact; None where it has none."""
-    ports = [value.name for value in graph.inputs] + [output.name for output in graph.outputs]
-    if not any(name.endswith((".key", ".value")) for name in ports):
+    if not any(slot.has_columns for slot in graph.states):
         return None
     return str(graph.facts.get("cache", "aligned"))
 
@@ -49,8 +49,8 @@ def cache_notes(compiled: Compiled) -> list[str]:
     wanted = "shared" if asked == "static" else asked
     for phase, graph in compiled.graphs.items():
         form = cache_form(graph)
-        possible = compiled.target.attention(phase, options.assume, compiled.request.dtype) != "attention"
-        if form is None or form == wanted or not (possible or asked == "compact") or phase == "prefill":
+        possible = compiled.target.attention(graph.phase, options.assume, compiled.request.dtype) != "attention"
+        if form is None or form == wanted or not (possible or asked == "compact") or not graph.phase.takes_past:
             continue
         missed = compiled.audits[phase].get("fuse_attention", Audit()).missed
         why = f": {missed[-1][1]} ({missed[-1][0]})" if missed else ""

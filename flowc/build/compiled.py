@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from flowc.errors import InternalError
+from flowc.frontend.phases import is_decoder
 from flowc.frontend.state import Options
 from flowc.frontend.usage import Usage
 from flowc.ir.graph import Graph
+from flowc.ir.phases import kind_of
 from flowc.ir.weights.expressions import Weight
 from flowc.passes.audit import Audit, Context, Precision
-from flowc.spec.spec import Phase, Spec, sha256
+from flowc.spec.spec import Spec, sha256
 from flowc.targets.registry import target
 from flowc.targets.target import Target
 from flowc.weights import Checkpoint
@@ -52,10 +54,10 @@ class Compiled:
     spec: Spec
     checkpoint: Checkpoint | None
     usage: Usage
-    expanded: dict[Phase, Graph] = field(default_factory=dict[Phase, Graph])
+    expanded: dict[str, Graph] = field(default_factory=dict[str, Graph])
     """Graphs before any pass: the meaning of the spec."""
-    graphs: dict[Phase, Graph] = field(default_factory=dict[Phase, Graph])
-    audits: dict[Phase, Mapping[str, Audit]] = field(default_factory=dict[Phase, Mapping[str, Audit]])
+    graphs: dict[str, Graph] = field(default_factory=dict[str, Graph])
+    audits: dict[str, Mapping[str, Audit]] = field(default_factory=dict[str, Mapping[str, Audit]])
     beside: TokenizerFiles | None = None
     """What comes along in place of what lies beside the weights: for a build that is read back."""
 
@@ -99,16 +101,30 @@ class Compiled:
         return tokenizer_files(self.checkpoint)
 
     @property
+    def kind(self) -> str:
+        """Whether it is a decoder, which keeps a cache between calls, or an encoder."""
+        return kind_of(cache=is_decoder(self.spec.main))
+
+    @property
     def ends(self) -> list[int]:
         """The tokens that end a decoder's text: those of the spec, then what the files beside the weights add."""
         said = self.spec.symbol("eos")
         ends = cast("list[int]", said) if isinstance(said, list) else ([] if said is None else [cast("int", said)])
-        if "encode" in self.graphs:
+        if self.kind != kind_of(cache=True):
             return ends
         from flowc.tokenizer.ends import together
 
         vocab = self.spec.integer("vocab")
         return together(ends, (i for i in self.tokenizer.ends if vocab is None or i < vocab))
+
+    def part(self, component: str) -> Compiled:
+        """The graphs of one component alone."""
+        names = {name for name, graph in self.graphs.items() if graph.component == component}
+        kept: list[Any] = [
+            {name: one for name, one in held.items() if name in names}
+            for held in (self.expanded, self.graphs, self.audits)
+        ]
+        return replace(self, expanded=kept[0], graphs=kept[1], audits=kept[2])
 
     @property
     def weights(self) -> Iterator[Weight]:

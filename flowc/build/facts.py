@@ -8,10 +8,9 @@ from flowc import __version__
 from flowc.build.cache import cache_form
 from flowc.build.compiled import Compiled
 from flowc.ir.graph import Graph
-from flowc.spec.spec import Phase
 
 
-def metadata(compiled: Compiled, phase: Phase) -> dict[str, str]:
+def metadata(compiled: Compiled, phase: str) -> dict[str, str]:
     """What a graph file says about itself (`metadata_props`)."""
     spec, request, graph = compiled.spec, compiled.request, compiled.graphs[phase]
     facts = {
@@ -23,6 +22,8 @@ def metadata(compiled: Compiled, phase: Phase) -> dict[str, str]:
         "flowc.dtype": request.dtype,
         "flowc.min_onnxruntime": compiled.target.min_onnxruntime,
     }
+    if graph.component:
+        facts["flowc.component"] = graph.component
     cache = cache_form(graph)
     if cache is not None:
         facts["flowc.cache"] = cache
@@ -30,6 +31,7 @@ def metadata(compiled: Compiled, phase: Phase) -> dict[str, str]:
     for key, value in (
         ("vocab_size", vocab),
         ("context_length", compiled.context_length),
+        ("decoder_start_token_id", spec.integer("decoder_start")),
         ("eos_token_id", ",".join(map(str, compiled.ends)) or None),
     ):
         if value is not None:
@@ -40,7 +42,7 @@ def metadata(compiled: Compiled, phase: Phase) -> dict[str, str]:
 def _assumed(graph: Graph, asked: str) -> str:
     """What a graph assumes: right padding only where its cache became compact; without a past, what was asked for."""
     aligned = not any(node.op.is_compact for node in graph.nodes)
-    return "none" if asked == "right-padding" and aligned and graph.phase in ("decode", "unified") else asked
+    return "none" if asked == "right-padding" and aligned and graph.phase.takes_past else asked
 
 
 def model_facts(compiled: Compiled) -> dict[str, Any]:
@@ -48,14 +50,26 @@ def model_facts(compiled: Compiled) -> dict[str, Any]:
     spec = compiled.spec
     return {
         "name": spec.name,
-        "kind": "encoder" if "encode" in compiled.graphs else "decoder",
+        "kind": compiled.kind,
         "model": {
             "vocab": spec.integer("vocab"),
             "context_length": compiled.context_length,
             "eos": compiled.ends,
             "bos": spec.symbol("bos"),
+            **({"decoder_start": start} if (start := spec.integer("decoder_start")) is not None else {}),
         },
+        **({"components": _components(compiled)} if compiled.spec.main.name else {}),
     }
+
+
+def _components(compiled: Compiled) -> dict[str, Any]:
+    """The components of a model of several: their graphs, and what they take of each other."""
+    found: dict[str, Any] = {}
+    for component in compiled.spec.components:
+        graphs = [graph for graph in compiled.graphs.values() if graph.component == component.name]
+        takes = {name: source for graph in graphs for name, source in graph.connections.items()}
+        found[component.name] = {"graphs": [graph.name for graph in graphs], "takes": takes}
+    return found
 
 
 def manifest_facts(compiled: Compiled, verify: str) -> dict[str, Any]:
@@ -84,6 +98,7 @@ def manifest_facts(compiled: Compiled, verify: str) -> dict[str, Any]:
         "min_onnxruntime": compiled.target.min_onnxruntime,
         "tensors": {name: "x".join(map(str, used.shape)) for name, used in compiled.usage.tensors.items()},
         "model": facts["model"],
+        **({"components": facts["components"]} if "components" in facts else {}),
         **({"text": text.record()} if (text := compiled.tokenizer.text) is not None else {}),
         "graphs": {},
     }

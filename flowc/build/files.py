@@ -10,7 +10,7 @@ from typing import Any
 
 from flowc.build.manifest import SUFFIX
 from flowc.errors import SpecError
-from flowc.spec.spec import PHASES
+from flowc.ir.phases import PHASES
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,9 +57,10 @@ class Outputs:
 
 
 def graph_file(out: Path, phase: str) -> str:
-    """Name of a phase's file beside `-o out/model.onnx`."""
+    """Name of the file of a graph, called by its phase or by its component, beside `-o out/model.onnx`."""
     stem = out.name.removesuffix(".onnx")
-    return f"{stem}.onnx" if phase in ("unified", "encode") else f"{stem}.{phase}.onnx"
+    suffix = PHASES[phase].suffix if phase in PHASES else phase
+    return f"{stem}.{suffix}.onnx" if suffix else f"{stem}.onnx"
 
 
 @dataclass(slots=True)

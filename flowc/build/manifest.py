@@ -19,14 +19,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal, cast
 
-from flowc.build.manifest_keys import LARGEST_NUMBER, FileRecord, ModelFacts, UsedInPlace
+from flowc.build.manifest_keys import LARGEST_NUMBER, ComponentRecord, FileRecord, ModelFacts, UsedInPlace
 from flowc.build.remembered import remembered_sha256, sha256_of
 from flowc.errors import CheckFailed, SpecError, WeightsError
+from flowc.ir.phases import PHASES, Kind, kind_of
 from flowc.outside.reading import MAX_SIDE_FILE, Unreadable, read_bytes, reason_of
-from flowc.records.declare import Form, attr
+from flowc.records.declare import Form, attr, named_by
 from flowc.records.json_file import read_json_record
 from flowc.records.record import Record
-from flowc.spec.keys import PHASES, Phase
 from flowc.tokenizer.sentences import TextFacts
 
 SUFFIX = ".flowc.json"
@@ -37,6 +37,7 @@ def _shape(text: str, _: Any) -> tuple[int, ...] | None:
     return tuple(int(size) for size in text.split("x") if size) if _SIZES.fullmatch(text) else None
 
 
+_GRAPH = named_by(re.compile(r"[a-z][a-z0-9_]*"), "the name of a graph")
 SHAPE = Form("sizes such as 576x1536", _shape, f"^{_SIZES.pattern}$")
 
 
@@ -51,7 +52,7 @@ class Manifest(Record):
     what = "a manifest"
     flowc: str = attr(doc="Version of flowc that built the model.", default="")
     name: str = attr(doc="Name of the model.")
-    kind: Literal["decoder", "encoder"] = attr(doc="What the graphs are of.")
+    kind: Kind = attr(doc="What the graphs are of.")
     target: str = attr(doc="What the model was built for.")
     assume: Literal["right-padding", "no-padding"] | None = attr(
         doc="What the graphs take for granted (--assume).", default=None
@@ -84,7 +85,12 @@ class Manifest(Record):
     )  # fmt: skip
     model: ModelFacts = attr(doc="What a caller of the model must know.")
     text: TextFacts | None = attr(doc="What a sentence encoder does to a text before the tokenizer.", default=None)
-    graphs: Mapping[Phase, FileRecord] = attr(doc="The graph files by phase.", noun="graph", least=1)
+    graphs: Mapping[str, FileRecord] = attr(
+        doc="The graph files by phase, or by component beside the main one.", least=1, keys=_GRAPH
+    )
+    components: Mapping[str, ComponentRecord] = attr(
+        doc="The components of a model of several, in their order; the last one is the model's own.", default={}
+    )
     data: tuple[FileRecord, ...] = attr(
         doc="The data files; none for a build whose weights are all used in place.", default=(), alone=True
     )
@@ -98,6 +104,11 @@ class Manifest(Record):
     """The graph whose file the user named, or None for the manifest itself."""
     raw: Mapping[str, Any] = {}
     """The whole JSON object."""
+
+    @property
+    def generates(self) -> bool:
+        """Whether it makes token after token, over a cache."""
+        return self.kind == kind_of(cache=True)
 
     @property
     def folder(self) -> Path:
@@ -118,12 +129,13 @@ class Manifest(Record):
             CheckFailed: the file is missing or is not the one that the build wrote.
             WeightsError: the weights file beside it is missing or damaged, or weights used in place changed.
         """
-        record = self.graphs.get(cast("Phase", graph))
+        record = self.graphs.get(graph)
         if record is None:
             built = ", ".join(self.graphs)
+            article = "an" if graph[0] in "aeio" else "a"
             raise SpecError.of(
                 "missing-graph",
-                f"'{self.name}' was built without a {graph} graph (it has: {built})",
+                f"'{self.name}' was built without {article} {graph} graph (it has: {built})",
                 hint=f"build it with --graph {graph} among the others",
             )
         path = self.folder / record.file
@@ -224,6 +236,11 @@ def load(path: str | Path) -> Manifest:
     except (OSError, Unreadable) as error:
         raise SpecError.of("bad-manifest", f"cannot read {found}: {reason_of(error)}") from None
     manifest = read.record(path=found, raw=cast("dict[str, Any]", raw))
+    known = [*PHASES, *(graph for component in manifest.components.values() for graph in component.graphs)]
+    for graph in manifest.graphs:
+        if graph not in known:
+            hint = f"graphs: {', '.join(dict.fromkeys(known))}"
+            raise SpecError.of("bad-manifest", f"{found}: there is no graph '{graph}'", hint=hint)
     if path.suffix == ".onnx":
         given = next((graph for graph, record in manifest.graphs.items() if record.file == path.name), None)
         if given is None:
@@ -243,7 +260,7 @@ def _manifest_of(path: Path) -> Path:
         return path
     if path.suffix == ".onnx":
         whole = path.name.removesuffix(".onnx")
-        without_graph = whole.rpartition(".")[0] if whole.rpartition(".")[2] in PHASES else ""
+        without_graph = whole.rpartition(".")[0]
         for stem in filter(None, (whole, without_graph)):
             candidate = path.with_name(stem + SUFFIX)
             if candidate.is_file():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -51,3 +52,12 @@ class ModelFacts(Record):
     context_length: int | None = attr(doc="Tokens that the model was made for.", default=None, ge=1, le=LARGEST_NUMBER)
     eos: tuple[int, ...] = attr(doc="Tokens that end a text.", default=(), alone=True)
     bos: int | None = attr(doc="The token that begins one.", default=None)
+    decoder_start: int | None = attr(doc="The token that a decoder beside an encoder begins with.", default=None)
+
+
+class ComponentRecord(Record):
+    """A component of a model of several: its graphs, and its inputs that hold what others take or give."""
+
+    what = "a component"
+    graphs: tuple[str, ...] = attr(doc="Its graphs.", default=())
+    takes: Mapping[str, str] = attr(doc="Its inputs that hold a port of another one: `COMPONENT.port`.", default={})

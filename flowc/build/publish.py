@@ -63,7 +63,8 @@ def publish(work: Path, outputs: Outputs, sources: Collection[Path]) -> tuple[li
     last. A file that is one of `sources` stays what it is. Returns the files under their final names, and what was
     removed: graphs of earlier builds that read the data files as they were, and data files that nothing reads now.
     """
-    folder, graphs = outputs.folder, outputs.graphs()
+    folder = outputs.folder
+    graphs = outputs.graphs() | _graphs_of(folder / outputs.manifest) | _graphs_of(work / outputs.manifest)
     new = [p for p in work.iterdir() if not p.is_symlink() and not any(same(folder / p.name, s) for s in sources)]
     names = sorted((p.name for p in new), key=lambda n: (n == outputs.manifest, n in graphs, n))
     for name in names:
@@ -106,6 +107,14 @@ def _reads(graph: Path, data: str) -> bool:
             marks = {mark for mark in marks if mark not in before + piece}
             before = piece[-longest:]
     return not marks
+
+
+def _graphs_of(manifest: Path) -> set[str]:
+    """Names of the graph files in a manifest, those of components among them; none where it cannot be read."""
+    try:
+        return {record.file for record in load(manifest).graphs.values()}
+    except FlowError:
+        return set()
 
 
 def _data_of(manifest: Path) -> list[str]:

@@ -125,7 +125,7 @@ _OPTIONS = (
         "graphs",
         metavar="LIST",
         callback=_parse_names,
-        help="Comma list of unified, prefill, decode; encode for an encoder.  [all]",
+        help="Comma list of unified, prefill, decode; encode for an encoder; names of components.  [all]",
     ),
     *_FORM,
     click.option("--json", "as_json", is_flag=True, help="One JSON object on stdout."),

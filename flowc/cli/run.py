@@ -15,6 +15,7 @@ from flowc.cli.parameters import Number
 from flowc.cli.telling import tell
 from flowc.cli.threads import THREADS
 from flowc.errors import SpecError
+from flowc.ir.phases import UNIFIED, Way
 from flowc.outside.writing import claim
 
 if TYPE_CHECKING:
@@ -33,7 +34,7 @@ class Request:
     ids: list[int] | None
     inputs: dict[str, Path]
     max_tokens: int
-    graph: Literal["pair", "unified"] | None
+    graph: Way | None
     temperature: float | None
     top_k: int
     top_p: float
@@ -84,7 +85,7 @@ def _parse_inputs(_: click.Context, __: click.Parameter, pairs: tuple[str, ...])
 @click.option("-n", "--max-tokens", type=click.IntRange(min=1), default=64, show_default=True, help="New tokens.")
 @click.option(
     "--graph",
-    type=click.Choice(["pair", "unified"]),
+    type=click.Choice(["pair", UNIFIED.name]),
     help="Prefill and decode graphs, or one for both.  [pair if built]",
 )
 @click.option(
@@ -139,7 +140,7 @@ def _run(model: Path, request: Request) -> None:
     manifest = manifests.load(model)
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="replace")  # a terminal of few characters is no reason to stop
-    if manifest.kind == "decoder" and not request.inputs and request.dump_stages is None:
+    if manifest.generates and not request.inputs and request.dump_stages is None:
         if request.output is not None:
             raise click.UsageError("--output is for arrays; a decoder's tokens go to stdout")
         _generate(model, request)
@@ -226,7 +227,7 @@ def _apply(model: Path, manifest: Manifest, request: Request) -> None:
         if file is not None:
             claim(file, [*manifest.files, *request.inputs.values()], ours)
     inputs = {name: read_array(name, file) for name, file in request.inputs.items()}
-    if manifest.kind == "decoder" and inputs and (request.prompt is not None or request.ids is not None):
+    if manifest.generates and inputs and (request.prompt is not None or request.ids is not None):
         raise click.UsageError("with --input a decoder's graph runs once: give input_ids as an --input too")
     ran = run_model(
         model, _prompt_text(request), ids=request.ids, inputs=inputs, graph=request.graph, provider=request.provider,

@@ -5,6 +5,7 @@ It knows no stages. What stages leave for each other is in `state`; who runs the
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from flowc.errors import Diagnostics, Span, nearest
@@ -12,13 +13,15 @@ from flowc.frontend.reporter import Failed, Reporter
 from flowc.frontend.state import FlowState, Options
 from flowc.frontend.tensors import Tensors
 from flowc.frontend.usage import Usage
-from flowc.ir.graph import Node, Value, constant, infer
+from flowc.ir.graph import Graph, Node, Value, constant, infer
 from flowc.ir.op import Op
+from flowc.ir.phases import Phase
 from flowc.ir.ports import CacheSlot, past_name, present_name, slots_of
 from flowc.ir.types import BATCH, PAST, SEQUENCE, TOTAL, Dim, ShapeError, TensorType
 from flowc.ir.weights.expressions import Tensor, Weight
+from flowc.spec.components import Component, InputDecl
 from flowc.spec.includes import read_beside
-from flowc.spec.spec import PORT_NAME, Phase, Spec
+from flowc.spec.spec import PORT_NAME, Spec
 
 _BESIDE_IDS = frozenset({"attention_mask", "token_type_ids", "position_ids"})
 """Inputs of the same type as the ids of tokens, which stand beside them."""
@@ -29,9 +32,24 @@ MAX_PORTS = 10_000
 class Builder:
     """One phase under construction, as stages see it."""
 
-    def __init__(self, spec: Spec, phase: Phase, usage: Usage, options: Options, problems: Diagnostics) -> None:
+    def __init__(
+        self,
+        spec: Spec,
+        phase: Phase,
+        usage: Usage,
+        options: Options,
+        problems: Diagnostics,
+        component: Component | None = None,
+        before: Mapping[str, Graph] | None = None,
+    ) -> None:
+        """Begin a graph of a component (the main one); `before` are the graphs of those before it, by name."""
         self.spec = spec
-        self.phase: Phase = phase
+        self.component = component or spec.main
+        self.before = before or {}
+        self.connections: dict[str, str] = {}
+        """Inputs that other components' ports are joined to."""
+        self._scope = f"{self.component.name}." if any(g.caches for g in self.before.values()) else ""
+        self.phase = phase
         self.options = options
         self.reporter = Reporter(problems)
         self.state = FlowState()
@@ -112,26 +130,49 @@ class Builder:
     def input(self, name: str, type_: TensorType | None = None) -> Value:
         """A graph input, declared by the spec or made now with the given type, which a declaration must agree with."""
         if name not in self.inputs:
-            stated = next((d for d in self.spec.inputs if d.name == name), None)
-            declared = stated.type if stated is not None else type_
+            stated = next((d for d in self.component.inputs if d.name == name), None)
+            declared = type_ if stated is None else self._declared(stated)
             if declared is None:
                 message = f"{self.what} reads the input '{name}', which is not declared"
-                raise self.fail("undefined-input", message, hint=nearest(name, [d.name for d in self.spec.inputs]))
+                raise self.fail("undefined-input", message, hint=nearest(name, [d.name for d in self.component.inputs]))
             if stated is not None and type_ is not None and self._in_phase(declared) != self._in_phase(type_):
                 raise self.fail("bad-shape", f"the input '{name}' must be {type_}, not {declared}", stated.span)
             if len(self.inputs) >= MAX_PORTS:
                 raise self.fail("too-large", f"{self.what}: the graph would have more than {MAX_PORTS} inputs")
             public = self.spec.public(name)
             self.inputs[name] = Value(public, self._in_phase(declared))
-            self._usage.ports.add(name)
+            self._usage.port(self.component.name, name)
             self._taken.add(public)
         return self.inputs[name]
 
+    def _declared(self, stated: InputDecl) -> TensorType:
+        """The type of a declared input; of a connected one, that of the port that it is joined to."""
+        if stated.connection is None:
+            assert stated.type is not None, "an input has a type or is connected"
+            return stated.type
+        component, port = stated.connection.component, stated.connection.port
+        graph = self._earlier(component, stated.span)
+        ports = {v.name: v for v in graph.inputs} | {o.name: o.value for o in graph.outputs}
+        if port not in ports:
+            hint = nearest(port, ports) or f"it has {', '.join(list(ports)[:8])}"
+            message = f"component '{component}' has no input or output '{port}'"
+            raise self.fail("unknown-port", message, stated.span, hint)
+        self.connections[stated.name] = str(stated.connection)
+        return graph.port_type(ports[port])
+
+    def _earlier(self, component: str, span: Span | None = None) -> Graph:
+        """The graph of a component that comes before this one."""
+        if component not in self.before:
+            known = f"it can take from {', '.join(self.before)}" if self.before else "no component stands before it"
+            message = f"{self.component.what} takes from '{component}', which is no component before it"
+            raise self.fail("unknown-component", message, span, nearest(component, self.before) or known)
+        return self.before[component]
+
     def _in_phase(self, type_: TensorType) -> TensorType:
         shape = type_.shape
-        if self.phase == "decode":
+        if self.phase.tokens == "one":
             shape = tuple(1 if d == SEQUENCE else d for d in shape)
-        if self.phase in ("prefill", "encode"):
+        if not self.phase.takes_past:
             shape = tuple(SEQUENCE if d == TOTAL else d for d in shape)
         return TensorType(type_.dtype, shape)
 
@@ -145,12 +186,12 @@ class Builder:
 
     def tokens(self) -> Value:
         """The first declared input: what the flow starts from. Integers are the ids of tokens."""
-        first = self.spec.inputs[0] if self.spec.inputs else None
+        first = self.component.inputs[0] if self.component.inputs else None
         if first is not None and first.name in _BESIDE_IDS:
             message = f"the flow would start from its first input, '{first.name}', in place of ids"
             raise self.fail("bad-value", message, first.span, "declare `input_ids` in front of it")
         ids = TensorType("int64", (BATCH, SEQUENCE))
-        given = first is not None and not first.type.dtype.startswith("int")
+        given = first is not None and (first.type is None or not first.type.dtype.startswith("int"))
         return self.input(first.name if first else "input_ids", None if given else ids)
 
     def attention_mask(self) -> Value | None:
@@ -164,23 +205,32 @@ class Builder:
     @property
     def decoding(self) -> bool:
         """Whether graphs of this phase take a past."""
-        return self.phase in ("decode", "unified")
+        return self.phase.takes_past
 
     def past(self, layer: int, slot: str, *shape: Dim) -> Value | None:
-        """A cached tensor of a layer, `past_key_values.<layer>.<slot>`; None in a graph without past."""
+        """A cached tensor of a layer, `past_key_values.<layer>.<slot>`; None in a graph without past.
+
+        Beside the caches of other components `<slot>` begins with the name of this one.
+        """
         if not self.decoding:
             return None
-        return self.input(past_name(layer, slot), TensorType("float32", shape))
+        return self.input(past_name(layer, self._scope + slot), TensorType("float32", shape))
 
     def past_keys(self, layer: int, kv_heads: int, head_dim: int, v_head_dim: int) -> tuple[Value | None, Value | None]:
         """The layer's cached keys and values, [batch, kv_heads, past, head_dim]."""
         key = self.past(layer, "key", BATCH, kv_heads, PAST, head_dim)
         return key, self.past(layer, "value", BATCH, kv_heads, PAST, v_head_dim)
 
+    @property
+    def past_columns(self) -> Value | None:
+        """A cached tensor with a column for each token before the new ones; None where no stage has asked for one."""
+        names = {slot.past for slot in self.caches() if slot.has_columns} - self.connections.keys()
+        return next((value for value in self.inputs.values() if value.name in names), None)
+
     def present(self, layer: int, *, tap: bool = False, **slots: Value) -> None:
         """Hand a layer's state on as `present.<layer>.<slot>`; in the place of what a `tap` may have given."""
         for slot, value in slots.items():
-            name = present_name(layer, slot)
+            name = present_name(layer, self._scope + slot)
             if tap and name not in self._tapped:
                 self._tapped.add(name)
                 self.outputs.setdefault(name, value)
@@ -191,6 +241,35 @@ class Builder:
                 raise self.fail("duplicate-cache", f"{self.what} writes the cache of layer {layer} again", hint=hint)
             self._cached.add(name)
             self.outputs[name] = value
+
+    def hand_over(self, layer: int, **slots: Value) -> None:
+        """Give what later components read of a layer, made once: `present.<layer>.<component>.<slot>`."""
+        if self.component.main:
+            message = f"{self.what} makes what a later component reads, and none comes after {self.component.what}"
+            raise self.fail("unconnected-cache", message)
+        for slot, value in slots.items():
+            name = present_name(layer, f"{self.component.name}.{slot}")
+            if name in self._cached:
+                hint = "each stage with a cache needs a `layer` of its own"
+                raise self.fail("duplicate-cache", f"{self.what} writes the cache of layer {layer} again", hint=hint)
+            self._cached.add(name)
+            self.outputs[name] = value
+
+    def taken(self, component: str, layer: int, slot: str, *shape: Dim | None) -> Value:
+        """What an earlier component handed over of a layer, checked against `shape` (None: whatever it is)."""
+        graph, past = self._earlier(component), past_name(layer, f"{component}.{slot}")
+        given = {s.present: s for s in graph.caches}
+        port = present_name(layer, f"{component}.{slot}")
+        if port not in given:
+            hint = f"it has {', '.join(s.present or '' for s in graph.caches[:4])}" if graph.caches else ""
+            message = f"{self.what} reads '{port}' of component '{component}', which does not hand it over"
+            raise self.fail("unconnected-cache", message, hint=hint)
+        type_ = graph.port_type(next(o.value for o in graph.outputs if o.name == port))
+        if any(want not in (None, found) for want, found in zip(shape, type_.shape, strict=True)):
+            sizes = ", ".join("any" if d is None else str(d) for d in shape)
+            raise self.fail("bad-shape", f"{self.what} needs [{sizes}] of component '{component}', which gives {type_}")
+        self.connections[past] = f"{component}.{port}"
+        return self.input(past, type_)
 
     def caches(self) -> tuple[CacheSlot, ...]:
         """The states of all layers, with the names that their ports have in the graph."""

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 from flowc.errors import Diagnostics
 from flowc.frontend.builder import Builder
@@ -13,17 +14,26 @@ from flowc.frontend.stage import REGISTRY
 from flowc.frontend.state import Options
 from flowc.frontend.usage import Usage
 from flowc.ir.graph import Graph, Output, Value
-from flowc.ir.ports import PAST, past_name
-from flowc.spec.spec import DECODER_PHASES, Phase, Spec
+from flowc.ir.phases import Phase, kind_of, phases_with
+from flowc.ir.ports import past_name, takes_state
+from flowc.spec.components import Component
+from flowc.spec.spec import Spec
 from flowc.text.source import ListNode, MapNode, Scalar
 from flowc.text.source import Node as SpecNode
 
 
-def expand(spec: Spec, phase: Phase, usage: Usage, options: Options, problems: Diagnostics) -> Graph | None:
-    """The graph of a phase, or None when something was wrong (and collected in `problems`)."""
-    flow = spec.flow(phase)
-    assert flow is not None, f"{phase} is none of phases_of(spec)"
-    b = Builder(spec, phase, usage, options, problems)
+def expand(
+    spec: Spec, phase: Phase, usage: Usage, options: Options, problems: Diagnostics,
+    component: Component | None = None, before: Mapping[str, Graph] | None = None,
+) -> Graph | None:  # fmt: skip
+    """The graph of a phase of a component (the main one), or None when something was wrong (and is in `problems`).
+
+    `before` are the graphs of the components that come before it, by name.
+    """
+    component = component or spec.main
+    flow = component.flow(phase.name)
+    assert flow is not None, f"{phase} is none of phases_of(component)"
+    b = Builder(spec, phase, usage, options, problems, component, before)
     try:
         x = Expander(b, usage, problems).run(flow.items, b.tokens())
     except Failed:
@@ -32,28 +42,33 @@ def expand(spec: Spec, phase: Phase, usage: Usage, options: Options, problems: D
         hint = "`residual_add` adds it"
         problems.error("unused-residual", "a residual is saved and never added", b.state.residual.span, hint)
     if x not in b.outputs.values():
-        default = "logits" if phase != "encode" else "last_hidden_state"
-        b.outputs = {spec.output or default: x, **b.outputs}
+        default = "logits" if phase.emits_cache else "last_hidden_state"
+        b.outputs = {component.output or default: x, **b.outputs}
     _as_wide_as_the_vocabulary(b, spec, flow, problems)
     usage.count_stages(b.nodes, b.outputs.values())
     caches = b.caches()
     for cache in caches if any(c.present for c in caches) else ():
+        if cache.past in b.connections:
+            continue
         if cache.past is not None and cache.present is None:
             message = (
                 f"the {phase} graph takes the cache '{past_name(cache.layer, cache.slot)}', and no stage hands it on"
             )
             problems.error("unlike-caches", message, flow.span, "`bind_decode_inputs` binds the layers that follow it")
-    usage.ports.update(b.outputs)
+    usage.port(component.name, *b.outputs)
     outputs = tuple(Output(spec.public(n), v) for n, v in b.outputs.items())
     if not _distinct([v.name for v in b.inputs.values()] + [o.name for o in outputs], spec, problems):
         return None
-    return Graph(phase, _ordered(b, spec), outputs, tuple(b.nodes), b.facts, caches)
+    return Graph(
+        phase, _ordered(b, spec), outputs, tuple(b.nodes), b.facts, caches, component.name, component.main,
+        b.connections,
+    )  # fmt: skip
 
 
 def _as_wide_as_the_vocabulary(b: Builder, spec: Spec, flow: ListNode, problems: Diagnostics) -> None:
     """Refuse `logits` that are not the scores of the vocabulary's words: whoever runs the model takes them for ids."""
     logits, vocab = b.outputs.get("logits"), spec.integer("vocab")
-    if b.phase not in DECODER_PHASES or logits is None or vocab is None:
+    if not b.phase.emits_cache or logits is None or vocab is None:
         return
     width = logits.shape[-1] if logits.shape else 1
     if width != vocab:
@@ -76,16 +91,16 @@ def _ordered(b: Builder, spec: Spec) -> tuple[Value, ...]:
 
     def rank(item: tuple[int, str]) -> tuple[bool, int]:
         place, name = item
-        return name.startswith(PAST), place
+        return takes_state(name), place
 
     return tuple(b.inputs[name] for _, name in sorted(enumerate(b.inputs), key=rank))
 
 
-def is_decoder(spec: Spec) -> bool:
-    """Whether the spec makes a decoder: as it says, or because a stage of its flow keeps a cache."""
-    if spec.kind is not None:
-        return spec.kind == "decoder"
-    return any(_has_cache(flow) for flow in spec.flows.values())
+def is_decoder(component: Component) -> bool:
+    """Whether a component makes a decoder: as it says, or because a stage of its flow keeps a cache."""
+    if component.kind is not None:
+        return component.kind == kind_of(cache=True)
+    return any(_has_cache(flow) for flow in component.flows.values())
 
 
 def _has_cache(node: SpecNode) -> bool:
@@ -100,27 +115,70 @@ def _has_cache(node: SpecNode) -> bool:
     )
 
 
-def phases_of(spec: Spec) -> tuple[Phase, ...]:
-    """The phases that a spec can be built for, in the order in which they are built."""
-    every: tuple[Phase, ...] = DECODER_PHASES if is_decoder(spec) else ("encode",)
-    return tuple(p for p in every if spec.flow(p) is not None)
+def phases_of(component: Component) -> tuple[Phase, ...]:
+    """The phases that a component can be built for, in the order in which they are built."""
+    return tuple(p for p in phases_with(cache=is_decoder(component)) if component.flow(p.name) is not None)
 
 
-def phases_asked(spec: Spec, asked: Sequence[str]) -> tuple[Phase, ...]:
-    """The phases to build: all that the spec has, or those that were asked for.
+@dataclass(frozen=True, slots=True)
+class Step:
+    """A graph to expand: of which component and phase, and whether it is asked for or only taken from."""
 
-    Raises SpecError for a flow that is never built and for a graph that the spec does not have.
+    component: Component
+    phase: Phase
+    asked: bool
+
+    @property
+    def name(self) -> str:
+        """The graph's name."""
+        return self.phase.name if self.component.main else self.component.name
+
+
+def steps(spec: Spec, asked: Sequence[str]) -> tuple[Step, ...]:
+    """The graphs to expand, component by component: all that the spec has, or those that were asked for.
+
+    Components that others take from are expanded in any case. Raises SpecError for a flow that is never built and for
+    a graph that the spec does not have.
     """
-    possible = phases_of(spec)
     problems = Diagnostics()
-    for phase, flow in spec.flows.items():
-        if phase != "*" and phase not in possible:
-            kind = "decoder" if is_decoder(spec) else "encoder"
-            message = f"the spec is of kind '{kind}', so its flow '{phase}' would never be built"
-            problems.error("wrong-phase", message, flow.span)
+    every = [s for component in spec.components for s in _steps_of(component, asked, problems)]
+    possible = [step.name for step in every]
     for graph in asked:
         if graph not in possible:
             hint = f"it has {', '.join(possible) or 'none at all'}"
             problems.error("unknown-graph", f"this spec has no graph '{graph}'", hint=hint)
     problems.raise_if_any()
-    return tuple(p for p in possible if not asked or p in asked)
+    return tuple(step for step in every if step.asked or not step.component.main)
+
+
+def _steps_of(component: Component, asked: Sequence[str], problems: Diagnostics) -> Iterator[Step]:
+    possible, cache = phases_of(component), is_decoder(component)
+    for phase, flow in component.flows.items():
+        if phase != "*" and phase not in (p.name for p in possible):
+            message = (
+                f"{component.what} is of kind '{kind_of(cache=cache)}', so its flow '{phase}' would never be built"
+            )
+            problems.error("wrong-phase", message, flow.span)
+    if cache and not component.main:
+        message = f"{component.what} keeps a cache between calls, which the last component alone can do"
+        problems.error("wrong-phase", message, component.span)
+        return
+    for phase in possible:
+        step = Step(component, phase, asked=True)
+        yield replace(step, asked=not asked or step.name in asked)
+
+
+def check_connected(spec: Spec, graphs: Sequence[Graph], problems: Diagnostics) -> None:
+    """Collect as errors what components hand over or give and no later one takes."""
+    taken = {source for graph in graphs for source in graph.connections.values()}
+    for component in spec.components[:-1]:
+        if not any(source.partition(".")[0] == component.name for source in taken):
+            hint = "`name: COMPONENT.port` under `inputs:` connects them; so does a stage that reads its caches"
+            problems.error("unused-component", f"nothing takes what {component.what} gives", component.span, hint)
+            continue
+        own = [graph for graph in graphs if graph.component == component.name]
+        left = [s.present for g in own for s in g.caches if f"{component.name}.{s.present}" not in taken]
+        if left:
+            shown = ", ".join(map(str, left[:4])) + (f" and {len(left) - 4} more" if len(left) > 4 else "")
+            message = f"{component.what} hands over {shown}, which no later component reads"
+            problems.error("unconnected-cache", message, component.span)

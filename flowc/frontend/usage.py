@@ -28,8 +28,8 @@ class Usage:
     unreadable: bool = False
     """Whether there should be a checkpoint: what it would tell is then not asked of the spec."""
     tensors: dict[str, TensorUse] = field(default_factory=dict[str, TensorUse])
-    ports: set[str] = field(default_factory=set[str])
-    """Inputs and outputs of all graphs, before the spec renames them."""
+    ports: dict[str, set[str]] = field(default_factory=dict[str, set[str]])
+    """Inputs and outputs of each component's graphs, before the spec renames them."""
     symbols: set[str] = field(default_factory=set[str])
     """Entries of `model:` that stages read, or would have read."""
     stages: dict[Span, Origin] = field(default_factory=dict[Span, Origin])
@@ -50,6 +50,10 @@ class Usage:
                 needed.update(v for v in node.inputs if v is not None)
                 if span is not None:
                     self.live.add(span)
+
+    def port(self, component: str, *names: str) -> None:
+        """Note inputs or outputs of a component's graph."""
+        self.ports.setdefault(component, set()).update(names)
 
     def used(self, span: Span | None) -> None:
         """Note that what a stage makes is asked for."""
@@ -92,15 +96,18 @@ def _stages(usage: Usage, problems: Diagnostics) -> None:
 
 
 def _ports(spec: Spec, usage: Usage, problems: Diagnostics) -> None:
-    for declared in spec.inputs:
-        if declared.name not in usage.ports:
-            message = f"no stage reads the input '{declared.name}'"
-            problems.error("unused-input", message, declared.span, nearest(declared.name, usage.ports))
+    for component in spec.components:
+        ports = usage.ports.get(component.name, set())
+        for declared in component.inputs:
+            if declared.name not in ports:
+                message = f"no stage reads the input '{declared.name}'"
+                problems.error("unused-input", message, declared.span, nearest(declared.name, ports))
+    ports = {name for names in usage.ports.values() for name in names}
     for rename in spec.rename.values():
-        if rename.name not in usage.ports:
-            hint = nearest(rename.name, usage.ports) or f"it has {', '.join(sorted(usage.ports)[:8])}"
+        if rename.name not in ports:
+            hint = nearest(rename.name, ports) or f"it has {', '.join(sorted(ports)[:8])}"
             message = f"no graph has an input or output '{rename.name}' to rename"
             problems.error("unknown-port", message, rename.name_span, hint)
-        if rename.public in usage.ports and rename.public != rename.name:
+        if rename.public in ports and rename.public != rename.name:
             message = f"'{rename.name}' cannot be called '{rename.public}', which means another input or output"
             problems.error("taken-port", message, rename.span)

@@ -20,8 +20,9 @@ import numpy as np
 from flowc.build.manifest import Manifest
 from flowc.errors import SpecError, cannot_write
 from flowc.golden.case import Case
+from flowc.ir.phases import PHASES, going_on, starting, without_cache
 from flowc.outside.writing import claim
-from flowc.spec.keys import PHASES
+from flowc.spec.components import refuse_components
 from flowc.verify.built_model import BuiltModel
 from flowc.verify.inputs import Array, Call
 
@@ -35,6 +36,7 @@ def export(case: Case, manifest: Manifest, subject: BuiltModel, folder: Path) ->
     Raises:
         FlowError: what `cannot_write` gives. Whoever calls has asked `claim_folders` before.
     """
+    refuse_components(manifest.name, bool(manifest.components), "yet export tests of")
     written: list[Path] = []
     for call in _calls(case, subject):
         target = _target(case, call.phase, folder)
@@ -64,22 +66,23 @@ def _target(case: Case, phase: str, folder: Path) -> Path:
 
 def _calls(case: Case, subject: BuiltModel) -> list[Call]:
     feeder, graphs = subject.feeder, subject.graphs
-    if "encode" in graphs:
+    whole = without_cache(graphs)
+    if whole is not None:
         batch, seed = (case.inputs.batch, case.inputs.seed) if case.inputs else (BATCH, 1)
         columns = (case.inputs.columns if case.inputs else NEW) if feeder.takes_tokens else 1
         mask = np.ones((batch, columns), np.int64)
-        return [feeder.call("export", "encode", feeder.draw(batch, columns, seed), mask)]
+        return [feeder.call("export", whole, feeder.draw(batch, columns, seed), mask)]
     drawn = feeder.draw(BATCH, NEW + 1, 1)
     if feeder.names_tokens and case.prompts and case.prompts[0].ids:
         ids = np.array(case.prompts[0].ids, np.int64)
         drawn["input_ids"] = np.resize(ids, drawn["input_ids"].shape)
     mask = np.ones((BATCH, NEW + 1), np.int64)
-    calls = [feeder.call("export", p, drawn, mask[:, :NEW]) for p in ("prefill", "unified") if p in graphs]
-    if "decode" in graphs:
-        past: Mapping[str, Array] = feeder.made_up_past("decode", BATCH, NEW, 1)
+    calls = [feeder.call("export", p, drawn, mask[:, :NEW]) for p in starting(graphs)]
+    for step in (p for p in going_on(graphs, 1) if graphs[p].phase.tokens == "one"):
+        past: Mapping[str, Array] = feeder.made_up_past(step, BATCH, NEW, 1)
         if calls:
             past = feeder.past_of(subject.reference(calls[0]))
-        calls.append(feeder.call("export", "decode", drawn, mask, NEW, past))
+        calls.append(feeder.call("export", step, drawn, mask, NEW, past))
     return calls
 
 

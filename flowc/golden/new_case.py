@@ -11,6 +11,8 @@ from pathlib import Path
 from flowc.build.compiled import Compiled
 from flowc.errors import SpecError
 from flowc.golden.case import ABSOLUTE, TIE
+from flowc.ir.phases import without_cache
+from flowc.spec.components import refuse_components
 
 FIRST_IDS = (1, 2, 3, 5, 8, 13, 21, 34)
 """A prompt's ids where there is no text, as far as the vocabulary has them."""
@@ -34,9 +36,10 @@ def new_case(compiled: Compiled, key: str, model: Path, case: Path, texts: Seque
     Raises:
         SpecError: texts for a model that takes none.
     """
+    refuse_components(compiled.spec.name, bool(compiled.spec.main.name), "yet record goldens of")
     beside = os.path.relpath(model, case.parent or ".")
     lines = ["golden: 1", f"name: {_quoted(case.stem)}", f"{key}: {_quoted(Path(beside).as_posix())}"]
-    if "encode" in compiled.graphs:
+    if without_cache(compiled.graphs):
         if texts:
             raise SpecError.of("usage", "an encoder is given seeded inputs, and no --text")
         lines.append("inputs: {seed: 1, batch: 3, columns: 9}")

@@ -19,8 +19,9 @@ from flowc.build.remembered import sha256_of
 from flowc.errors import CheckFailed, SpecError
 from flowc.golden.case import Case, Prompt
 from flowc.golden.numbers import logit, statistic
+from flowc.ir.phases import starting, without_cache
 from flowc.runtime.decoder import Decoder, last_logits
-from flowc.spec.spec import Phase
+from flowc.spec.components import refuse_components
 from flowc.verify.built_model import BuiltModel
 from flowc.verify.inputs import Call
 from flowc.verify.locate import names_in_file
@@ -41,6 +42,7 @@ def play(
     `forced` is an earlier recording: its tokens are fed, whatever this model would choose, so that one tie does not
     lead the rest astray.
     """
+    refuse_components(manifest.name, bool(manifest.components), "yet record goldens of")
     played: Recording = {
         "golden": 1,
         "name": case.name,
@@ -53,7 +55,7 @@ def play(
     }
     subject = BuiltModel(compiled, _files(manifest), _unread)
     if case.prompts:
-        if manifest.kind != "decoder":
+        if not manifest.generates:
             raise SpecError.of("not-a-decoder", f"case '{case.name}' has prompts, but '{manifest.name}' is an encoder")
         before: list[Recording] = forced["prompts"] if forced is not None else []
         decoder = Decoder.open(manifest, threads=threads)
@@ -70,9 +72,8 @@ def _unread(name: str, rows: slice | None) -> Array:
     raise CheckFailed.of("missing-weight", f"a golden reads no weights, but '{name}' was asked for")
 
 
-def _files(manifest: Manifest) -> dict[Phase, Path]:
-    phases: list[Phase] = ["unified", "prefill", "decode", "encode"]
-    return {phase: manifest.graph_path(phase) for phase in phases if phase in manifest.graphs}
+def _files(manifest: Manifest) -> dict[str, Path]:
+    return {graph: manifest.graph_path(graph) for graph in manifest.graphs}
 
 
 def weights_hashes(compiled: Compiled) -> list[str]:
@@ -140,8 +141,8 @@ def _step(logits: Array) -> Recording:
 
 
 def _stages(subject: BuiltModel, ids: Array) -> Recording:
-    phase: Phase = "prefill" if "prefill" in subject.graphs else "unified"
-    if phase not in subject.graphs or not any(v.name == "input_ids" for v in subject.graphs[phase].inputs):
+    phase = next(iter(starting(subject.graphs)), None)
+    if phase is None or not any(v.name == "input_ids" for v in subject.graphs[phase].inputs):
         return {}
     drawn = {**subject.feeder.draw(1, ids.shape[1], 1), "input_ids": ids}
     return stage_statistics(subject, subject.feeder.call("prompt", phase, drawn, np.ones(ids.shape, np.int64)))
@@ -151,16 +152,17 @@ def _stages(subject: BuiltModel, ids: Array) -> Recording:
 
 
 def _encode(case: Case, subject: BuiltModel) -> tuple[Recording, Recording]:
-    if "encode" not in subject.graphs or case.inputs is None:
+    phase = without_cache(subject.graphs)
+    if phase is None or case.inputs is None:
         raise SpecError.of(
             "missing-graph", f"case '{case.name}' has inputs, but the model is a decoder; give `prompts`"
         )
     asked, feeder = case.inputs, subject.feeder
     columns = asked.columns if feeder.takes_tokens else 1
     mask = ragged(asked.batch, columns, "right-padding" if feeder.takes_mask else "no-padding")
-    call = feeder.call(case.name, "encode", feeder.draw(asked.batch, columns, asked.seed), mask)
+    call = feeder.call(case.name, phase, feeder.draw(asked.batch, columns, asked.seed), mask)
     found = subject.run(call)
-    kinds = {o.name: o.value.type for o in subject.graphs["encode"].outputs}
+    kinds = {o.name: o.value.type for o in subject.graphs[phase].outputs}
     outputs = {n: {**_statistics(_valid(a, call.valid(kinds[n]))), "digest": _digest(_valid(a, call.valid(kinds[n])))}
                for n, a in found.items()}  # fmt: skip
     return outputs, stage_statistics(subject, call)

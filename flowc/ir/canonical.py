@@ -42,7 +42,7 @@ def canonical(graph: Graph) -> str:
 def difference(a: Graph, b: Graph) -> list[str]:
     """Lines of a unified diff of two graphs' canonical texts; empty when they compute the same in the same way."""
     texts = [canonical(g).splitlines() for g in (a, b)]
-    return list(difflib.unified_diff(texts[0], texts[1], a.phase, b.phase, lineterm="", n=2))
+    return list(difflib.unified_diff(texts[0], texts[1], str(a.phase), str(b.phase), lineterm="", n=2))
 
 
 def _operand(value: Value | None, numbers: dict[Value, str]) -> str:

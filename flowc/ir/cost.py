@@ -52,7 +52,7 @@ class Costs:
 
 def sizes_of(graph: Graph, batch: int = 1, sequence: int = 1, past: int = 0, **others: int) -> dict[str, int]:
     """Sizes of the usual symbols. A graph with one new token has a sequence of 1, whatever is asked for."""
-    new = 1 if graph.phase == "decode" else sequence
+    new = 1 if graph.phase.tokens == "one" else sequence
     return {BATCH: batch, SEQUENCE: new, PAST: past, TOTAL: past + new, **others}
 
 

@@ -11,15 +11,16 @@ Values and nodes are immutable and compared by identity. A pass makes a new grap
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import Any
 
 from flowc.errors import InternalError, Span
 from flowc.ir.op import Op
+from flowc.ir.phases import Phase
 from flowc.ir.ports import CacheSlot
-from flowc.ir.types import ShapeError, TensorType
+from flowc.ir.types import SEQUENCE, ShapeError, TensorType, sequence_of
 from flowc.ir.weights.expressions import Weight
 
 
@@ -116,13 +117,43 @@ class Output:
 class Graph:
     """A phase of a model. `facts` holds what every later room may need to know about the whole graph."""
 
-    phase: str
+    phase: Phase
     inputs: tuple[Value, ...]
     outputs: tuple[Output, ...]
     nodes: tuple[Node, ...]
     facts: dict[str, Any] = field(default_factory=dict[str, Any])
     caches: tuple[CacheSlot, ...] = ()
-    """The states that travel from call to call, in order of first use."""
+    """The states that travel from call to call, or from one component to another, in order of first use."""
+    component: str = ""
+    """The component that it belongs to; empty in a model of one."""
+    main: bool = True
+    """Whether that is the model's own component, whose files have the plain names."""
+    connections: Mapping[str, str] = field(default_factory=dict[str, str])
+    """Inputs that hold what other components take or give, each with `COMPONENT.port`."""
+
+    @property
+    def name(self) -> str:
+        """What it is called in a manifest and by `--graph`: its phase, or its component beside the main one."""
+        return self.phase.name if self.main else self.component
+
+    @property
+    def axes(self) -> Mapping[str, str]:
+        """Dimensions that files call otherwise: the tokens of a component beside the main one."""
+        return {} if self.main else {SEQUENCE: sequence_of(self.component)}
+
+    def port_type(self, value: Value) -> TensorType:
+        """Type of an input or output as files have it."""
+        return TensorType(value.dtype, tuple(self.axes.get(str(d), d) for d in value.shape))
+
+    @property
+    def states(self) -> tuple[CacheSlot, ...]:
+        """Its own states, which later calls go on from: not what other components read, or what it reads of them."""
+        return tuple(s for s in self.caches if self.phase.emits_cache and s.past not in self.connections)
+
+    @property
+    def cache_ports(self) -> frozenset[str]:
+        """Names of the inputs and outputs that its own states travel through."""
+        return frozenset(port for s in self.states for port in (s.past, s.present) if port is not None)
 
     def producers(self) -> dict[Value, Node]:
         """The node that makes each computed value."""

@@ -17,6 +17,12 @@ SEQUENCE = "sequence_length"
 PAST = "past_sequence_length"
 TOTAL = "total_sequence_length"
 
+
+def sequence_of(component: str) -> str:
+    """How other components, and its own files, call the number of a component's tokens."""
+    return f"{component}_{SEQUENCE}"
+
+
 DTYPES = ("float32", "float16", "bfloat16", "float64", "int64", "int32", "bool")
 
 

@@ -41,7 +41,7 @@ def _section(target: Target) -> Iterator[str]:
 
 def _where(row: Row) -> str:
     assumed = [f"`--assume {a}`" if a != "none" else "no assumption" for a in row.assume]
-    parts = [", ".join(row.phases), _or(assumed)]
+    parts = [", ".join(map(str, row.phases)), _or(assumed)]
     parts.append(_or(row.dtypes) if row.dtypes != FLOAT else "")
     parts.append(f"computes in {row.computes}" if row.computes else "")
     parts.append(", ".join(sorted(row.forms)))

@@ -14,7 +14,6 @@ from flowc.ir.graph import Graph, Node
 from flowc.report.apart import Comparison, Difference, NotCompared, Progress
 from flowc.report.subject import Named
 from flowc.report.weights_apart import weights_apart
-from flowc.spec.spec import Phase
 from flowc.text.changes import aligned, changes, value_text
 
 Found = Iterator[Difference | NotCompared]
@@ -62,7 +61,7 @@ def _specs(a: Named, b: Named) -> Found:
 
 
 def _graphs(a: Named, b: Named) -> Found:
-    phases: list[Phase] = sorted({*a.compiled.graphs, *b.compiled.graphs})
+    phases: list[str] = sorted({*a.compiled.graphs, *b.compiled.graphs})
     for phase in phases:
         x, y = a.compiled.graphs.get(phase), b.compiled.graphs.get(phase)
         if x is None or y is None:
@@ -147,7 +146,7 @@ def _numbers(a: Named, b: Named) -> Found:
     assert b.manifest is not None
     mine, theirs = subject_of(a.manifest, a.compiled), subject_of(b.manifest, b.compiled)
     results: dict[str, tuple[Any, Mapping[str, Any]]] = {}
-    for call in calls(mine, cast("Any", results)):
+    for call in (call for part in mine.parts for call in calls(part, cast("Any", results))):
         found = mine.run(call)
         results[call.label] = (call, found)
         other = b.compiled.graphs.get(call.phase)

@@ -5,6 +5,7 @@ The picture is made of numbers, the same for the same graph; `page.html` writes 
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass, field
 
 from flowc.ir.graph import Graph, Node, Value
@@ -76,8 +77,8 @@ def draw(graph: Graph) -> Picture:
     cards = [_card(part, makers) for part in parts]
     lanes = _lanes(parts)
     gutter = LANE * (max(lanes.values(), default=-1) + 1) + PAD
-    inputs = _names([v.name for v in graph.inputs])
-    outputs = _names([o.name for o in graph.outputs])
+    inputs = _names([v.name for v in graph.inputs], graph.cache_ports)
+    outputs = _names([o.name for o in graph.outputs], graph.cache_ports)
     wide = max([card.width for card in cards] + [len(t) * CHAR + 28 for t in (inputs, outputs)] + [320.0])
     middle = gutter + wide / 2
     top = 8.0
@@ -88,12 +89,12 @@ def draw(graph: Graph) -> Picture:
         top += card.height + BETWEEN
     pills.append(_pill(outputs, middle, top))
     lines = [*_arrows(cards, middle, top), *_ways(cards, lanes)]
-    return Picture(graph.phase, gutter + wide + PAD, top + 24 + 8, cards, lines, pills)
+    return Picture(str(graph.phase), gutter + wide + PAD, top + 24 + 8, cards, lines, pills)
 
 
-def _names(names: list[str]) -> str:
+def _names(names: list[str], states: Collection[str]) -> str:
     """Names of ports on one line; those of caches are counted."""
-    plain = [n for n in names if not n.startswith(("past_key_values.", "present."))]
+    plain = [n for n in names if n not in states]
     caches = len(names) - len(plain)
     more = [f"and {len(plain) - MOST_NAMES} more"] if len(plain) > MOST_NAMES else []
     return " · ".join([*plain[:MOST_NAMES], *more, *([f"{caches} caches"] if caches else [])])

@@ -15,7 +15,6 @@ from flowc.ir.graph import Graph
 from flowc.outside.foreign import foreign
 from flowc.outside.runtime import onnxruntime, open_graph
 from flowc.report.subject import Named
-from flowc.spec.spec import Phase
 from flowc.targets.registry import target
 
 
@@ -29,7 +28,7 @@ def facts(subject: Named, sizes: Mapping[str, int], *, placement: bool = True) -
     aim = target(compiled.request.target)
     found: dict[str, Any] = {
         "name": compiled.spec.name,
-        "kind": "encoder" if "encode" in compiled.graphs else "decoder",
+        "kind": compiled.kind,
         "target": aim.name,
         "assume": compiled.request.options.assume,
         "logits": compiled.request.options.logits,
@@ -43,8 +42,8 @@ def facts(subject: Named, sizes: Mapping[str, int], *, placement: bool = True) -
     for phase, graph in compiled.graphs.items():
         before, after = (_costs(g, sizes) for g in (compiled.expanded[phase], graph))
         found["graphs"][phase] = {
-            "inputs": {v.name: str(v.type) for v in graph.inputs},
-            "outputs": {o.name: str(o.value.type) for o in graph.outputs},
+            "inputs": {v.name: str(graph.port_type(v)) for v in graph.inputs},
+            "outputs": {o.name: str(graph.port_type(o.value)) for o in graph.outputs},
             "operators": dict(sorted(Counter(n.op.name for n in graph.nodes).items())),
             "before": _numbers(before.total),
             "after": _numbers(after.total),
@@ -94,16 +93,16 @@ class Steps:
     """A watch of a compilation: keeps every graph as each pass that changed it left it."""
 
     def __init__(self) -> None:
-        self.graphs: dict[Phase, dict[str, Graph]] = {}
+        self.graphs: dict[str, dict[str, Graph]] = {}
         """By phase and by pass, in order; the first is 'expand', before any pass."""
 
-    def __call__(self, phase: Phase, step: str, graph: Graph) -> None:
+    def __call__(self, phase: str, step: str, graph: Graph) -> None:
         """Keep a graph."""
         self.graphs.setdefault(phase, {})[step] = graph
 
-    def changes(self, sizes: Mapping[str, int]) -> dict[str, dict[Phase, dict[str, int]]]:
+    def changes(self, sizes: Mapping[str, int]) -> dict[str, dict[str, dict[str, int]]]:
         """What each pass added to the costs of each graph that it changed (less where negative), by pass and phase."""
-        found: dict[str, dict[Phase, dict[str, int]]] = {}
+        found: dict[str, dict[str, dict[str, int]]] = {}
         for phase, graphs in self.graphs.items():
             totals = {step: _numbers(_costs(graph, sizes).total) for step, graph in graphs.items()}
             for (_, old), (step, new) in pairwise(totals.items()):

@@ -11,7 +11,7 @@ their own caches.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -68,9 +68,10 @@ def outline(graph: Graph) -> list[Part]:
     names = {output.value: output.name for output in reversed(graph.outputs)}
     for number, part in enumerate(parts):
         part.entries = [
-            _entry(value, number, parts, at, makers, readers) for value in _read_from_outside(part, makers, at)
+            _entry(value, number, parts, at, makers, readers, graph.cache_ports)
+            for value in _read_from_outside(part, makers, at)
         ]
-        part.exits = [_exit(v, names[v]) for n in part.nodes for v in n.outputs if v in names]
+        part.exits = [_exit(v, names[v], graph.cache_ports) for n in part.nodes for v in n.outputs if v in names]
     folded: list[Part] = []
     before: _Shape | None = None
     for number, part in enumerate(parts):
@@ -163,11 +164,11 @@ def _read_from_outside(part: Part, makers: dict[Value, Node], at: dict[Node, int
 
 def _entry(
     value: Value, number: int, parts: list[Part], at: dict[Node, int], makers: dict[Value, Node],
-    readers: dict[Value, set[int]],
+    readers: dict[Value, set[int]], states: Collection[str],
 ) -> Port:  # fmt: skip
     maker = makers.get(value)
     if maker is None:
-        return Port(value, value.name, "cache" if value.name.startswith("past_key_values.") else "input")
+        return Port(value, value.name, "cache" if value.name in states else "input")
     other = parts[at[maker]].label
     name = short(value)
     numbers = not value.dtype.startswith(("float", "bfloat"))
@@ -179,8 +180,8 @@ def _entry(
     return Port(value, name, "residual" if sums else "shared", other)
 
 
-def _exit(value: Value, name: str) -> Port:
-    return Port(value, name, "cache" if name.startswith("present.") else "output")
+def _exit(value: Value, name: str, states: Collection[str]) -> Port:
+    return Port(value, name, "cache" if name in states else "output")
 
 
 def short(value: Value) -> str:

@@ -14,17 +14,21 @@ becomes the next call's `past_key_values.*`.
 
 from __future__ import annotations
 
+from collections.abc import Collection, Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
 from flowc.build.manifest import Manifest
-from flowc.errors import CheckFailed, SpecError
+from flowc.errors import CheckFailed, InternalError, SpecError
+from flowc.ir.phases import DECODE, PREFILL, UNIFIED
+from flowc.ir.ports import SPELT, past_name, slots_of
 from flowc.outside.foreign import foreign
 from flowc.outside.runtime import onnxruntime
 from flowc.runtime import session as sessions
 from flowc.runtime.device import CPU, Device
+from flowc.runtime.encoder import Encoder
 
 if TYPE_CHECKING:
     from onnxruntime import InferenceSession, OrtValue
@@ -32,28 +36,36 @@ if TYPE_CHECKING:
 Ids = npt.NDArray[np.int64]
 Logits = npt.NDArray[np.floating]
 
-_PAST = "past_key_values."
-_PRESENT = "present."
 _SPARE = 256
 
 
 class Graph:
     """One session, and how it takes and gives its cache."""
 
-    def __init__(self, session: InferenceSession, device: Device = CPU) -> None:
+    def __init__(self, session: InferenceSession, device: Device = CPU, given: Collection[str] = ()) -> None:
+        """A session of a graph; `given` are inputs that another component's graph fills."""
         self.session = session
         self.device = device
         inputs = sessions.inputs(session)
-        self.pasts = {name: port for name, port in inputs.items() if name.startswith(_PAST)}
-        presents = [name for name in sessions.outputs(session) if name.startswith(_PRESENT)]
-        self.presents = {name: _PAST + name.removeprefix(_PRESENT) for name in presents}
+        slots = slots_of(inputs, sessions.outputs(session))
+        pasts = [slot.past for slot in slots if slot.past is not None and slot.past not in given]
+        self.pasts = {name: inputs[name] for name in pasts}
+        self.given = [name for name in inputs if name in given]
+        self.presents = {slot.present: past_name(slot.layer, slot.slot) for slot in slots if slot.present is not None}
+        self.columns = {past_name(slot.layer, slot.slot) for slot in slots if slot.has_columns}
+        """Inputs of caches that grow a column per token (a recurrent state keeps its size)."""
         self.takes_mask = "attention_mask" in inputs
         properties = sessions.metadata(session)
         self.assume = properties.get("flowc.assume")
         self.shared = properties.get("flowc.cache") == "shared"
 
     def call(
-        self, ids: Ids, mask: Ids, cache: dict[str, OrtValue], capacity: int
+        self,
+        ids: Ids,
+        mask: Ids,
+        cache: dict[str, OrtValue],
+        capacity: int,
+        given: Mapping[str, OrtValue],
     ) -> tuple[Logits, dict[str, OrtValue]]:
         """Run the new tokens over a cache: logits, and the cache with the new tokens in it.
 
@@ -62,6 +74,7 @@ class Graph:
             mask: [batch_size, total] ones for the tokens, cached and new, that count.
             cache: past values by input name; empty before the first token.
             capacity: columns that a shared buffer must hold.
+            given: what another component's graph gave, by input name.
         """
         binding: Any = self.session.io_binding()
         feeds = {"input_ids": ids, "attention_mask": mask} if self.takes_mask else {"input_ids": ids}
@@ -70,14 +83,16 @@ class Graph:
         bound: dict[str, OrtValue] = {}
         for name, port in self.pasts.items():
             held = cache.get(name)
-            if self.shared and _is_columns(name):
+            if self.shared and name in self.columns:
                 held = self._widened(port, held, mask.shape[1] - ids.shape[1], ids.shape[0], capacity)
             elif held is None:
                 held = self.device.zeros(sessions.empty_sizes(port, ids.shape[0]), port.dtype, overwritten=False)
             binding.bind_ortvalue_input(name, held)
             bound[name] = held
+        for name in self.given:
+            binding.bind_ortvalue_input(name, given[name])
         binding.bind_output("logits", "cpu")
-        buffers = {name: bound[name] for name in bound if self.shared and _is_columns(name)}
+        buffers = {name: bound[name] for name in bound if self.shared and name in self.columns}
         for name, past in self.presents.items():
             if past in buffers:
                 binding.bind_ortvalue_output(name, buffers[past])
@@ -105,11 +120,6 @@ class Graph:
         return onnxruntime().OrtValue.ortvalue_from_numpy(buffer, self.device.name, 0)
 
 
-def _is_columns(name: str) -> bool:
-    """Whether a cache grows a column per token (a recurrent state keeps its size)."""
-    return name.endswith((".key", ".value"))
-
-
 class Decoder:
     """A model's decoder graphs and the state of one batch.
 
@@ -119,13 +129,23 @@ class Decoder:
     """
 
     def __init__(
-        self, mode: str, prefill: Graph, decode: Graph, assume: str, logits: str = "last", context: int | None = None
+        self,
+        mode: str,
+        prefill: Graph,
+        decode: Graph,
+        assume: str,
+        logits: str = "last",
+        context: int | None = None,
+        encoder: Encoder | None = None,
     ) -> None:
         self.mode = mode
         self._prefill = prefill
         self._decode = decode
         self._assume = assume
         self._context = context
+        self.encoder = encoder
+        """What reads a text for the decoder, in a model that has an encoder; else None."""
+        self._given: Mapping[str, OrtValue] = {}
         self._all_logits = logits == "all"
         self._mask: Ids = np.zeros((0, 0), np.int64)
         self._cache: dict[str, OrtValue] = {}
@@ -152,20 +172,22 @@ class Decoder:
             SpecError: not a decoder, or no graphs for this mode.
         """
         mode = mode or default_mode(manifest)
+        encoder = Encoder.open(manifest, threads=threads, device=device)
+        taken = encoder.gives if encoder is not None else ()
 
         def graph(name: str, **options: bool) -> Graph:
             path = manifest.graph_path(name)
             session = sessions.open_session(path, threads=threads, providers=device.providers, **options)
-            return Graph(session, device)
+            return Graph(session, device, taken)
 
         # Measured at SmolLM2's size, two cores: prepacking takes 0.5 s and a second copy of the weights, to save 40 ms
         # of a prompt of 512 tokens and nothing of a step. A spinning decode session steps 1.2 times faster; when the
         # prefill session spins beside it, the two fight where one hands over to the other.
         match mode:
             case "pair":
-                prefill = graph("prefill", prepack=False, spin=False)
-                decode = graph("decode", prepack=False)
-            case "unified" | "decode":
+                prefill = graph(PREFILL.name, prepack=False, spin=False)
+                decode = graph(DECODE.name, prepack=False)
+            case UNIFIED.name | DECODE.name:
                 prefill = decode = graph(mode, prepack=False)
             case _:
                 raise ValueError(f"'{mode}' is not one of pair, unified, decode")
@@ -176,7 +198,7 @@ class Decoder:
                 raise SpecError.of("not-a-decoder", f"'{manifest.name}' gives no logits, so no next token", hint=hint)
             _require_caches(built, decode)
         assume = decode.assume or manifest.assume or "none"
-        return cls(mode, prefill, decode, assume, manifest.logits, manifest.model.context_length)
+        return cls(mode, prefill, decode, assume, manifest.logits, manifest.model.context_length, encoder)
 
     @property
     def length(self) -> int:
@@ -187,6 +209,15 @@ class Decoder:
     def mask(self) -> Ids:
         """[batch_size, length] the mask of what the cache holds."""
         return self._mask.copy()
+
+    def read(self, ids: Ids, mask: Ids | None = None) -> None:
+        """Let the encoder read ids [batch_size, tokens]; what it makes of them serves all calls until the next reading.
+
+        `mask` int64 of the same shape, zeros at padding; default all ones.
+        """
+        if self.encoder is None:
+            raise InternalError("the model has no encoder")
+        self._given = self.encoder.read(ids, np.ones_like(ids) if mask is None else mask)
 
     def start(self, ids: Ids, mask: Ids | None = None, *, capacity: int = 0) -> Logits:
         """Begin with a prompt.
@@ -203,18 +234,20 @@ class Decoder:
         if self._context is not None and ids.shape[1] > self._context:
             message = f"the prompt has {ids.shape[1]} columns, padding included; the model's context is {self._context}"
             raise SpecError.of("bad-prompt", message, hint="leave out columns that are padding in every row")
+        if self.encoder is not None and not self._given:
+            raise InternalError("the decoder starts before its encoder has read anything")
         self._mask = np.zeros((ids.shape[0], 0), np.int64)
         self._cache = {}
         self._capacity = capacity
         mask = np.ones_like(ids) if mask is None else mask
-        if self.mode == "decode":
+        if self.mode == DECODE.name:
             return self._column_by_column(ids, mask)
         return self._feed(self._prefill, ids, mask)
 
     def step(self, ids: Ids, mask: Ids | None = None) -> Logits:
         """Go on with [batch_size, new] tokens (one each, unless the graph is unified); `mask` as in `start`."""
         mask = np.ones_like(ids) if mask is None else mask
-        if self.mode != "unified" and ids.shape[1] > 1:
+        if self.mode != UNIFIED.name and ids.shape[1] > 1:
             return self._column_by_column(ids, mask)
         return self._feed(self._decode, ids, mask)
 
@@ -232,7 +265,7 @@ class Decoder:
         whole = self._joined(mask)
         if whole.shape[1] > self._capacity:
             self._capacity = max(whole.shape[1] + _SPARE, 2 * self._capacity)
-        logits, cache = graph.call(ids, whole, self._cache, self._capacity)
+        logits, cache = graph.call(ids, whole, self._cache, self._capacity, self._given)
         self._cache = cache
         self._mask = whole
         return logits
@@ -267,7 +300,7 @@ def _require_caches(before: Graph, after: Graph) -> None:
         raise SpecError.of(
             "unlike-caches",
             f"the graphs do not hand on their caches: '{unlike[0]}' is given or taken by one side only",
-            hint="leave past_key_values.* and present.* as they are called, and give every flow the same layers",
+            hint=f"leave {SPELT} as they are called, and give every flow the same layers",
         )
 
 
@@ -277,12 +310,12 @@ def _right_padded(mask: Ids) -> bool:
 
 def default_mode(manifest: Manifest) -> str:
     """How to run a decoder when nobody says: `pair` when both graphs are there, else `unified`, else `decode`."""
-    if manifest.kind != "decoder":
+    if not manifest.generates:
         raise SpecError.of("not-a-decoder", f"'{manifest.name}' is an {manifest.kind}: it has no next token")
     built = manifest.graphs
-    if "prefill" in built and "decode" in built:
+    if PREFILL.name in built and DECODE.name in built:
         return "pair"
-    for mode in ("unified", "decode"):
+    for mode in (UNIFIED.name, DECODE.name):
         if mode in built:
             return mode
     raise SpecError.of(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -14,6 +14,7 @@ import numpy.typing as npt
 
 from flowc.build.manifest import LARGEST
 from flowc.errors import CheckFailed, FlowError, InternalError, MissingTool, SpecError
+from flowc.ir.ports import slots_of
 from flowc.outside.foreign import foreign, lack_of, one_line
 from flowc.outside.reading import Unreadable, read_bytes, reason_of
 from flowc.outside.runtime import onnxruntime, open_graph
@@ -216,24 +217,28 @@ def implied(session: InferenceSession, feeds: Mapping[str, Array]) -> dict[str, 
         listed = ", ".join(map(str, wanted.values()))
         raise SpecError.of("bad-input", f"the graph has no input {', '.join(unknown)}", hint=f"it takes {listed}")
     given = dict(feeds)
+    # What another component makes has a component's name in it, and is handed on by none of this graph's outputs.
+    slots = slots_of(wanted, outputs(session))
+    states = {slot.past for slot in slots if slot.past is not None and (slot.present is not None or not slot.owner)}
     for name, port in wanted.items():
-        array = given.setdefault(name, _implied(port, given))
+        array = given.setdefault(name, _implied(port, given, states))
         if array.dtype != port.dtype or array.ndim != len(port.shape):
             raise SpecError.of("bad-input", f"input {name} is {array.dtype}{list(array.shape)}; the graph takes {port}")
     return given
 
 
-def _implied(port: Port, given: Mapping[str, Array]) -> Array:
+def _implied(port: Port, given: Mapping[str, Array], states: Collection[str]) -> Array:
     if port.name in given:
         return given[port.name]
     ids = given.get("input_ids")
     if ids is not None and ids.ndim == 2:
-        if port.name.startswith("past_key_values."):
+        if port.name in states:
             return empty_past(port, ids.shape[0])
         if port.name == "token_type_ids":
             return np.zeros_like(ids)
         if port.name == "attention_mask":
-            cached = (a.shape[2] for name, a in given.items() if name.endswith(".key") and a.ndim == 4)
+            columns = [slot.past for slot in slots_of(given, ()) if slot.has_columns and slot.past in states]
+            cached = (given[name].shape[2] for name in columns if name is not None)
             return np.ones((ids.shape[0], ids.shape[1] + next(cached, 0)), np.int64)
     raise SpecError.of("bad-input", f"the graph takes an input that was not given: {port}")
 

@@ -8,20 +8,28 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
 from flowc.errors import Span
+from flowc.ir.phases import PHASES, Kind, PhaseName
 from flowc.ir.types import DTYPES, Dim, TensorType
 from flowc.records.declare import Context, Either, Form, Own, attr, named_by
 from flowc.records.record import Record
 from flowc.records.values import Wrong
 from flowc.text.nodes import ListNode, MapNode, Node, Scalar, plain
 
-Phase = Literal["prefill", "decode", "unified", "encode"]
-DECODER_PHASES: tuple[Phase, ...] = ("unified", "prefill", "decode")
-PHASES: tuple[Phase, ...] = (*DECODER_PHASES, "encode")
-
 PORT_NAME = re.compile(r"[A-Za-z_][\w.-]*")
 """Names that graph inputs and outputs can have."""
 _TYPE = re.compile(r"\s*(\w+)\s*\[([^\]]*)\]\s*")
 _DIM = re.compile(r"[A-Za-z_]\w*(\s*\+\s*[A-Za-z_]\w*)*")
+
+
+@dataclass(frozen=True, slots=True)
+class Connection:
+    """An input or output of another component."""
+
+    component: str
+    port: str
+
+    def __str__(self) -> str:
+        return f"{self.component}.{self.port}"
 
 
 class ModelSizes(Context):
@@ -68,6 +76,22 @@ _INPUT_TYPE = Form(
     _A_TYPE, _tensor_type, rf"^\s*({'|'.join(DTYPES)})\s*\[[^\]]*\]\s*$",
     f"element types: {', '.join(DTYPES)}; `$name` stands for a model symbol",
 )  # fmt: skip
+_COMPONENT = named_by(
+    re.compile(rf"(?!(?:{'|'.join(PHASES)})$)[a-z][a-z0-9_]*"), "the name of a component",
+    f"small letters, digits and '_', a letter first; not {', '.join(PHASES)}",
+)  # fmt: skip
+_JOINED = re.compile(r"([a-z][a-z0-9_]*)\.([A-Za-z_][\w.-]*)")
+
+
+def _type_or_port(text: str, sizes: Any) -> TensorType | Connection | None:
+    """What an input of a component is: a type, or a port of another one."""
+    match = _JOINED.fullmatch(text)
+    return Connection(match[1], match[2]) if match is not None else _tensor_type(text, sizes)
+
+
+_CONNECTED = Form(
+    f"{_A_TYPE}, or COMPONENT.port", _type_or_port, rf"{_INPUT_TYPE.pattern}|^{_JOINED.pattern}$", _INPUT_TYPE.hint
+)
 _SYMBOL = named_by(re.compile(r"[A-Za-z_]\w*"), "the name of a model symbol")
 
 
@@ -139,11 +163,46 @@ class WeightsDecl(Record):
     span: Span
 
 
+class ComponentKeys(Record):
+    """A part of a model with graphs of its own."""
+
+    what = "a component"
+    nulls = False
+    placed = True
+
+    kind: Kind | None = attr(doc="decoder or encoder; by default what the stages say.", default=None)
+    inputs: Mapping[str, TensorType | Connection] = attr(
+        doc="Its inputs as `name: dtype[dim, dim]`, or `name: COMPONENT.port` for what an earlier component takes or "
+        "gives; the first one starts the flow.",
+        default={}, keys=_port("the name of an input"), form=_CONNECTED, called="a mapping of names to types",
+        each="input '{key}'", item=_A_TYPE,
+    )  # fmt: skip
+    flow: Flow | Mapping[PhaseName, Flow] = attr(
+        doc="Its stages in order, or a map of phases to stages.",
+        called="a list of stages, or a map of phases to lists", code="empty-flow", noun="phase", least=1,
+        each="the flow of '{key}'",
+    )  # fmt: skip
+    output: str | None = attr(
+        doc="Name of the flow's final value.", default=None, form=_port("the name of an output"),
+    )  # fmt: skip
+    span: Span
+
+
 class Keys(Record):
     """What a transformer computes: a list of stages."""
 
     what = "a spec"
     nulls = False
+    either = (
+        Either(("flow", "components"), "a spec has either `flow`, the list of its stages, or `components`"),
+        *(
+            Either((key, "components"), f"'{key}' cannot stand beside 'components': {why}", needed=False)
+            for key, why in (
+                *((key, "each component has its own") for key in ("inputs", "kind", "output")),
+                ("rename", "ports of components keep their names"),
+            )
+        ),
+    )
 
     schema: str = attr(
         name="$schema", doc="The JSON Schema of specs, for editors; no part of the model.", default="", least=1
@@ -154,7 +213,7 @@ class Keys(Record):
     )  # fmt: skip
     name: str = attr(doc="Name of the model, for people and for the manifest.", default="", least=1)
     description: str = attr(doc="One or two sentences for people.", default="", least=1)
-    kind: Literal["decoder", "encoder"] | None = attr(
+    kind: Kind | None = attr(
         doc="decoder or encoder; by default what the stages say (a stage with a cache makes a decoder).", default=None
     )
     model: Mapping[str, Symbol] = attr(
@@ -170,10 +229,15 @@ class Keys(Record):
         keys=_port("the name of an input"), form=_INPUT_TYPE, called="a mapping of names to types",
         each="input '{key}'", item=_A_TYPE,
     )  # fmt: skip
-    flow: Flow | Mapping[Phase, Flow] = attr(
+    flow: Flow | Mapping[PhaseName, Flow] = attr(
         doc="The stages in order; or, for phases spelt out by hand, a map of prefill, decode and unified to stages.",
+        default={},
         called="a list of stages, or a map of phases to lists", code="empty-flow", noun="phase", least=1,
         each="the flow of '{key}'",
+    )  # fmt: skip
+    components: Mapping[str, ComponentKeys] = attr(
+        doc="In place of inputs, flow, kind and output: parts with graphs of their own; the last is the model's own.",
+        default={}, least=1, keys=_COMPONENT, called="a mapping of names to components", each="the component '{key}'",
     )  # fmt: skip
     output: str | None = attr(
         doc="Name of the flow's final value; logits for decoders, last_hidden_state for encoders.", default=None,

@@ -5,16 +5,18 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, cast
 
-from flowc.errors import Diagnostics, nearest
+from flowc.errors import Diagnostics, Span, nearest
+from flowc.ir.types import TensorType
 from flowc.records.reader import Read, Reader
-from flowc.spec.keys import Keys, ModelSizes, Symbol
-from flowc.spec.spec import Expectation, InputDecl, Rename, Spec
+from flowc.spec.components import Component, InputDecl
+from flowc.spec.keys import ComponentKeys, Connection, Keys, ModelSizes, Symbol
+from flowc.spec.spec import Expectation, Rename, Spec
 from flowc.text.nodes import ListNode, MapNode, Node
 from flowc.text.source import read_spec
 
 _SIZES = ("context_length", "vocab", "layers")
-_TOKENS = ("eos", "bos", "pad")
-_DECISIVE = ("flowc", "model", "inputs", "flow")
+_TOKENS = ("eos", "bos", "pad", "decoder_start")
+_DECISIVE = ("flowc", "model", "inputs", "flow", "components")
 """Keys without which nothing can be said of the stages."""
 
 
@@ -41,7 +43,7 @@ def build(root: Node, path: Path, later: Diagnostics | None = None) -> Spec:
 
 def _misspelt(root: MapNode) -> bool:
     """Whether an unknown key may be meant for one that the stages need."""
-    absent = [key for key in ("model", "inputs", "flow") if root.get(key) is None]
+    absent = [key for key in ("model", "inputs", "flow", "components") if root.get(key) is None]
     known = Keys.by_name()
     return any(nearest(e.name, absent) for e in root.entries if e.name not in known)
 
@@ -62,6 +64,31 @@ def _metadata(read: Read[Keys], problems: Diagnostics) -> bool:
     return sound
 
 
+def _components(root: MapNode, keys: Keys) -> tuple[Component, ...]:
+    """The components that the spec names, or the one that it is."""
+    if not keys.components:
+        return (_component("", keys, root, root.span, main=True),)
+    found: list[Component] = []
+    for entry in cast("MapNode", root.get("components")).entries:
+        main = len(found) == len(keys.components) - 1
+        node = cast("MapNode", entry.value)
+        found.append(_component(entry.name, keys.components[entry.name], node, entry.key.span, main=main))
+    return tuple(found)
+
+
+def _component(name: str, keys: Keys | ComponentKeys, node: MapNode, span: Span, *, main: bool) -> Component:
+    declared = node.get("inputs")
+    inputs: list[InputDecl] = []
+    for entry in declared.entries if isinstance(declared, MapNode) else ():
+        what: TensorType | Connection = keys.inputs[entry.name]
+        joined = isinstance(what, Connection)
+        span_of = entry.value.span if joined else entry.key.span
+        inputs.append(InputDecl(entry.name, None if joined else what, span_of, what if joined else None))
+    flow = cast("Any", keys.flow)
+    flows = {"*": flow} if isinstance(flow, ListNode) else cast("dict[str, ListNode]", flow)
+    return Component(name, keys.kind, tuple(inputs), flows, keys.output, span, main)
+
+
 def _spec(root: MapNode, path: Path, read: Read[Keys], sizes: ModelSizes) -> Spec:
     keys = read.record()
 
@@ -74,12 +101,9 @@ def _spec(root: MapNode, path: Path, read: Read[Keys], sizes: ModelSizes) -> Spe
         path=path,
         root=root,
         name=keys.name or path.name.split(".")[0],
-        kind=keys.kind,
         model=keys.model,
         weights=keys.weights,
-        inputs=tuple(InputDecl(e.name, keys.inputs[e.name], e.key.span) for e in placed("inputs")),
-        flows={"*": keys.flow} if isinstance(keys.flow, ListNode) else cast("dict[str, ListNode]", keys.flow),
-        output=keys.output,
+        components=_components(root, keys),
         rename={e.name: Rename(e.name, keys.rename[e.name], e.key.span, e.value.span) for e in placed("rename")},
         expect=tuple(Expectation(e.name, keys.expect[e.name], e.key.span, e.value.span) for e in placed("expect")),
         input_symbols=frozenset(sizes.used),

@@ -19,19 +19,16 @@ from pathlib import Path
 from typing import cast
 
 from flowc.errors import Span
-from flowc.ir.types import TensorType
+from flowc.spec.components import Component, InputDecl
 from flowc.spec.includes import inlined
-from flowc.spec.keys import DECODER_PHASES, PHASES, PORT_NAME, Phase, Symbol, WeightsDecl
-from flowc.text.nodes import ListNode, MapNode, plain
+from flowc.spec.keys import PORT_NAME, Symbol, WeightsDecl
+from flowc.text.nodes import MapNode, plain
 
 __all__ = [
-    "DECODER_PHASES",
     "METADATA_SYMBOLS",
-    "PHASES",
     "PORT_NAME",
     "Expectation",
     "InputDecl",
-    "Phase",
     "Rename",
     "Spec",
     "Symbol",
@@ -39,17 +36,10 @@ __all__ = [
     "sha256",
 ]
 
-METADATA_SYMBOLS = frozenset({"context_length", "eos", "bos", "pad", "vocab", "layers", "architecture"})
+METADATA_SYMBOLS = frozenset(
+    {"context_length", "eos", "bos", "pad", "decoder_start", "vocab", "layers", "architecture"}
+)
 """Entries of `model:` that describe the model and need no stage that reads them."""
-
-
-@dataclass(frozen=True, slots=True)
-class InputDecl:
-    """A declared graph input."""
-
-    name: str
-    type: TensorType
-    span: Span
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,13 +70,10 @@ class Spec:
     root: MapNode
     """The text's own tree: what the hash is taken of. Everything that decides a build is in the other fields."""
     name: str
-    kind: str | None
     model: Mapping[str, Symbol]
     weights: WeightsDecl | None
-    inputs: tuple[InputDecl, ...]
-    flows: Mapping[str, ListNode]
-    """Stages per phase; the key `*` serves every phase."""
-    output: str | None
+    components: tuple[Component, ...]
+    """Those that the spec names, in their order, or the one of a plain spec."""
     rename: Mapping[str, Rename]
     expect: tuple[Expectation, ...]
     input_symbols: frozenset[str] = frozenset()
@@ -97,9 +84,10 @@ class Spec:
         """The whole text."""
         return self.root.span
 
-    def flow(self, phase: Phase) -> ListNode | None:
-        """The stages of a phase."""
-        return self.flows.get(phase, self.flows.get("*"))
+    @property
+    def main(self) -> Component:
+        """The component whose graphs have the plain names: the last one."""
+        return self.components[-1]
 
     def symbol(self, name: str) -> object:
         """Value of an entry of `model:`, or None."""

@@ -8,8 +8,9 @@ from flowc.ir.core.relative_bias import RelativeBias
 from flowc.ir.core.token_positions import AllOnes, Columns, PositionsFromIds
 from flowc.ir.graph import Value
 from flowc.ir.types import BATCH, SEQUENCE, TensorType
+from flowc.ir.weights.expressions import Rows
 from flowc.stages.blocks.decoder import add
-from flowc.stages.blocks.tokens import require_sequence, require_whole
+from flowc.stages.blocks.tokens import position_ids, require_sequence, require_whole
 
 _IDS = TensorType("int64", (BATCH, SEQUENCE))
 
@@ -26,6 +27,20 @@ class ColumnPositions(Stage, name="column_positions"):
     def expand(self, b: Builder, x: Value) -> Value:
         require_whole(b)
         b.state.ids[self.name] = b.op(Columns(), require_sequence(b), name=self.name)
+        return x
+
+
+class TokenPositions(Stage, name="token_positions"):
+    """Makes position ids of a decoder's tokens for a `gather_add`: the valid tokens before each, by the mask; 0 at padding."""
+
+    reads = ("positions",)
+    writes = ("ids",)
+    reference = "BartLearnedPositionalEmbedding, OPTLearnedPositionalEmbedding"
+    example = "token_positions"
+    name: str = attr(doc="Name that `gather_add` uses.", default="position_ids", main=True)
+
+    def expand(self, b: Builder, x: Value) -> Value:
+        b.state.ids[self.name] = position_ids(b)
         return x
 
 
@@ -79,11 +94,16 @@ class GatherAdd(Stage, name="gather_add"):
     input: str | None = attr(doc="Name of the ids.", default=None)
     row: int | None = attr(doc="The row that every token gets, in place of ids.", default=None, ge=0)
     rows: int | None = attr(doc="Rows of the table; as the file says by default.", default=None, gt=0)
+    offset: int = attr(doc="Rows in front of the one that id 0 picks (2 in BART and OPT).", default=0, ge=0)
 
     def expand(self, b: Builder, x: Value) -> Value:
         if (self.input is None) == (self.row is None):
             raise b.fail("missing-field", "stage 'gather_add' needs `input`, the name of ids, or `row`, and not both")
-        table = b.weight(self.weight, self.rows, x.shape[-1], at="weight")
+        whole = b.tensor(self.weight, self.rows, x.shape[-1], at="weight")
+        if self.offset >= whole.shape[0]:
+            message = f"stage 'gather_add' leaves out {self.offset} rows of a table of {whole.shape[0]}"
+            raise b.fail("bad-value", message, b.place("offset"))
+        table = b.constant(Rows(whole, self.offset, whole.shape[0]) if self.offset else whole)
         if self.row is not None:
             size = table.shape[0]
             if isinstance(size, int) and self.row >= size:
@@ -113,7 +133,7 @@ class AttnMask(Stage, name="attn_mask"):
     input: str | None = attr(doc="Name of the mask, 1 where a token counts; ones by default.", default=None, main=True)
 
     def expand(self, b: Builder, x: Value) -> Value:
-        if b.phase != "encode":
+        if b.phase.emits_cache:
             raise b.fail("wrong-phase", f"stage 'attn_mask' is for encoders; the '{b.phase}' graph has its own mask")
         mask = b.op(AllOnes(), x, name="ones") if self.input is None else b.input(self.input, _IDS)
         b.state.token_mask = mask

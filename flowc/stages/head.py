@@ -2,7 +2,7 @@ from __future__ import annotations
 
 from flowc.frontend.builder import Builder
 from flowc.frontend.stage import Stage, attr
-from flowc.ir.core.elementwise import Softcap
+from flowc.ir.core.elementwise import Binary, Softcap
 from flowc.ir.core.positions import TakeLast
 from flowc.ir.graph import Value
 from flowc.stages.blocks.decoder import linear
@@ -37,6 +37,18 @@ class LmHead(Stage, name="lm_head"):
         logits = linear(b, x, weight, self.vocab, bias=self.bias, at="weight", name="logits")
         b.facts["vocab_size"] = logits.shape[-1]
         return logits
+
+
+class AddWeight(Stage, name="add_weight"):
+    """Adds a tensor of the weights to every token: a bias that belongs to no projection."""
+
+    weights = ("{weight}: [1, hidden]",)
+    reference = "BartForConditionalGeneration.final_logits_bias"
+    example = "add_weight: final_logits_bias"
+    weight: str = attr(doc="Name of the tensor.", main=True)
+
+    def expand(self, b: Builder, x: Value) -> Value:
+        return b.op(Binary("add"), x, b.weight(self.weight, 1, x.shape[-1], at="weight"), name="sum")
 
 
 class LogitSoftcap(Stage, name="logit_softcap"):

@@ -53,7 +53,7 @@ class GdnScan(Stage, name="gdn_scan"):
         if self.qk_norm_eps is not None:
             q = l2_norm(b, q, self.key_heads, self.qk_norm_eps, "q_norm")
             k = l2_norm(b, k, self.key_heads, self.qk_norm_eps, "k_norm")
-        if self.carry and b.phase == "encode":
+        if self.carry and not b.phase.emits_cache:
             raise b.fail("wrong-phase", "a state is carried by decoders alone; this flow is of kind 'encoder'")
         if self.carry and self.layer is None:
             raise b.fail("missing-field", "stage 'gdn_scan' with `carry` needs `layer`, the index of its state")

@@ -107,7 +107,7 @@ class DecodeRopeParams(RopeTables, name="decode_rope_params"):
     def angles(self, b: Builder) -> tuple[Value, Value] | None:
         if self.position is None:
             return None
-        if b.phase != "decode":
+        if b.phase.tokens != "one":
             raise b.fail("wrong-phase", "a fixed `position` makes sense in a decode graph alone")
         at = b.constant(Constant(np.full((1, 1), self.position, np.int64), "position"))
         cos, sin = b.emit(RopeAngles(self.facts(b)), at, name=f"angles_{self.name}")

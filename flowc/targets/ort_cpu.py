@@ -10,6 +10,7 @@ from flowc.ir.kernel.experts import MoE
 from flowc.ir.kernel.group_query import GroupQueryAttention
 from flowc.ir.kernel.matrix import FusedMatMul
 from flowc.ir.kernel.recurrent import CausalConvWithState, LinearAttention
+from flowc.ir.phases import DECODE, UNIFIED
 from flowc.targets.standard import STANDARD
 from flowc.targets.target import Row, Target
 
@@ -24,19 +25,19 @@ TARGET = Target(
     kernels=(
         Row(Attention, GroupQueryAttention,
             f"decode in 0.83 to 1.0 of ONNX Attention's time, and it can write in place; {_LIMITS}",
-            phases=("decode",), assume=("none",), dtypes=_HALVES, limits=_GROUP_QUERY),
+            phases=(DECODE,), assume=("none",), dtypes=_HALVES, limits=_GROUP_QUERY),
         Row(Attention, GroupQueryAttention, f"exact for right padding, several tokens over a past too; {_LIMITS}",
-            phases=("decode", "unified"), assume=("right-padding",), dtypes=_HALVES, limits=_GROUP_QUERY,
+            phases=(DECODE, UNIFIED), assume=("right-padding",), dtypes=_HALVES, limits=_GROUP_QUERY,
             forms=frozenset({"compact", "ragged"})),
         Row(Linear, FusedMatMul, "one wide projection is faster than several narrow ones of one token",
-            phases=("decode",), forms=frozenset({"packed"})),
+            phases=(DECODE,), forms=frozenset({"packed"})),
         Row(Linear, FusedMatMul, "transB: the weight stays [out, in], as fast as MatMul over [in, out]"),
         Row(Experts, MoE, "all experts at once take 1.7 to 3 times as long; its swiglu is silu",
             limits={"activations": ("silu",)}),
         Row(DeltaScan, LinearAttention, "the operator of opset 27 takes 3.3 to 8.7 times as long",
             dtypes=("float32",)),
         Row(CausalConv, CausalConvWithState, "Concat and Conv take 4.7 times as long for one token",
-            phases=("decode",)),
+            phases=(DECODE,)),
         *STANDARD,
     ),
     dtypes=_HALVES,

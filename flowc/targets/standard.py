@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from flowc.ir.core.attention import Attention
+from flowc.ir.core.cross_attention import CrossAttention
 from flowc.ir.core.experts import Experts
 from flowc.ir.core.linear import Linear
 from flowc.ir.core.norm import Norm
 from flowc.ir.core.recurrent import CausalConv, DeltaScan
 from flowc.ir.kernel.attention import OnnxAttention
+from flowc.ir.kernel.cross_attention import OnnxCrossAttention
 from flowc.ir.kernel.experts import ExpertLoop
 from flowc.ir.kernel.matrix import Gemm
 from flowc.ir.kernel.norms import LayerNormalization, RmsNormalization
@@ -22,6 +24,7 @@ STANDARD = (
     Row(Norm, RmsNormalization, "ONNX RMSNormalization, opset 23"),
     Row(Norm, LayerNormalization, "ONNX LayerNormalization, opset 17"),
     Row(Attention, OnnxAttention, "ONNX Attention, opset 24; at opset 25 onnxruntime 1.32 has no kernel for it"),
+    Row(CrossAttention, OnnxCrossAttention, "ONNX Attention of four axes, opset 24"),
     Row(Experts, ExpertLoop, "ONNX Loop: runs the experts that some token chose, and no other"),
     Row(DeltaScan, DeltaStep, "one token needs no Scan", dtypes=("float32",)),
     Row(DeltaScan, DeltaChunks, "ONNX Scan over chunks of 32 tokens: fewest multiplications for heads of 128 channels",

@@ -13,6 +13,7 @@ from flowc.ir.graph import MadeBy, Node
 from flowc.ir.kernel.group_query import GroupQueryAttention
 from flowc.ir.kernel.kernel import Kernel
 from flowc.ir.op import Op
+from flowc.ir.phases import Phase
 
 AttentionForm = Literal["attention", "shared", "fused"]
 """How a decoder's attention runs.
@@ -31,7 +32,7 @@ class Row:
     kernel: type[Kernel]
     evidence: str
     """What was measured, and with which runtime; or which specification says it."""
-    phases: tuple[str, ...] = ()
+    phases: tuple[Phase, ...] = ()
     """Phases in which it is used; every one when empty."""
     assume: tuple[str, ...] = ()
     """What a build must assume of padding; anything when empty."""
@@ -50,7 +51,7 @@ class Row:
     packed attention   products: one for the projections of an attention
     """
 
-    def applies(self, phase: str, assume: str, dtype: str) -> bool:
+    def applies(self, phase: Phase, assume: str, dtype: str) -> bool:
         """Whether the row is for a phase, an assumption and an element type."""
         return (
             (not self.phases or phase in self.phases)
@@ -92,16 +93,16 @@ class Target:
             message = f"the target '{self.name}' has no builds in {dtype}"
             raise SpecError.of("unsupported-precision", message, hint=f"--dtype {' or '.join(offered)}")
 
-    def rows(self, op: type[Op], phase: str, assume: str, dtype: str = "float32") -> Iterator[Row]:
+    def rows(self, op: type[Op], phase: Phase, assume: str, dtype: str = "float32") -> Iterator[Row]:
         """The rows for an operator, the best first."""
         return (row for row in self.kernels if row.op is op and row.applies(phase, assume, dtype))
 
-    def fused_attention(self, phase: str, assume: str, dtype: str = "float32") -> Row | None:
+    def fused_attention(self, phase: Phase, assume: str, dtype: str = "float32") -> Row | None:
         """The row of GroupQueryAttention for a phase, if it pays there."""
         rows = self.rows(Attention, phase, assume, dtype)
         return next((row for row in rows if row.kernel is GroupQueryAttention), None)
 
-    def attention(self, phase: str, assume: str, dtype: str = "float32") -> AttentionForm:
+    def attention(self, phase: Phase, assume: str, dtype: str = "float32") -> AttentionForm:
         """How the attention of a phase runs under an assumption, where its operators allow it."""
         row = self.fused_attention(phase, assume, dtype)
         return "attention" if row is None else "fused" if "compact" in row.forms else "shared"

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import copy
 import functools
 from collections import OrderedDict
 from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, Self, cast
 
 import numpy as np
 
@@ -20,10 +21,9 @@ from flowc.ir.weights.expressions import Generated, Read, Weight
 from flowc.outside.foreign import foreign
 from flowc.outside.runtime import onnxruntime, open_graph
 from flowc.runtime import session as sessions
-from flowc.spec.spec import Phase
 from flowc.verify.compare import Deviation, compare
 from flowc.verify.disturbed import Allowance, allowances, disturbed, moved_values, routers, ties
-from flowc.verify.inputs import PRESENT, Call, Feeder
+from flowc.verify.inputs import Call, Feeder
 from flowc.verify.rounding import PROBES, moved, rounds, row_means, unit_roundoff
 
 if TYPE_CHECKING:
@@ -47,7 +47,7 @@ KEPT_ALLOWANCES = 4
 class BuiltModel:
     """A build's compiled form beside its files."""
 
-    def __init__(self, compiled: Compiled, files: Mapping[Phase, Path], read: Read | None = None) -> None:
+    def __init__(self, compiled: Compiled, files: Mapping[str, Path], read: Read | None = None) -> None:
         if read is None and compiled.checkpoint is None:
             raise InternalError("a reference needs weights")
         self.compiled = compiled
@@ -59,10 +59,24 @@ class BuiltModel:
         """Bytes of all weights of the graphs."""
         self.read: Read = KeptWeights(self.checkpoint_read, KEPT_BYTES, whole=self.weight_bytes <= KEPT_BYTES)
         self.feeder = Feeder(compiled)
-        self._internal = {public: name for name, public in compiled.spec.public_names.items()}
+
+    @functools.cached_property
+    def parts(self) -> list[Self]:
+        """The model component by component, each with inputs of its own; itself where it is of one."""
+        names = [component.name for component in self.compiled.spec.components]
+        if len({graph.component for graph in self.compiled.graphs.values()}) == 1:
+            return [self]
+        parts: list[Self] = []
+        for name in names:
+            compiled = self.compiled.part(name)
+            if compiled.graphs:
+                part = copy.copy(self)
+                part.compiled, part.feeder = compiled, Feeder(compiled)
+                parts.append(part)
+        return parts
 
     @property
-    def graphs(self) -> Mapping[Phase, Graph]:
+    def graphs(self) -> Mapping[str, Graph]:
         """What was lowered: the graphs after the passes."""
         return self.compiled.graphs
 
@@ -72,7 +86,7 @@ class BuiltModel:
         return self.compiled.request.dtype in self.compiled.target.on_cpu
 
     @property
-    def meanings(self) -> Mapping[Phase, Graph]:
+    def meanings(self) -> Mapping[str, Graph]:
         """What each graph is held to: the spec's meaning, before any pass."""
         return self.compiled.expanded
 
@@ -113,7 +127,7 @@ class BuiltModel:
         tied = ties(chosen, runs) if session is not None or not self.runs_here else None
         if tied is not None:
             behind: Array = np.maximum.accumulate(tied, axis=1)
-            if call.phase == "encode":
+            if not graph.phase.emits_cache:
                 behind = np.broadcast_to(tied.max(axis=1, keepdims=True), tied.shape)
             tied = np.broadcast_to(behind, call.new.shape)
         recent = {name: self._recent(call, type_) for name, type_ in types.items()}
@@ -134,11 +148,11 @@ class BuiltModel:
         return tuple(slice(total - new, None) if d == TOTAL and not whole else slice(None) for d in type_.shape)
 
     @functools.cached_property
-    def shares(self) -> dict[tuple[Phase, str], float]:
+    def shares(self) -> dict[tuple[str, str], float]:
         """The largest error that was allowed so far, by graph and output, as a share of its row's root mean square."""
         return {}
 
-    def _disturbed(self, phase: Phase) -> InferenceSession | None:
+    def _disturbed(self, phase: str) -> InferenceSession | None:
         """A session of the moved copy; None for a file that is not of this graph, which no rounding excuses."""
         if phase not in self._copies:
             self._make_room()
@@ -153,14 +167,14 @@ class BuiltModel:
         return self._copies[phase]
 
     @functools.cached_property
-    def _copies(self) -> dict[Phase, InferenceSession | None]:
+    def _copies(self) -> dict[str, InferenceSession | None]:
         return {}
 
     @functools.cached_property
     def _allowances(self) -> list[tuple[Call, Allowance]]:
         return []
 
-    def session(self, phase: Phase) -> InferenceSession:
+    def session(self, phase: str) -> InferenceSession:
         """A session of a graph file; opened once, or again after that of another one where weights are large."""
         if phase not in self._sessions:
             self._make_room()
@@ -183,7 +197,7 @@ class BuiltModel:
         self._copies.clear()
 
     @functools.cached_property
-    def _sessions(self) -> dict[Phase, InferenceSession]:
+    def _sessions(self) -> dict[str, InferenceSession]:
         return {}
 
     def run(self, call: Call) -> dict[str, Array]:
@@ -212,13 +226,12 @@ class BuiltModel:
 
     def specified(self, call: Call, name: str, type_: TensorType) -> Array:
         """Where a value is specified; a recurrent state is so in every row, though all new tokens are masked."""
-        name = self._internal.get(name, name)
         if call.tied is not None and not {SEQUENCE, TOTAL} & set(type_.shape) and type_.shape[:1] == (BATCH,):
             return ~call.tied.any(axis=1).reshape(-1, *(1,) * (type_.rank - 1)) & self._specified(call, name, type_)
         return self._specified(call, name, type_)
 
     def _specified(self, call: Call, name: str, type_: TensorType) -> Array:
-        if name.startswith(PRESENT) and not {SEQUENCE, TOTAL} & set(type_.shape):
+        if name in self.graphs[call.phase].cache_ports and not {SEQUENCE, TOTAL} & set(type_.shape):
             return np.ones((1,) * type_.rank, bool)
         return call.valid(type_)
 
@@ -260,7 +273,7 @@ class BuiltModel:
     def _tables(self) -> dict[str, Array]:
         return {}
 
-    def made(self, phase: Phase) -> frozenset[str]:
+    def made(self, phase: str) -> frozenset[str]:
         """Names of the values that a graph file computes and can give out: numpy has no bfloat16 to carry."""
         if phase not in self._made:
             graph = sessions.graph_file(self.files[phase]).graph
@@ -270,7 +283,7 @@ class BuiltModel:
         return self._made[phase]
 
     @functools.cached_property
-    def _made(self) -> dict[Phase, frozenset[str]]:
+    def _made(self) -> dict[str, frozenset[str]]:
         return {}
 
     def inner(self, call: Call, names: Collection[str]) -> dict[str, Array]:

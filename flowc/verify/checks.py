@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from math import isfinite
 from typing import Any
@@ -127,6 +127,16 @@ class Checks:
         """What is wrong, as text; empty when nothing is."""
         error = self.error()
         return error.render() if error is not None else ""
+
+    def parts(self) -> Iterator[BuiltModel]:
+        """The subject component by component; checks are about the one that was given last."""
+        whole = self.subject
+        try:
+            for part in whole.parts:
+                self.subject = part
+                yield part
+        finally:
+            self.subject = whole
 
     def stop_if_any(self) -> None:
         """Raise CheckFailed when a check so far did not hold."""

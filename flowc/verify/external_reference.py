@@ -23,10 +23,11 @@ import numpy as np
 from flowc.errors import CheckFailed, MissingTool, SpecError, nearest
 from flowc.ir.dtypes import numpy_dtype
 from flowc.ir.graph import Graph, Node, Value
+from flowc.ir.phases import going_on, starting
 from flowc.ir.types import TensorType
 from flowc.outside.foreign import foreign
 from flowc.outside.reading import Unreadable, reason_of
-from flowc.spec.spec import Phase
+from flowc.spec.components import refuse_components
 from flowc.verify.checks import Checks
 from flowc.verify.compare import Deviation
 from flowc.verify.inputs import Array, Call
@@ -36,7 +37,6 @@ from flowc.weights.npy import read_npz
 
 ABSOLUTE, RELATIVE = 1e-4, 1e-5
 """Allowed error against another implementation: six times the noise between two of HuggingFace's own."""
-PAST = "past_key_values."
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,13 +44,15 @@ class Case:
     """What a graph is fed, and what it should give."""
 
     name: str
-    phase: Phase
+    phase: str
     feeds: Mapping[str, Array]
     expected: Mapping[str, Array]
 
 
 def check_against(checks: Checks, reference: Path, tolerance: float | None = None) -> None:
     """Compare graphs with a reference from outside; results go to `checks`."""
+    spec = checks.subject.compiled.spec
+    refuse_components(spec.name, bool(spec.main.name), "yet compare (--against)")
     if reference.is_dir():
         cases = list(_from_huggingface(checks, reference))
     elif reference.suffix == ".npz":
@@ -157,9 +159,9 @@ def _case(checks: Checks, name: str, held: Mapping[str, Array]) -> Case:
     ids = feeds.get("input_ids")
     if "attention_mask" in inputs and "attention_mask" not in feeds and ids is not None and len(feeds) == 1:
         feeds["attention_mask"] = np.ones(ids.shape, np.int64)
-    if not any(name.startswith(PAST) for name in feeds):
+    if graph.cache_ports.isdisjoint(feeds):
         batch = len(next(iter(feeds.values()))) if feeds else 1
-        feeds |= {v.name: _nothing(v, batch) for v in graph.inputs if v.name.startswith(PAST)}
+        feeds |= {v.name: _nothing(v, batch) for v in graph.inputs if v.name in graph.cache_ports}
     missing = sorted(inputs - feeds.keys())
     if missing:
         raise SpecError.of("bad-input", f"case '{name}' lacks the input {', '.join(missing[:4])} of the {phase} graph")
@@ -175,16 +177,13 @@ def _nothing(value: Value, batch: int) -> Array:
     return np.zeros(sizes, numpy_dtype(value.type.dtype))
 
 
-def _phase(checks: Checks, name: str, held: Mapping[str, Array]) -> Phase:
+def _phase(checks: Checks, name: str, held: Mapping[str, Array]) -> str:
     phases = checks.subject.graphs
-    with_past = any(key.startswith(PAST) for key in held)
+    pasts = {slot.past for graph in phases.values() for slot in graph.states}
     one = "input_ids" in held and held["input_ids"].shape[1] == 1
-    order: tuple[Phase, ...] = ("prefill", "unified", "encode")
-    if with_past:
-        order = ("decode", "unified") if one else ("unified",)
-    for phase in order:
-        if phase in phases and (with_past or phase != "unified" or "prefill" not in phases):
-            return phase
+    able = going_on(phases, int(one)) if pasts.intersection(held) else starting(phases)
+    if able:
+        return able[0]
     raise SpecError.of("missing-graph", f"the model has no graph that takes the inputs of case '{name}'")
 
 
@@ -203,12 +202,11 @@ def _from_huggingface(checks: Checks, folder: Path) -> Iterator[Case]:
             hint="pip install 'flowc[parity]'",
         ) from None
     subject = checks.subject
-    order: tuple[Phase, ...] = ("prefill", "unified", "encode")
-    starts: list[Phase] = [phase for phase in order if phase in subject.graphs]
+    starts = starting(subject.graphs)
     if not starts:
         raise SpecError.of("missing-graph", "the model has no graph that starts from nothing")
     phase = starts[0]
-    auto = transformers.AutoModelForCausalLM if phase != "encode" else transformers.AutoModel
+    auto = transformers.AutoModelForCausalLM if subject.graphs[phase].phase.emits_cache else transformers.AutoModel
     with foreign(lambda why: CheckFailed.of("bad-input", f"HuggingFace cannot load {folder}: {why}")):
         model = auto.from_pretrained(
             str(folder), attn_implementation="eager", dtype=torch.float32, local_files_only=True
@@ -217,7 +215,8 @@ def _from_huggingface(checks: Checks, folder: Path) -> Iterator[Case]:
     mask = np.ones((2, 9), np.int64)
     mask[1, 6:] = 0
     call = subject.feeder.call("huggingface", phase, drawn, mask)
-    given = {k: torch.from_numpy(v) for k, v in call.feeds.items() if not k.startswith(PAST)}
+    states = subject.graphs[phase].cache_ports
+    given = {k: torch.from_numpy(v) for k, v in call.feeds.items() if k not in states}
     with torch.no_grad():
         results = model(**given)
     expected: dict[str, Array] = {}

@@ -17,9 +17,9 @@ from flowc.build.manifest_keys import UsedInPlace
 from flowc.build.remembered import sha256_of
 from flowc.errors import CheckFailed
 from flowc.ir.onnx_text.parse import element_name
+from flowc.ir.phases import PHASES
 from flowc.outside.foreign import foreign
 from flowc.runtime.session import graph_file
-from flowc.spec.spec import PHASES
 from flowc.targets.registry import target
 from flowc.verify.built_model import BuiltModel
 
@@ -99,8 +99,9 @@ def check_ports(subject: BuiltModel, checks: Checks) -> None:
                 checks.fail("wrong-ports", "ports", phase, message)
                 continue
             for name, value in wanted:
-                if ports[name] != str(value.type):
-                    message = f"the {phase} graph's {direction} {name} is {ports[name]}; the spec means {value.type}"
+                if ports[name] != str(graph.port_type(value)):
+                    meant = graph.port_type(value)
+                    message = f"the {phase} graph's {direction} {name} is {ports[name]}; the spec means {meant}"
                     checks.fail("wrong-ports", "ports", phase, message)
         if len(checks.done) == before:
             checks.passed("ports", phase, f"{len(graph.inputs)} inputs, {len(graph.outputs)} outputs")

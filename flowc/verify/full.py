@@ -29,8 +29,8 @@ from flowc.build.data import Layout
 from flowc.build.in_place import locator
 from flowc.build.manifest import Manifest
 from flowc.errors import WeightsError
+from flowc.ir.phases import going_on, starting, without_cache, without_past
 from flowc.ir.types import SEQUENCE
-from flowc.spec.spec import Phase
 from flowc.verify.batch_invariance import check_together
 from flowc.verify.checks import Checks, Progress
 from flowc.verify.data_file import check_places, check_weights
@@ -91,9 +91,10 @@ def verify(manifest: Manifest, compiled: Compiled, memory: int = MEMORY, progres
         return checks
     if not checks.subject.runs_here:
         return numbers(checks)
-    _Full(checks, memory).run()
+    for _ in checks.parts():
+        _Full(checks, memory).run()
     if (
-        manifest.kind == "decoder" and not checks.failures and not checks.padding_shows
+        manifest.generates and not checks.failures and not checks.padding_shows
     ):  # its runtime refuses files that are not the build's
         checks.subject.release()
         check_together(manifest, checks, brief=parameters(compiled) > LARGE)
@@ -141,11 +142,12 @@ class _Full:
         """Whether a step was compared with a longer prompt."""
 
     def run(self) -> None:
-        if "encode" in self.phases:
+        whole = without_cache(self.phases)
+        if whole is not None:
             tokens, padded = self.feeder.takes_tokens, self.feeder.takes_mask
             for scenario in self._told(encoder_scenarios(self.compiled, self.facts, tokens=tokens, padded=padded)):
-                if self._affordable("encode", scenario):
-                    self.encode(scenario)
+                if self._affordable(whole, scenario):
+                    self.encode(whole, scenario)
         else:
             for scenario in self._told(decoder_scenarios(self.compiled, self.facts, self.memory, large=self.large)):
                 self.decode(scenario)
@@ -177,7 +179,7 @@ class _Full:
             self.subject.share_allowance(call, twin)
         else:
             self.checks.against(call, found, self.subject.reference(call), "numbers")
-        begins = call.phase == "decode" and call.new.shape == call.total.shape
+        begins = self.phases[call.phase].phase.tokens == "one" and call.new.shape == call.total.shape
         if call.phase not in self.swept and not begins:
             self.swept.add(call.phase)
             if self.large and call.phase in self.lowered:
@@ -188,10 +190,10 @@ class _Full:
 
     # Encoders
 
-    def encode(self, scenario: Scenario) -> None:
+    def encode(self, graph: str, scenario: Scenario) -> None:
         rows, columns = scenario.mask.shape
         drawn = self.feeder.at_the_ends(self.feeder.draw(rows, columns, scenario.seed))
-        call = self.feeder.call(scenario.name, "encode", drawn, scenario.mask)
+        call = self.feeder.call(scenario.name, graph, drawn, scenario.mask)
         found = self.one(call)
         for row in range(1, rows):
             # An encoder counts positions by columns (HF), so padding in front of a row moves it.
@@ -203,18 +205,17 @@ class _Full:
     def decode(self, scenario: Scenario) -> None:
         """A prompt through prefill and unified, then each step through decode (or unified) over one cache."""
         rows = len(scenario.mask)
-        prompts: tuple[Phase, ...] = ("prefill", "unified", "decode")
-        first = next(phase for phase in prompts if phase in self.phases)
-        if first == "decode" and not scenario.past:
+        first = starting(self.phases, 1)[0]
+        if self.phases[first].phase.tokens == "one" and not scenario.past:
             scenario = self._by_columns(scenario)
         if not scenario.past and not self._affordable(first, scenario):
             if scenario.whole:
                 return
             scenario = shortened(scenario, scenario.mask.shape[1] + 4)
-        if scenario.past and not ({"decode", "unified"} & set(self.phases)):
+        later = going_on(self.phases, 1)[-1:]
+        if scenario.past and not later:
             return
-        later = "unified" if "unified" in self.phases else "decode"
-        if scenario.past and not self._affordable(later, scenario):
+        if scenario.past and not self._affordable(later[0], scenario):
             return
         drawn = self.feeder.at_the_ends(self.feeder.draw(rows, scenario.columns, scenario.seed))
         mask = np.concatenate([np.ones((rows, scenario.past), np.int64), scenario.mask], axis=1)
@@ -223,7 +224,7 @@ class _Full:
             return
         past: Mapping[str, Array] = {}
         if scenario.past:
-            past = self.feeder.made_up_past(later, rows, scenario.past, scenario.seed)
+            past = self.feeder.made_up_past(later[0], rows, scenario.past, scenario.seed)
             past = self._continue(scenario, drawn, mask, scenario.past, past)
         else:
             past = self._begin(scenario, drawn, mask)
@@ -236,12 +237,10 @@ class _Full:
 
     def _layers(self, scenario: Scenario, drawn: Mapping[str, Array], mask: Array) -> None:
         """One call of each graph that takes the prompt (of one, over a cache), by one layer of each kind."""
-        phases: tuple[Phase, ...] = ("prefill", "unified", "decode") if mask.shape[1] == 1 else ("prefill", "unified")
-        steps: tuple[Phase, ...] = ("decode", "unified")
-        chosen: list[Phase] = [phase for phase in phases if phase in self.phases]
+        chosen = starting(self.phases, mask.shape[1])
         past: Mapping[str, Array] | None = None
         if scenario.past:
-            chosen = [next(phase for phase in steps if phase in self.phases)]
+            chosen = going_on(self.phases, mask.shape[1] - scenario.past)[:1]
             past = self.feeder.made_up_past(chosen[0], len(mask), scenario.past, scenario.seed)
         for phase in chosen:
             call = self.feeder.call(scenario.name, phase, drawn, mask, scenario.past, past)
@@ -252,13 +251,11 @@ class _Full:
         past = min(COMPACT, (self.facts.context or COMPACT + 1) - 1)
         lengths = np.maximum(past - np.arange(3) * 2, 0)
         mask: Array = np.less(np.arange(past + 1), lengths[:, None] + 1).astype(np.int64)
-        phases: tuple[Phase, ...] = ("decode", "unified")
-        for phase in phases:
-            if phase in self.phases:
-                made_up = self.feeder.made_up_past(phase, 3, past, seed=10)
-                call = self.feeder.call("compact cache", phase, self.feeder.draw(3, past + 1, 10), mask, past, made_up)
-                call = replace(call, new=np.ones((3, 1), bool))
-                self.checks.operators(call, list(sweep(self.subject, call)))
+        for phase in going_on(self.phases, 1):
+            made_up = self.feeder.made_up_past(phase, 3, past, seed=10)
+            call = self.feeder.call("compact cache", phase, self.feeder.draw(3, past + 1, 10), mask, past, made_up)
+            call = replace(call, new=np.ones((3, 1), bool))
+            self.checks.operators(call, list(sweep(self.subject, call)))
 
     def _by_columns(self, scenario: Scenario) -> Scenario:
         """For a build that has nothing but a decode graph: the prompt column by column, or over a made-up past."""
@@ -271,10 +268,7 @@ class _Full:
         """The prompt: prefill, unified, decode if it is one token, and each row alone. Returns the cache."""
         begun: tuple[Call, dict[str, Array]] | None = None
         longest = int(mask.sum(axis=1).max())
-        phases: tuple[Phase, ...] = ("prefill", "unified", "decode")
-        for phase in phases if mask.shape[1] == 1 else phases[:2]:
-            if phase not in self.phases:
-                continue
+        for phase in starting(self.phases, mask.shape[1]):
             call = self.feeder.call(scenario.name, phase, drawn, mask)
             found = self.one(call, begun[0] if begun is not None else None)
             for row in range(len(mask)) if begun is None or not self.large else ():
@@ -293,10 +287,7 @@ class _Full:
         new = mask.shape[1] - start
         label = f"{scenario.name}, {new} over {start}"
         gone: tuple[Call, dict[str, Array]] | None = None
-        phases: tuple[Phase, ...] = ("decode", "unified")
-        for phase in phases if new == 1 else phases[1:]:
-            if phase not in self.phases:
-                continue
+        for phase in going_on(self.phases, new):
             call = self.feeder.call(label, phase, drawn, mask, start, past)
             found = self.one(call, gone[0] if gone is not None else None)
             if gone is not None:
@@ -311,17 +302,18 @@ class _Full:
     def _step(self, scenario: Scenario, drawn: Mapping[str, Array], mask: Array, call: Call, found: Arrays) -> None:
         """decode(N) = the last row of prefill(N + 1); not where a rope changes its tables in between."""
         begun, longest = (int(m.sum(axis=1).max()) for m in (scenario.mask, mask))
-        if "prefill" not in self.phases or self.facts.switch_between(begun, longest):
+        prefill = without_past(self.phases)
+        if prefill is None or self.facts.switch_between(begun, longest):
             return
         if self.large and self.stepped:
             return
         self.stepped = True
         if self.compiled.request.options.assume == "right-padding" and not mask.all():
             return
-        whole = self.feeder.call(call.label, "prefill", drawn, mask)
+        whole = self.feeder.call(call.label, prefill, drawn, mask)
         results = self.subject.run(whole)
         allowance = self.subject.allowance(whole, results)
-        types = {o.name: o.value.type for o in self.subject.meanings["prefill"].outputs}
+        types = {o.name: o.value.type for o in self.subject.meanings[prefill].outputs}
 
         def last(arrays: Arrays) -> dict[str, Array]:
             return {n: a[:, -1:] if types[n].shape[1:2] == (SEQUENCE,) else a for n, a in arrays.items()}

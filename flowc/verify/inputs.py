@@ -16,13 +16,12 @@ import numpy as np
 
 from flowc.build.compiled import Compiled
 from flowc.ir.graph import Graph, Value
+from flowc.ir.phases import going_on, starting
 from flowc.ir.types import BATCH, PAST, SEQUENCE, TOTAL, Dim, TensorType
-from flowc.spec.spec import Phase
 
 Array = np.ndarray[Any, np.dtype[Any]]
 Arrays = Mapping[str, Array]
 
-_PAST, PRESENT = "past_key_values.", "present."
 _BINARY = 2  # bound of integers that index nothing: masks and flags of a spec's own
 APART = 1009
 """How far apart in one array of random numbers two made-up caches begin: no multiple of a head's size."""
@@ -41,7 +40,7 @@ class Call:
     """
 
     label: str
-    phase: Phase
+    phase: str
     feeds: Arrays
     new: Array
     total: Array
@@ -84,11 +83,11 @@ class Feeder:
 
     def __init__(self, compiled: Compiled) -> None:
         self._compiled = compiled
-        self._public = compiled.spec.public_names
+        self._internal = {public: name for name, public in compiled.spec.public_names.items()}
         self._ports: dict[str, _Port] = {}
         # The unified graph, or else a prefill, shows which dimension is the sequence; a decode graph has 1 there.
-        order: tuple[Phase, ...] = ("unified", "prefill", "encode", "decode")
-        for graph in [compiled.graphs[p] for p in order if p in compiled.graphs]:
+        graphs = compiled.graphs
+        for graph in [graphs[name] for name in (*going_on(graphs), *starting(graphs, 1))]:
             for value in graph.inputs:
                 self._ports.setdefault(value.name, self._port(graph, value))
         free = sorted({t for p in self._ports.values() for d in p.kind.shape for t in _terms(d)})
@@ -98,15 +97,15 @@ class Feeder:
                 self._free |= node.op.trial_sizes(node.input_types)
 
     def _port(self, graph: Graph, value: Value) -> _Port:
-        names = {public: name for name, public in self._public.items()}
-        name = names.get(value.name, value.name)
-        kind = next((d.type for d in self._compiled.spec.inputs if d.name == name), value.type)
-        if name.startswith(_PAST):
+        name = self._internal.get(value.name, value.name)
+        component = next(c for c in self._compiled.spec.components if c.name == graph.component)
+        kind = next((d.type for d in component.inputs if d.name == name and d.type is not None), value.type)
+        if value.name in graph.cache_ports:
             return _Port("past", kind)
         if name == "attention_mask" and kind.rank == 2:
             return _Port("mask", kind)
         axis = next((a for a, d in enumerate(kind.shape) if d in (SEQUENCE, TOTAL)), None)
-        if axis is None and graph.phase == "decode" and kind.shape[:2] == (BATCH, 1):
+        if axis is None and graph.phase.tokens == "one" and kind.shape[:2] == (BATCH, 1):
             axis = 1
         bound = _bound(graph, value, self._compiled.context_length)
         return _Port("fixed" if axis is None else "tokens", kind, axis or 0, bound)
@@ -168,7 +167,7 @@ class Feeder:
     def call(
         self,
         label: str,
-        phase: Phase,
+        phase: str,
         drawn: Arrays,
         mask: Array,
         start: int = 0,
@@ -197,16 +196,16 @@ class Feeder:
 
     def past_of(self, results: Arrays) -> dict[str, Array]:
         """The caches that a run gave, as the inputs of the next one."""
-        internal = {public: name for name, public in self._public.items()}
+        slots = [slot for graph in self._compiled.graphs.values() for slot in graph.caches]
+        taken = {(slot.layer, slot.slot): slot.past for slot in slots if slot.past is not None}
         past: dict[str, Array] = {}
-        for public, array in results.items():
-            name = internal.get(public, public)
-            if name.startswith(PRESENT):
-                name = _PAST + name.removeprefix(PRESENT)
-                past[self._public.get(name, name)] = array
+        for slot in slots:
+            name = taken.get((slot.layer, slot.slot))
+            if name is not None and slot.present is not None and slot.present in results:
+                past[name] = results[slot.present]
         return past
 
-    def made_up_past(self, phase: Phase, batch: int, columns: int, seed: int) -> dict[str, Array]:
+    def made_up_past(self, phase: str, batch: int, columns: int, seed: int) -> dict[str, Array]:
         """A past of random numbers, where no graph of the build makes one or a real one would take too long.
 
         They are parts of one array of random numbers, each from a place of its own.

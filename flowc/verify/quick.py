@@ -23,7 +23,7 @@ import numpy as np
 from flowc.build.compiled import Compiled
 from flowc.build.files import graph_file
 from flowc.ir.graph import Graph, Node
-from flowc.spec.spec import Phase
+from flowc.ir.phases import going_on, starting, without_cache
 from flowc.verify.built_model import BuiltModel
 from flowc.verify.checks import Checks, Progress
 from flowc.verify.files import check_files, check_ports
@@ -55,7 +55,7 @@ def checked(
 ) -> Checks:
     """The same, with the comparisons; of `subject`, where the original weights are not at hand."""
     stem = manifest.name.removesuffix(".flowc.json")
-    files: dict[Phase, Path] = {p: manifest.parent / graph_file(Path(f"{stem}.onnx"), p) for p in compiled.graphs}
+    files: dict[str, Path] = {p: manifest.parent / graph_file(Path(f"{stem}.onnx"), p) for p in compiled.graphs}
     subject = subject or BuiltModel(compiled, files)
     checks = Checks(subject, progress=progress)
     check_files(manifest, checks, whole=False)
@@ -65,17 +65,22 @@ def checked(
 
 
 def numbers(checks: Checks) -> Checks:
-    """The comparisons of numbers; raises CheckFailed with what is wrong."""
-    subject = checks.subject
+    """The comparisons of numbers, component by component; raises CheckFailed with what is wrong."""
+    for part in checks.parts():
+        _numbers(part, checks)
+    return checks
+
+
+def _numbers(subject: BuiltModel, checks: Checks) -> None:
     small = parameters(subject.compiled) <= SMALL
     if not subject.runs_here:
         checks.passed("device", "", NOT_RUN if small else f"{NOT_RUN}; the weights are too large to interpret here")
         if not small:
-            return checks
+            return
     results: dict[str, tuple[Call, dict[str, Array]]] = {}
     for call in calls(subject, results):
         checks.told("checking numbers", len(results), len(subject.graphs) + 1)
-        by_layers = not small and call.label in FIRST
+        by_layers = not small and call.label == call.phase
         inside = one_layer_of_each_kind(subject, call, checks) if by_layers else {}
         # Of the largest models each run counts: one that gives out inner values gives the outputs as well.
         found = inside if inside and subject.large else subject.run(call)
@@ -87,11 +92,6 @@ def numbers(checks: Checks) -> Checks:
     same(subject, checks, results)
     alone(subject, checks, results)
     checks.stop_if_any()
-    return checks
-
-
-FIRST = ("prefill", "decode", "unified", "encode")
-"""The first call of each graph."""
 
 
 def parameters(compiled: Compiled) -> int:
@@ -115,23 +115,21 @@ def calls(subject: BuiltModel, results: Mapping[str, tuple[Call, dict[str, Array
     assume = subject.compiled.request.options.assume
     rows = 3 if feeder.takes_mask else 2
     room = subject.compiled.context_length or COLUMNS + NEW
-    columns = max(1, min(COLUMNS, room - NEW if "encode" not in phases else room)) if feeder.takes_tokens else 1
+    columns = max(1, min(COLUMNS, room - NEW if without_cache(phases) is None else room)) if feeder.takes_tokens else 1
     mask = ragged(rows, columns, assume) if feeder.takes_mask else np.ones((rows, columns), np.int64)
-    first: tuple[Phase, ...] = ("prefill", "unified", "encode")
-    steps: tuple[tuple[str, Phase, int], ...] = (
-        ("decode", "decode", 1),
-        ("unified over a past", "unified", min(NEW, room - columns)),
-    )
-    for start in first:
-        if start in phases:
-            yield feeder.call(start, start, feeder.draw(rows, columns, 1), mask)
-    begun = next((results[p][1] for p in FIRST if p in results), None)
+    for start in starting(phases):
+        yield feeder.call(start, start, feeder.draw(rows, columns, 1), mask)
+    steps = [
+        (p, p, 1) if phases[p].phase.tokens == "one" else (f"{p} over a past", p, min(NEW, room - columns))
+        for p in going_on(phases, 1)
+    ]
+    begun = next((found for _, found in results.values()), None)
     if assume == "right-padding":
         mask = np.ones_like(mask)
         begun = None
     # Of a large model, several tokens over a past are held to be finite alone: not worth a pass over the largest.
-    for label, phase, new in steps[:1] if subject.large else steps:
-        if phase in phases and 0 < new <= room - columns:
+    for label, phase, new in steps:
+        if (new == 1 or not subject.large) and 0 < new <= room - columns:
             if new > 1 and phases[phase].one_row_over_a_past:
                 rows, mask, begun = 1, mask[:1], None
             past = feeder.past_of(begun) if begun else feeder.made_up_past(phase, rows, columns, 3)
@@ -144,26 +142,29 @@ def calls(subject: BuiltModel, results: Mapping[str, tuple[Call, dict[str, Array
 
 def same(subject: BuiltModel, checks: Checks, results: Mapping[str, tuple[Call, dict[str, Array]]]) -> None:
     """Prefill gives what unified gives, and decode what unified gives for one token over the same past."""
-    if "prefill" in results and "unified" in results:
-        call, found = results["unified"]
-        checks.against(call, found, results["prefill"][1], "pair", "prefill = unified")
+    graphs = subject.graphs
+    first, *others = [name for name in starting(graphs) if name in results] or [""]
+    for name in others:
+        call, found = results[name]
+        checks.against(call, found, results[first][1], "pair", f"{first} = {name}")
     # The largest models' decode graph was held to its meaning, operator by operator; the rest is `flowc verify`'s.
-    if "decode" in results and "unified" in subject.compiled.graphs and not subject.large:
-        call, found = results["decode"]
-        twin = Call(call.label, "unified", call.feeds, call.new, call.total)
-        checks.against(twin, subject.run(twin), found, "pair", "decode = unified")
+    one, *others = going_on(graphs, 1) or [""]
+    for other in others if one in results and not subject.large else ():
+        call, found = results[one]
+        twin = Call(call.label, other, call.feeds, call.new, call.total)
+        checks.against(twin, subject.run(twin), found, "pair", f"{one} = {other}")
 
 
 def alone(subject: BuiltModel, checks: Checks, results: Mapping[str, tuple[Call, dict[str, Array]]]) -> None:
     """A row of the ragged batch gives what it gives alone, without its padding."""
     small = parameters(subject.compiled) <= SMALL
-    labels = [label for label in FIRST if label != "decode" and label in results]
+    labels = [label for label in starting(subject.graphs) if label in results]
     # A large model's unified graph was just found equal to its prefill on the same batch.
     for label in labels if small else labels[-1:]:
         call, found = results[label]
         for row in range(1, len(call.new)):
             # An encoder counts positions by columns (HF), so padding in front of a row moves it.
-            if call.new[row, 0] or label != "encode":
+            if call.new[row, 0] or subject.graphs[label].phase.emits_cache:
                 checks.alone(call, found, row)
 
 

@@ -29,7 +29,7 @@ from flowc.ir.graph import Graph, Node, Value
 from flowc.ir.weights.expressions import Derived, Read, Weight
 from flowc.ir.weights.place import lies_in_graph
 from flowc.spec.load import build as spec_of
-from flowc.spec.spec import Phase, Spec
+from flowc.spec.spec import Spec
 from flowc.text.source import MapNode, read_spec
 from flowc.verify.built_model import BuiltModel
 
@@ -66,22 +66,22 @@ class Stored(Derived):
 class StoredModel(BuiltModel):
     """A build without its original weights: held to the graphs after the passes, with the weights as stored."""
 
-    def __init__(self, compiled: Compiled, files: Mapping[Phase, Path], layout: Layout) -> None:
+    def __init__(self, compiled: Compiled, files: Mapping[str, Path], layout: Layout) -> None:
         super().__init__(compiled, files, _no_read)
         folder = next(iter(files.values())).parent
-        self._graphs: dict[Phase, Graph] = {
+        self._graphs: dict[str, Graph] = {
             p: _with_stored_weights(g, layout, folder) for p, g in compiled.graphs.items()
         }
 
     @property
-    def graphs(self) -> Mapping[Phase, Graph]:
+    def graphs(self) -> Mapping[str, Graph]:
         """The graphs after the passes, reading their weights from the data file."""
-        return self._graphs
+        return {name: self._graphs[name] for name in self.compiled.graphs}
 
     @property
-    def meanings(self) -> Mapping[Phase, Graph]:
+    def meanings(self) -> Mapping[str, Graph]:
         """The same: what a pass folded into a weight is not stored as it was before."""
-        return self._graphs
+        return self.graphs
 
 
 def _no_read(name: str, rows: slice | None) -> Array:
@@ -99,7 +99,7 @@ def _with_stored_weights(graph: Graph, layout: Layout, folder: Path) -> Graph:
     return replace(graph, nodes=nodes)
 
 
-def files_of(manifest: Manifest) -> dict[Phase, Path]:
+def files_of(manifest: Manifest) -> dict[str, Path]:
     """The graph files of a build."""
     return {phase: manifest.folder / record.file for phase, record in manifest.graphs.items()}
 

@@ -19,8 +19,8 @@ import numpy as np
 
 from flowc.build.compiled import Compiled
 from flowc.ir.graph import Graph
+from flowc.ir.phases import going_on, starting
 from flowc.ir.types import BATCH, PAST, SEQUENCE, TOTAL
-from flowc.spec.spec import Phase
 from flowc.verify.inputs import Array
 from flowc.verify.quick import ragged
 
@@ -201,7 +201,7 @@ def _ragged_switch(switch: int) -> Iterator[Scenario]:
 
 def _affordable_prompt(compiled: Compiled, memory: int, length: int) -> int:
     """How long a prompt of one row may be, at most `length`; 0 where no graph takes one at once."""
-    phase: Phase | None = next((p for p in ("prefill", "unified") if p in compiled.graphs), None)
+    phase = next(iter(starting(compiled.graphs)), None)
     while phase is not None and length > SHORT and memory_of(compiled.expanded[phase], 1, length, 0) > memory:
         length //= 2
     return length if phase is not None else 0
@@ -210,10 +210,9 @@ def _affordable_prompt(compiled: Compiled, memory: int, length: int) -> int:
 def _affordable_past(compiled: Compiled, memory: int) -> int:
     """How long a made-up cache of one row may be."""
     longest = 1 << 30
-    for phase in ("decode", "unified"):
-        if phase in compiled.graphs:
-            base, more = (memory_of(compiled.graphs[phase], 1, 1, past) for past in (0, 1 << 20))
-            longest = min(longest, (memory - base - MARGIN) * (1 << 20) // max(1, more - base))
+    for phase in going_on(compiled.graphs, 1):
+        base, more = (memory_of(compiled.graphs[phase], 1, 1, past) for past in (0, 1 << 20))
+        longest = min(longest, (memory - base - MARGIN) * (1 << 20) // max(1, more - base))
     return max(1, longest)
 
 

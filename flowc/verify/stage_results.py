@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from flowc.ir.graph import Graph, Node, Value
 from flowc.ir.types import TensorType
 from flowc.runtime import session as sessions
-from flowc.spec.spec import Phase
 from flowc.verify.built_model import BuiltModel, exposed, names_in_file
 from flowc.verify.inputs import Array, Arrays
 
@@ -28,7 +27,7 @@ class Comparable:
     """Not one of the graph's outputs."""
 
 
-def comparable(subject: BuiltModel, phase: Phase) -> list[Comparable]:
+def comparable(subject: BuiltModel, phase: str) -> list[Comparable]:
     """Outputs, results of stages and values inside of a graph, in the order in which they are computed."""
     graph, made = subject.meanings[phase], subject.made(phase)
     kept = {v.name: v.type for node in subject.graphs[phase].nodes for v in node.outputs}
@@ -70,7 +69,7 @@ class StageResults:
     """Stages whose results the file does not compute, or not for every token."""
 
 
-def stage_results(subject: BuiltModel, phase: Phase, feeds: Arrays) -> StageResults:
+def stage_results(subject: BuiltModel, phase: str, feeds: Arrays) -> StageResults:
     """Run a graph once, from a copy in memory that gives out what is inside of it.
 
     Raises SpecError for feeds that do not fit, as `flowc.runtime.session.run_once` does.

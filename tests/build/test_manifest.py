@@ -72,10 +72,21 @@ def test_a_manifest_that_is_not_one(built: Path, text: str) -> None:
     assert codes(caught.value) == ["bad-manifest"]
 
 
+def test_a_graph_that_is_neither_a_phase_nor_of_a_component(built: Path) -> None:
+    raw: dict[str, Any] = json.loads(built.read_text())
+    raw["graphs"]["encoder"] = raw["graphs"]["unified"]
+    built.write_text(json.dumps(raw))
+    with pytest.raises(SpecError, match="there is no graph 'encoder'"):
+        manifest.load(built)
+    raw["components"] = {"encoder": {"graphs": ["encoder"]}, "decoder": {"graphs": ["unified", "prefill", "decode"]}}
+    built.write_text(json.dumps(raw))
+    assert "encoder" in manifest.load(built).graphs
+
+
 def test_all_that_is_wrong_with_a_manifest_is_told_at_once(built: Path) -> None:
     raw: dict[str, Any] = json.loads(built.read_text())
     raw["graphs"]["decode"]["file"] = "../model.decode.onnx"
-    raw["graphs"]["other"] = raw["graphs"]["unified"]
+    raw["graphs"]["other graph"] = raw["graphs"]["unified"]
     raw["kind"] = "decorator"
     raw["assume"] = "nothing"
     raw["model"]["vocab"] = "many"
@@ -92,7 +103,7 @@ def test_all_that_is_wrong_with_a_manifest_is_told_at_once(built: Path) -> None:
     text = str(caught.value)
     for part in (
         "graphs.decode.file must be a bare file name, not '../model.decode.onnx'",
-        "there is no graph 'other'",
+        "'other graph' cannot be the name of a graph",
         "'decorator'",
         "'nothing'",
         "model.vocab",

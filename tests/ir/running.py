@@ -10,6 +10,7 @@ import onnxruntime
 from flowc.ir.graph import Graph, Node, Origin, Output, Value, infer
 from flowc.ir.interpret import interpret
 from flowc.ir.op import Op
+from flowc.ir.phases import ENCODE
 from flowc.ir.types import TensorType
 from tests.kernel_level import lowered as lower
 from tests.oracle_io import Array
@@ -34,7 +35,7 @@ def graph_of(op: Op, arrays: Sequence[Array | None], symbols: Sequence[str] = ()
     outputs = tuple(Value(f"result{i}", t) for i, t in enumerate(infer(op, inputs)))
     node = Node(op, tuple(inputs), outputs, Origin("test", "test"))
     given = tuple(v for v in inputs if v is not None)
-    return Graph("encode", given, tuple(Output(v.name, v) for v in outputs), (node,))
+    return Graph(ENCODE, given, tuple(Output(v.name, v) for v in outputs), (node,))
 
 
 def meaning(op: Op, *arrays: Array | None, symbols: Sequence[str] = ()) -> list[Array]:

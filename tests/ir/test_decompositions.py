@@ -106,6 +106,14 @@ def test_attention(options: str, kv_heads: int) -> None:
     same(newer, older)
 
 
+@pytest.mark.parametrize("kv_heads", [2, 4])
+def test_attention_of_four_axes(kv_heads: int) -> None:
+    given = f"float[2,{kv_heads},7,6] k, float[2,{kv_heads},7,8] v, bool[2,1,5,7] mask"
+    inputs = f"float[2,4,5,6] q, {given}"
+    node = "y = Attention<scale = 0.4>(q, k, v, mask)"
+    same(*both(inputs, node, "float[2,4,5,8] y", **drawn(inputs)))
+
+
 @pytest.mark.parametrize("options", ROPES)
 def test_rotary_embedding(options: str) -> None:
     given, operands, interleaved, half = ROPES[options]
@@ -138,7 +146,7 @@ def test_arg_max_of_whole_numbers(last: int) -> None:
 @pytest.mark.parametrize(
     ("inputs", "node", "message"),
     [
-        ("float[1,2,3,4] x", "Attention<scale = 1.0>(x, x, x)", "Attention of four axes"),
+        ("float[1,2,3,4] x", "Attention(x, x, x)", "Attention of unknown heads or without a scale"),
         ("float[2,5,8] x, float[5,8] w", "RMSNormalization<axis = 1>(x, w)", "several axes"),
         ("float[2,8] x", "Swish(x)", "no operator 'Swish'"),
         ("float[2,8] x", 'Cast<to = 1, round_mode = "up">(x)', "'Cast' with the attribute 'round_mode'"),

@@ -19,6 +19,7 @@ from flowc.ir.core.norm import Norm
 from flowc.ir.graph import Graph, Origin
 from flowc.ir.kernel.matrix import Gemm
 from flowc.ir.op import REGISTRY, Level, Op
+from flowc.ir.phases import DECODE, PHASES, Phase
 from flowc.ir.verify import verify
 from flowc.ir.visibility import CAUSAL
 from flowc.lowering.emitter import EMITTERS, Emitter
@@ -53,9 +54,9 @@ def test_there_are_meanings_and_kernels() -> None:
 
 
 @pytest.mark.parametrize("on", TARGETS)
-@pytest.mark.parametrize("phase", ["prefill", "decode", "unified", "encode"])
+@pytest.mark.parametrize("phase", PHASES.values(), ids=str)
 @pytest.mark.parametrize("op", MEANINGS, ids=lambda op: op.name)
-def test_every_target_has_a_kernel_for_every_meaning(op: type[Op], phase: str, on: str) -> None:
+def test_every_target_has_a_kernel_for_every_meaning(op: type[Op], phase: Phase, on: str) -> None:
     rows = list(target(on).rows(op, phase, "none"))
     assert rows
     assert all(issubclass(row.kernel, Op) and "core" not in row.kernel.levels for row in rows)
@@ -78,7 +79,7 @@ def test_a_level_is_looked_at_again_after_a_pass() -> None:
     graph = projection(Linear())
     verify(graph, "core", "a test")
     with pytest.raises(InternalError, match="kernel level"):
-        verify(replace(graph, phase="decode"), "kernel", "a pass", graph)
+        verify(replace(graph, phase=DECODE), "kernel", "a pass", graph)
 
 
 def test_an_emitter_knows_no_target() -> None:

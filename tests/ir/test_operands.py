@@ -15,6 +15,7 @@ from flowc.ir.core.linear import Linear
 from flowc.ir.graph import Graph, Node, Origin, Output, Rewriter, Value, infer
 from flowc.ir.kernel.group_query import GroupQueryAttention
 from flowc.ir.op import REGISTRY, Op
+from flowc.ir.phases import ENCODE
 from flowc.ir.types import ShapeError, TensorType
 from flowc.ir.verify import verify
 
@@ -58,7 +59,7 @@ def test_a_wrong_number_of_operands_is_refused(op: Op, inputs: tuple[Value | Non
     with pytest.raises(ShapeError, match=message):
         infer(op, inputs)
     made = node(op, *inputs)
-    graph = Graph("encode", (X, TABLE), (Output("y", made.outputs[0]),), (made,))
+    graph = Graph(ENCODE, (X, TABLE), (Output("y", made.outputs[0]),), (made,))
     with pytest.raises(InternalError, match=message):
         verify(graph, None, "a test")
 
@@ -78,7 +79,7 @@ def test_a_node_is_remade_with_named_operands() -> None:
     y = Value("y", TensorType("float32", (B, S, W)))
     old = Node(Attention(2, 2, 0.5), tuple(three), (y,), Origin("stage", "test"))
     seen = Value("seen", TensorType("bool", (1, 1, S, S)))
-    rewriter = Rewriter(Graph("encode", (*three, seen), (Output("y", y),), (old,)))
+    rewriter = Rewriter(Graph(ENCODE, (*three, seen), (Output("y", y),), (old,)))
     assert rewriter.remake(old, Attention(2, 2, 0.25), mask=seen) == (y,), "the same kind keeps what it has"
     made = rewriter.maker(y)
     assert made is not None

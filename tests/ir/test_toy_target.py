@@ -10,6 +10,7 @@ from flowc.build.compiled import Request
 from flowc.compile import build, compile_file
 from flowc.ir.core.norm import Norm
 from flowc.ir.kernel.skip_norm import SkipRmsNormalization
+from flowc.ir.phases import DECODE
 from flowc.targets import registry
 from flowc.targets.standard import STANDARD
 from flowc.targets.target import Row, Target
@@ -18,7 +19,7 @@ from flowc.verify import quick
 EXAMPLE = Path(__file__).parents[2] / "examples" / "tiny-llama.yaml"
 MADE_UP = Target(
     "made-up", 24, 10, "1.24.0", True, "a runtime with one kernel of its own",
-    (Row(Norm, SkipRmsNormalization, "made up", phases=("decode",)), *STANDARD),
+    (Row(Norm, SkipRmsNormalization, "made up", phases=(DECODE,)), *STANDARD),
 )  # fmt: skip
 
 

@@ -12,6 +12,7 @@ import flowc.ir.core
 import flowc.ir.kernel
 from flowc.ir.core.attention import Attention, AttentionMask
 from flowc.ir.core.cast import Cast
+from flowc.ir.core.cross_attention import CrossAttention
 from flowc.ir.core.elementwise import Binary, Scale, Softcap, Unary
 from flowc.ir.core.experts import Experts
 from flowc.ir.core.gather import Gather
@@ -24,6 +25,7 @@ from flowc.ir.core.recurrent import CausalConv, DeltaScan
 from flowc.ir.core.rope import Rope
 from flowc.ir.core.token_positions import AllOnes
 from flowc.ir.kernel.attention import MultiHeadAttention, OnnxAttention
+from flowc.ir.kernel.cross_attention import OnnxCrossAttention
 from flowc.ir.kernel.experts import ExpertLoop, MoE
 from flowc.ir.kernel.group_query import GroupQueryAttention, MaskBias, PackedGroupQueryAttention
 from flowc.ir.kernel.matrix import FusedMatMul, Gemm
@@ -86,6 +88,7 @@ def case(op: Op, *operands: Array | None, **named: Array | None) -> Case:
 TOKENS, MASK = floats(B, S, W), np.array([[1, 1, 1, 1, 1], [0, 1, 1, 1, 0]])
 ATTENTION = {"q": TOKENS, "k": floats(B, S, 4), "v": floats(B, S, 4)}
 PAST = {"past_key": floats(B, 1, 3, 4), "past_value": floats(B, 1, 3, 4)}
+GIVEN, KEPT = (floats(B, 1, 3, 4), floats(B, 1, 3, 4)), np.array([[1, 1, 1], [0, 1, 1]])
 GATES = {"g": -np.abs(floats(B, S, 2)), "beta": floats(B, S, 2)}
 DELTA = {"q": floats(B, S, 4), "k": floats(B, S, 4), "v": TOKENS, **GATES}
 STATE = floats(B, 2, 4, 4)
@@ -99,6 +102,7 @@ KERNELS = (
     case(RmsNormalization("rms", 1e-5, groups=2), TOKENS, floats(4)),
     case(LayerNormalization("layer", 1e-5), TOKENS, floats(W), floats(W)),
     case(OnnxAttention(2, 1, 0.5, CAUSAL), **ATTENTION, **PAST),
+    case(OnnxCrossAttention(2, 1, 0.5), TOKENS, *GIVEN, mask=KEPT[:, None, None] != 0),
     *(case(op, *EXPERTS) for op in (MoE(2, True), ExpertLoop(2, True))),
     case(SkipRmsNormalization(1e-5), TOKENS, floats(B, S, W), floats(W)),
     case(MultiHeadAttention(2, 0.5), TOKENS, floats(B, S, W), floats(B, S, W), floats(1, 2, S, S)),
@@ -145,6 +149,7 @@ CASES = (
     case(Transpose((0, 1, 2)), TOKENS),
     case(Pool("mean"), TOKENS, MASK),
     case(Pool("last"), TOKENS, MASK),
+    case(CrossAttention(2, 1, 0.5), TOKENS, *GIVEN, KEPT),
     case(Positions(), TOKENS, MASK),
     case(TakeLast(), TOKENS, MASK),
     case(TakeLast(), TOKENS[:, :1], MASK),

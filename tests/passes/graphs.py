@@ -9,6 +9,7 @@ import numpy as np
 from flowc.ir.graph import Graph, Node, Origin, Output, Value, constant, infer
 from flowc.ir.interpret import interpret
 from flowc.ir.op import Op
+from flowc.ir.phases import ENCODE
 from flowc.ir.types import TensorType
 from flowc.ir.weights.expressions import Constant, Tensor
 from tests.passes.making import Array
@@ -41,7 +42,7 @@ class Maker:
 
     def graph(self, *inputs: Value, **outputs: Value) -> Graph:
         """The graph with these results."""
-        return Graph("encode", inputs, tuple(Output(n, v) for n, v in outputs.items()), tuple(self.nodes))
+        return Graph(ENCODE, inputs, tuple(Output(n, v) for n, v in outputs.items()), tuple(self.nodes))
 
     def read(self, name: str, rows: slice | None) -> Array:
         """Reads a tensor, as a checkpoint does."""

@@ -12,7 +12,6 @@ from flowc.compile import compile_file
 from flowc.ir.core.cast import Cast
 from flowc.ir.core.recurrent import DeltaScan
 from flowc.ir.graph import Graph
-from flowc.spec.spec import Phase
 from tests.oracle_io import Array
 from tests.passes.making import HEAD, LLAMA, compile_text, random_feeds, run, run_onnx
 
@@ -42,7 +41,7 @@ def typed(feeds: dict[str, Array], graph: Graph) -> dict[str, Array]:
 
 
 @pytest.mark.parametrize("phase", ["prefill", "decode", "unified"])
-def test_ports_of_a_graph_that_computes_in_half_precision(phase: Phase) -> None:
+def test_ports_of_a_graph_that_computes_in_half_precision(phase: str) -> None:
     found = ports(example("qwen3.5", "float16", "portable").graphs[phase])
     assert found.pop("logits") == "float32"
     slots = {name: name.rpartition(".")[2] for name in found}
@@ -71,7 +70,7 @@ def test_ports_are_float32_where_half_precision_is_storage(dtype: str) -> None:
 @pytest.mark.parametrize("on", ["portable", "ort-cpu"])
 @pytest.mark.parametrize("phase", ["prefill", "decode", "unified"])
 @pytest.mark.parametrize("name", ["tiny-llama", "gemma2", "qwen3.5", "qwen3", "phi3"])
-def test_numbers_are_those_of_float32_but_for_rounding(name: str, phase: Phase, on: str) -> None:
+def test_numbers_are_those_of_float32_but_for_rounding(name: str, phase: str, on: str) -> None:
     single, half = example(name, "float32", on), example(name, "float16", on)
     feeds = feeds_of(single.expanded[phase])
     want = run(single.expanded[phase], feeds, single)["logits"]

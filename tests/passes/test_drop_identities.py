@@ -14,6 +14,7 @@ from flowc.ir.core.token_positions import AllOnes
 from flowc.ir.graph import Graph, Node, Origin, Output, Value, constant, infer
 from flowc.ir.interpret import interpret
 from flowc.ir.op import Op
+from flowc.ir.phases import ENCODE
 from flowc.ir.types import TensorType
 from flowc.ir.weights.expressions import Constant
 from flowc.passes.drop_identities import drop_identities
@@ -31,7 +32,7 @@ def chain(*steps: tuple[Op, tuple[Value, ...]]) -> Graph:
         inputs = (*values, *more)
         values = tuple(Value(f"{op.name}{i}.{j}", t) for j, t in enumerate(infer(op, inputs)))
         nodes.append(Node(op, inputs, values, Origin("test", "test")))
-    return Graph("encode", (X,), tuple(Output(f"y{i}", v) for i, v in enumerate(values)), tuple(nodes))
+    return Graph(ENCODE, (X,), tuple(Output(f"y{i}", v) for i, v in enumerate(values)), tuple(nodes))
 
 
 W = constant(Constant(np.random.default_rng(0).standard_normal((8, 8)).astype(np.float32)))
@@ -101,7 +102,7 @@ def recurrent(op: Op, *operands: Value | None) -> Graph:
     inputs = op.arrange((x, *operands), mask=ones.outputs[0])
     results = tuple(Value(f"r{i}", t) for i, t in enumerate(infer(op, inputs)))
     nodes = (ones, Node(op, inputs, results, Origin("test", "test")))
-    return Graph("encode", (x,), tuple(Output(v.name, v) for v in results), nodes)
+    return Graph(ENCODE, (x,), tuple(Output(v.name, v) for v in results), nodes)
 
 
 RNG = np.random.default_rng(4)

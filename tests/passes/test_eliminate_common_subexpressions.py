@@ -17,8 +17,8 @@ TAPPED = LLAMA.replace("body: [", "body: [llama_kv_tap: 'model.layers.{i}', ")
 @pytest.mark.parametrize("phase", ["prefill", "decode", "unified"])
 def test_a_tap_shares_its_layer(tmp_path: Path, phase: str) -> None:
     compiled = compile_text(tmp_path, TAPPED, graphs=(phase,))
-    result = apply(eliminate_common_subexpressions, compiled.expanded[phase])  # pyright: ignore[reportArgumentType]
-    plain = compile_text(tmp_path, LLAMA, graphs=(phase,)).expanded[phase]  # pyright: ignore[reportArgumentType]
+    result = apply(eliminate_common_subexpressions, compiled.expanded[phase])
+    plain = compile_text(tmp_path, LLAMA, graphs=(phase,)).expanded[phase]
     assert count(result.before, Linear) == count(plain, Linear) + 4
     assert count(result.after, Linear) == count(plain, Linear)
     assert count(result.after, Norm) == count(plain, Norm)

@@ -77,7 +77,7 @@ def test_a_row_of_nothing_but_padding_is_finite(tmp_path: Path) -> None:
 def test_other_phases_and_targets_keep_attention(tmp_path: Path) -> None:
     compiled = compile_text(tmp_path, LLAMA)
     for phase, on in (("prefill", "ort-cpu"), ("unified", "ort-cpu"), ("decode", "portable")):
-        result = apply(fuse_attention, compiled.expanded[phase], on=on)  # pyright: ignore[reportArgumentType]
+        result = apply(fuse_attention, compiled.expanded[phase], on=on)
         assert result.after is result.before
         assert not result.audit.candidates
 

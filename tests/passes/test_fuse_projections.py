@@ -12,6 +12,7 @@ from flowc.ir.core.elementwise import Binary
 from flowc.ir.core.layout import Split
 from flowc.ir.core.linear import Linear
 from flowc.ir.graph import constant, prune
+from flowc.ir.phases import DECODE
 from flowc.ir.weights.expressions import Concat, Rows, Tensor
 from flowc.lowering.lower import lower
 from flowc.passes.audit import Audit, Context
@@ -55,7 +56,7 @@ def test_misses_say_why() -> None:
     w = make.weight(8, 8)
     y = make(Binary("add"), make(Linear(), x, w), make(Linear(), x, make.weight(8, 8)))
     z = make(Binary("add"), make(Linear(), y, make.weight(8, 8), make.weight(8)), make(Linear(), y, make.weight(8, 8)))
-    graph = replace(make.graph(x, z=make(Linear(), z, w)), phase="decode")
+    graph = replace(make.graph(x, z=make(Linear(), z, w)), phase=DECODE)
     result = apply(fuse_projections, graph)
     assert result.after is graph
     assert [why for _, why in result.audit.missed] == [
@@ -83,7 +84,7 @@ def test_rows_of_one_weight_are_that_weight_again(in_place: bool) -> None:
     whole = make.weight(12, 8).weight
     assert whole is not None
     parts = [make(Linear(), x, constant(Rows(whole, a, b))) for a, b in ((0, 4), (4, 8), (8, 12))]
-    graph = replace(make.graph(x, y=make(Binary("mul"), make(Binary("add"), *parts[:2]), parts[2])), phase="decode")
+    graph = replace(make.graph(x, y=make(Binary("mul"), make(Binary("add"), *parts[:2]), parts[2])), phase=DECODE)
     audit = Audit()
     after = prune(fuse_projections(graph, Context(target("ort-cpu"), "none", 64, in_place), audit))
     assert len(audit.fired) == 1
@@ -98,7 +99,7 @@ def test_rows_out_of_order_are_joined_anew(rows: tuple[tuple[int, int], ...]) ->
     whole = make.weight(12, 8).weight
     assert whole is not None
     parts = [make(Linear(), x, constant(Rows(whole, a, b))) for a, b in rows]
-    graph = replace(make.graph(x, y=make(Binary("sub"), *parts)), phase="decode")
+    graph = replace(make.graph(x, y=make(Binary("sub"), *parts)), phase=DECODE)
     result = apply(fuse_projections, graph)
     assert [type(w) for w in result.after.weights()] == [Concat]
     feeds = {"x": np.random.default_rng(0).standard_normal((2, 1, 8)).astype(np.float32)}

@@ -62,8 +62,8 @@ def padding(case: Case, draw: Draw, batch: int, past: int, new: int) -> Array:
 
 def feeds_of(case: Case, draw: Draw, graph: Graph, names: Mapping[str, str]) -> tuple[dict[str, Array], int]:
     """Random inputs of a graph, and the length of its past; `names` are what renamed inputs were."""
-    cached = graph.phase in ("decode", "unified")
-    new = 1 if graph.phase == "decode" else draw(st.integers(1, 6))
+    cached = graph.phase.takes_past
+    new = 1 if graph.phase.tokens == "one" else draw(st.integers(1, 6))
     past = draw(st.integers(0, 5) | st.integers(10, 14)) if cached else 0
     size = {
         "batch_size": draw(st.integers(1, 3)), "sequence_length": new, "past_sequence_length": past,

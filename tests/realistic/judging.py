@@ -41,7 +41,7 @@ def verdict_of(folder: Path, compiled: Compiled, *, full: bool) -> Judged:
         else:
             checks = quick.checked(manifest.path, compiled)
             for call in quick.calls(checks.subject, {}):
-                if call.label in quick.FIRST:
+                if call.label == call.phase:
                     checks.operators(call, list(sweep(checks.subject, call)))
     except CheckFailed as error:
         return Judged((error.render(),), float("inf"))

@@ -17,7 +17,7 @@ from flowc.frontend.stage import Stage, Stages
 from flowc.frontend.state import FlowState, Options
 from flowc.frontend.usage import Usage
 from flowc.ir.core.positions import Positions
-from flowc.ir.graph import Value
+from flowc.ir.graph import Graph, Value
 from flowc.ir.op import Op
 from flowc.ir.types import Dim, TensorType
 from flowc.ir.weights.expressions import Tensor
@@ -193,6 +193,16 @@ class _Builder(Builder):
         self.log.now.writes.add("cache")
         super().present(layer, tap=tap, **slots)
 
+    def hand_over(self, layer: int, **slots: Value) -> None:
+        self.log.now.uses(slots.values())
+        self.log.now.writes.add("cross cache")
+        super().hand_over(layer, **slots)
+
+    def taken(self, component: str, layer: int, slot: str, *shape: Dim | None) -> Value:
+        with mock.patch.object(self, "input", super().input):
+            found = super().taken(component, layer, slot, *shape)
+        return self._gets(found, "cross cache")
+
     def output(self, name: str, value: Value) -> None:
         self.log.now.uses([value])
         self.log.now.writes.add("output")
@@ -229,12 +239,15 @@ def recorded(path: Path, options: Options) -> list[Record]:
     load_all()
     found: list[Record] = []
     spec = load(path, problems := Diagnostics())
-    for phase in phases.phases_of(spec):
+    before: dict[str, Graph] = {}
+    for step in phases.steps(spec, ()):
         log = Log()
         with (
             mock.patch.object(phases, "Builder", partial(_Builder, log=log)),
             mock.patch.object(phases, "Expander", partial(_Expander, log=log)),
         ):
-            if phases.expand(spec, phase, Usage(), options, problems) is not None:
+            graph = phases.expand(spec, step.phase, Usage(), options, problems, step.component, before)
+            if graph is not None:
                 found += log.done
+                before[graph.component] = graph
     return found

@@ -60,7 +60,7 @@ def kinds(example: object) -> set[str]:
 def stage_of(text: str) -> Stage:
     """The stage that an example spells, bound without any model symbol but those of SYMBOLS."""
     spec, problems = spec_of(f"  - {text}"), Diagnostics()
-    bound = bind(spec.flows["*"].items[0], spec, Usage(), {}, problems)
+    bound = bind(spec.main.flows["*"].items[0], spec, Usage(), {}, problems)
     problems.raise_if_any()
     assert bound is not None
     return bound.stage
@@ -168,7 +168,7 @@ def test_the_example_parses_binds_and_fits_the_schema(cls: type[Stage]) -> None:
 @every_kind
 def test_the_example_names_every_field_that_must_be_given(cls: type[Stage]) -> None:
     spec, problems = spec_of(f"  - {cls.example}", {}), Diagnostics()
-    bind(spec.flows["*"].items[0], spec, Usage(), {}, problems)
+    bind(spec.main.flows["*"].items[0], spec, Usage(), {}, problems)
     assert not problems or optional_symbols(problems)
 
 
@@ -184,7 +184,7 @@ def test_a_field_that_is_not_declared_is_refused_by_both(cls: type[Stage]) -> No
     text = f"flowc: 1\nflow:\n  - {cls.kind}: {{no_such_field: 1}}"
     problems = Diagnostics()
     spec = build_spec(parse(text, "s.yaml"), Path("s.yaml"))
-    assert bind(spec.flows["*"].items[0], spec, Usage(), {}, problems) is None or problems
+    assert bind(spec.main.flows["*"].items[0], spec, Usage(), {}, problems) is None or problems
     with pytest.raises(SpecError) as caught:
         problems.raise_if_any()
     assert "unknown-field" in [d.code for d in caught.value.diagnostics]
@@ -225,6 +225,16 @@ def test_an_example_of_every_kind_compiles_in_some_flow(tmp_path: Path) -> None:
 
 
 EMBED = "embed: {weight: embed.weight, vocab: 97, hidden: 64}"
+PAIR = f"""\
+flowc: 1
+components:
+  encoder:
+    inputs: {{input_ids: "int64[batch_size, sequence_length]", attention_mask: "int64[batch_size, sequence_length]"}}
+    flow: [{EMBED}, encoder_self_attn: {{qkv: qkv, out: out, heads: 4, head_dim: 16}}, MAKES]
+  decoder:
+    inputs: {{input_ids: "int64[batch_size, sequence_length]", encoder_attention_mask: encoder.attention_mask}}
+    flow: [{EMBED}, READS]
+"""
 FRAMES = [
     HEAD.format(extra="", symbols="", flow=f"[{EMBED}, EXAMPLE]"),
     HEAD.format(extra="", symbols=", vocab: 97, hidden: 64", flow=f"[{EMBED}, EXAMPLE]"),
@@ -257,5 +267,8 @@ FRAMES = [
         flow="[input: timestep, input: txt_ids, input: img_ids, input: rope_cos, input: rope_sin, "
         "input: hidden_states, EXAMPLE]",
     ),
+    PAIR.replace("MAKES", "EXAMPLE").replace("READS", REGISTRY["cross_attention"].example),
+    PAIR.replace("MAKES", REGISTRY["cross_keys_values"].example).replace("READS", "EXAMPLE"),
 ]
-"""Flows that examples stand in: behind an embedding or a residual, in a decode flow, first, on images, on latents."""
+"""Flows that examples stand in: behind an embedding or a residual, in a decode flow, first, on images, on latents, in a
+component."""

@@ -173,8 +173,8 @@ p (float[n, s, 32] x, int64[n, s] ids, int64[n, total] mask) => (float[n, s, 32]
     past: dict[str, Array] = {}
     for phase, start, stop in (("prefill", 0, 2), ("decode", 2, 3), ("unified", 2, 4)):
         feeds = {"input_ids": ids[:, start:stop], "attention_mask": mask[:, :stop], **past}
-        meant = run(made.expanded[phase], feeds, made)  # pyright: ignore[reportArgumentType]
-        found = run_onnx(made.graphs[phase], feeds, made)  # pyright: ignore[reportArgumentType]
+        meant = run(made.expanded[phase], feeds, made)
+        found = run_onnx(made.graphs[phase], feeds, made)
         kept = mask[:, start:stop].astype(bool)
         np.testing.assert_allclose(found["hidden"][kept], meant["hidden"][kept], atol=1e-5)
         if phase == "prefill":

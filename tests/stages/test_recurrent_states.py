@@ -125,7 +125,7 @@ def test_without_a_mask_nothing_is_padding(tmp_path: Path, on: str) -> None:
     past: dict[str, Array] = {}
     for start, stop, phase in ((0, 4, "prefill"), (4, 5, "decode"), (5, 9, "unified")):
         feeds = {"input_ids": ids[:, start:stop], **past}
-        got = run_onnx(compiled.graphs[phase], feeds, compiled, on)  # pyright: ignore[reportArgumentType]
+        got = run_onnx(compiled.graphs[phase], feeds, compiled, on)
         want = call(plain, "interpreter", phase, ids[:, start:stop], np.ones((2, stop), np.int64), past)
         assert got.keys() == want.keys()
         for name, value in want.items():

@@ -29,6 +29,42 @@ def capped(softcap: float | None, heads: int, kv_heads: int, v: Array | None, pa
     return softcap * np.repeat(largest, heads // kv_heads, axis=1).reshape(len(v), 1, -1)
 
 
+def split_heads(x: Array, heads: int) -> Array:
+    """[batch, tokens, heads * channels] -> [batch, heads, tokens, channels]."""
+    return x.reshape(*x.shape[:2], heads, -1).transpose(0, 2, 1, 3)
+
+
+def attend(
+    q: Array,
+    keys: Array,
+    values: Array,
+    heads: int,
+    kv_heads: int,
+    scale: float,
+    mask: Array,
+    softcap: float | None = None,
+    bias: Array | None = None,
+) -> Array:
+    """softmax(softcap(q k^T * scale) + bias, where the mask keeps a key) v, in float32 at least.
+
+    q [batch, queries, heads * head_dim]; keys, values [batch, kv_heads, total, head_dim]; mask bool and bias float,
+    broadcastable to [batch, heads, queries, total] -> [batch, queries, heads * v_head_dim], zeros where no key is kept.
+    """
+    all_keys, all_values = (np.repeat(widened(x), heads // kv_heads, axis=1) for x in (keys, values))
+    number = all_keys.dtype.type
+    scores = split_heads(widened(q), heads) @ all_keys.transpose(0, 1, 3, 2) * number(scale)
+    if softcap is not None:
+        scores = np.tanh(scores / number(softcap)) * number(softcap)
+    if bias is not None:
+        scores = scores + widened(bias)
+    top = np.where(mask, scores, -np.inf).max(axis=-1, keepdims=True, initial=np.finfo(number).min)
+    weights = np.where(mask, np.exp(np.minimum(scores - top, 0)), 0).astype(number)
+    sums = weights.sum(axis=-1, keepdims=True)
+    weights = np.divide(weights, sums, out=np.zeros_like(weights), where=sums > 0)
+    y = (weights @ all_values).transpose(0, 2, 1, 3)
+    return np.ascontiguousarray(y).reshape(*q.shape[:2], -1).astype(q.dtype)
+
+
 @dataclass(frozen=True)
 class AttentionMask(
     Op,
@@ -143,30 +179,14 @@ class Attention(
         bias: Array | None = None,
         mask: Array | None = None,
     ) -> tuple[Array, ...]:
-        def split(x: Array, heads: int) -> Array:
-            return x.reshape(*x.shape[:2], heads, -1).transpose(0, 2, 1, 3)
-
-        keys, values = split(k, self.kv_heads), split(v, self.kv_heads)
+        keys, values = split_heads(k, self.kv_heads), split_heads(v, self.kv_heads)
         if past_key is not None and past_value is not None:
             keys = np.concatenate([past_key, keys], axis=2)
             values = np.concatenate([past_value, values], axis=2)
-        group = self.heads // self.kv_heads
-        all_keys, all_values = (np.repeat(widened(x), group, axis=1) for x in (keys, values))
-        number = all_keys.dtype.type
-        scores = split(widened(q), self.heads) @ all_keys.transpose(0, 1, 3, 2) * number(self.scale)
-        if self.softcap is not None:
-            scores = np.tanh(scores / number(self.softcap)) * number(self.softcap)
-        if bias is not None:
-            scores = scores + widened(bias)
         if mask is None:
             total, queries = keys.shape[2], q.shape[1]
             mask = self.visibility.allowed(queries, total, key_mask)[:, None]
-        top = np.where(mask, scores, -np.inf).max(axis=-1, keepdims=True, initial=np.finfo(number).min)
-        weights = np.where(mask, np.exp(np.minimum(scores - top, 0)), 0).astype(number)
-        sums = weights.sum(axis=-1, keepdims=True)
-        weights = np.divide(weights, sums, out=np.zeros_like(weights), where=sums > 0)
-        y = (weights @ all_values).transpose(0, 2, 1, 3)
-        y = np.ascontiguousarray(y).reshape(*q.shape[:2], -1).astype(q.dtype)
+        y = attend(q, keys, values, self.heads, self.kv_heads, self.scale, mask, self.softcap, bias)
         return (y, keys, values) if self.cache else (y,)
 
     def rounding(self, operands: Sequence[Array | None], results: Sequence[Array]) -> tuple[Array, ...]:

@@ -45,7 +45,7 @@ def require_sequence(b: Builder) -> Value:
 def position_ids(b: Builder) -> Value:
     """Positions of the new tokens, int64 [batch, sequence]; made once per graph."""
     if b.state.position_ids is None:
-        past = next((v for n, v in b.inputs.items() if n.endswith(".key")), None)
+        past = b.past_columns
         mask = b.state.token_mask or b.attention_mask()
         if mask is None and past is None and b.decoding:
             message = f"{b.what} asks for positions before any attention has a cache to count on from"
