@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +23,7 @@ def used_in_place(folder: Path) -> tuple[Path, Path]:
     weights = folder / "weights.safetensors"
     weights.write_bytes(np.zeros(64, np.uint8).tobytes())
     raw: dict[str, Any] = json.loads(record.read_text(encoding="utf-8"))
-    raw["in_place"] = [asdict(record_of(weights))]
+    raw["in_place"] = [vars(record_of(weights))]
     record.write_text(json.dumps(raw), encoding="utf-8")
     return path, weights
 
