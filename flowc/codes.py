@@ -67,6 +67,7 @@ CODES: dict[str, str] = {
     "not-a-spec": "A build, weights or a folder was named where a spec is asked for.",
     "number": "A number is too large, too small or too long to be held exactly enough.",
     "old-onnxruntime": "A graph needs a newer onnxruntime than the one on this machine.",
+    "other-results": "A golden case gives something else than was recorded.",
     "other-weights": "The weights are not those that a golden case was recorded with.",
     "residual-twice": "A residual is saved while the last one was not added yet.",
     "run-failed": "The onnxruntime stopped while it ran a graph.",

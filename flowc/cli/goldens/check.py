@@ -87,7 +87,7 @@ def check(
     for report in reports:
         annotate(report.problems)
         if report.fails(strict=strict) and not report.problems:
-            annotate([Diagnostic("golden", f"case '{report.name}' gives something else than was recorded")])
+            annotate([Diagnostic("other-results", f"case '{report.name}' gives something else than was recorded")])
     if all(report.skipped for report in reports):
         tell("no case was played: the weights of none are there", err=True)
     if code:
