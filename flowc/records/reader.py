@@ -96,7 +96,8 @@ class Reader:
         for either in cls.either:
             count = sum(key in given for key in either.keys)
             if count > 1 or (either.needed and not count):
-                self._error(self.wording.bad_value, either.message, at)
+                code = self.wording.bad_value if count else self.wording.missing_key
+                self._error(code, either.message, at)
         spans = {known[key].into: node.span for key, node in given.items()}
         return Read(cls, at, values, spans, frozenset(wrong))
 

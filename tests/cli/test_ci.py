@@ -92,7 +92,7 @@ def test_the_action_stops_at_what_is_wrong(repository: Path) -> None:
     assert "::error title=flowc locked::spec.model.norm_eps is 0.001, the lock says 1e-05" in err
     name, code, err = steps(golden="golden")[-1]
     assert (name, code) == ("golden", 1)
-    assert "::error title=flowc golden::case 'assistant' gives something else than was recorded" in err
+    assert "::error title=flowc other-results::case 'assistant' gives something else than was recorded" in err
     change(repository / "model.yaml", "rms_norm:", "rms_nrom:")
     (only,) = steps(golden="golden")
     assert only[:2] == ("check", 2)
