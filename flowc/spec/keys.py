@@ -194,7 +194,10 @@ class Keys(Record):
     what = "a spec"
     nulls = False
     either = (
-        Either(("flow", "components"), "a spec needs `flow:`, a list of stages or a map of phases to lists, or else `components:`"),
+        Either(
+            ("flow", "components"),
+            "a spec needs `flow:`, a list of stages or a map of phases to lists, or else `components:`",
+        ),
         *(
             Either((key, "components"), f"'{key}' cannot stand beside 'components': {why}", needed=False)
             for key, why in (

@@ -152,7 +152,7 @@ def test_what_is_declared_is_read() -> None:
         ("cargo: {coal: much}", "4:15 bad-type: cargo 'coal' must be tonnes, not 'much'"),
         ("ports: 7", "4:8 bad-type: 'ports' must be ports"),
         ("depths: 7", "4:9 too-shallow: 'depths' must be depths"),
-        ("engine: true", "1:1 missing-key: a boat has either `oars` or an `engine`"),
+        ("engine: true", "1:1 bad-value: a boat has either `oars` or an `engine`"),
         ("flag: a\npennant: b", "1:1 bad-value: a boat flies `flag` or `pennant`, not both"),
     ],
 )
