@@ -43,7 +43,7 @@ def fold_masks(graph: Graph, context: Context, audit: Audit) -> Graph:
             audit.fired.append(place(node))
             return rewriter.remake(node, replace(op, visibility=seen), key_mask=None)
         audit.fired.append(place(node))
-        new = _over_queries(graph, q)
+        new = graph.over_tokens_of(q)
         # Without a padding mask the lengths alone decide, and those of one name are equal in all layers.
         lengths = key_mask or (past and past.shape[2], k.shape[1])
         facts: Hashable = (seen, new.shape[1], lengths)
@@ -54,12 +54,6 @@ def fold_masks(graph: Graph, context: Context, audit: Audit) -> Graph:
         return rewriter.remake(node, replace(op, visibility=EVERYTHING), key_mask=None, mask=masks[facts])
 
     return rewrite(graph, rule)
-
-
-def _over_queries(graph: Graph, q: Value) -> Value:
-    """A value over the same queries that all layers have in common: the graph's tokens, else q itself."""
-    tokens = graph.inputs[0]
-    return tokens if tokens.type.rank >= 2 and tokens.shape[:2] == q.shape[:2] else q
 
 
 def _longest(graph: Graph) -> int | None:

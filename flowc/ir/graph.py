@@ -173,6 +173,11 @@ class Graph:
                     users.setdefault(value, []).append(node)
         return users
 
+    def over_tokens_of(self, value: Value) -> Value:
+        """A value over the same tokens as one [batch, sequence, ...] that all layers have in common: else itself."""
+        tokens = self.inputs[0]
+        return tokens if tokens.type.rank >= 2 and tokens.shape[:2] == value.shape[:2] else value
+
     @property
     def one_row_over_a_past(self) -> bool:
         """Whether a call of several new tokens over a past has a batch of one."""

@@ -18,6 +18,7 @@ from flowc.cli import cli
 from flowc.ir.traits import Category
 from tests.cli.calling import done, flowc, process, save_file, write_spec
 from tests.oracle_io import ROOT
+from tests.report.test_diff import TINIEST
 
 TINY = ROOT / "examples" / "tiny-llama.yaml"
 
@@ -133,18 +134,6 @@ def other(tmp_path: Path) -> Path:
     done("build", tmp_path / "model.yaml", "-o", tmp_path / "out/model.onnx")
     (tmp_path / "w.safetensors").unlink()
     return tmp_path / "out/model.onnx"
-
-
-TINIEST = """\
-flowc: 1
-kind: decoder
-model: {hidden: 4, vocab: 8, norm_eps: 1e-5}
-weights: {file: w.safetensors}
-flow:
-  - embed: embed.weight
-  - rms_norm: norm.weight
-  - lm_head: head.weight
-"""
 
 
 def test_a_build_is_checked_without_its_original_weights(other: Path) -> None:

@@ -54,9 +54,7 @@ class OnnxCrossAttention(
         op, mask = node.op, node.input("key_mask")
         assert isinstance(op, CrossAttention)
         if mask is not None:  # one for all layers that ask for as many queries
-            q, facts = node.need("q"), AttentionMask(EVERYTHING)
-            tokens = rewriter.graph.inputs[0]
-            over = tokens if tokens.type.rank >= 2 and tokens.shape[:2] == q.shape[:2] else q
+            facts, over = AttentionMask(EVERYTHING), rewriter.graph.over_tokens_of(node.need("q"))
             mask = rewriter.once(facts, facts.arrange(new=over, mask=mask), node, "mask")[0]
         kernel = cls(op.heads, op.kv_heads, op.scale)
         return rewriter.remake(node, kernel, kernel.arrange(node.inputs[:3], mask=mask))

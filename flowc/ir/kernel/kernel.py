@@ -1,10 +1,10 @@
 """What makes an operator a kernel: it says which operators of the core level it computes, and takes their place.
 
-    @dataclass(frozen=True)
     class FusedMatMul(Linear, Kernel, name="fused_mat_mul", level="kernel"): ...
 
 A kernel that computes all of one core operator is a kind of it, with its meaning and traits. One that computes less
 says so in `why_not`; one that computes more, or other operands, has a meaning of its own and takes its place by `take`.
+Only one with attributes of its own is declared a dataclass.
 Which kernel is used where is the table of a target (`flowc/targets/`).
 """
 

@@ -27,15 +27,22 @@ class _WithGain(Norm, Kernel):
 
     @classmethod
     def take(cls, node: Node, rewriter: Rewriter) -> tuple[Value, ...]:
-        op, x, gain = node.op, node.need("x"), node.input("gain")
+        op = node.op
         assert isinstance(op, Norm)
-        number = numpy_dtype(x.dtype).type
-        if gain is None:
-            gain = constant(Constant(np.ones(int(x.shape[-1]) // op.groups, number)))
-        elif op.offset:
-            offset = constant(Constant(np.asarray(op.offset, number)))
-            gain = rewriter.emit(Binary("add"), (gain, offset), node, "gain")[0]
-        return rewriter.remake(node, cls(op.kind, op.eps, groups=op.groups), (x, gain, node.input("bias")))
+        operands = (node.need("x"), whole_gain(node, op, rewriter), node.input("bias"))
+        return rewriter.remake(node, cls(op.kind, op.eps, groups=op.groups), operands)
+
+
+def whole_gain(node: Node, op: Norm, rewriter: Rewriter) -> Value:
+    """The whole factor of a norm [width]: its gain with the offset, ones where it has none."""
+    x, gain = node.need("x"), node.input("gain")
+    number = numpy_dtype(x.dtype).type
+    if gain is None:
+        return constant(Constant(np.ones(int(x.shape[-1]) // op.groups, number)))
+    if not op.offset:
+        return gain
+    offset = constant(Constant(np.asarray(op.offset, number)))
+    return rewriter.emit(Binary("add"), (gain, offset), node, "gain")[0]
 
 
 class RmsNormalization(_WithGain, name="rms_normalization", level="kernel"):

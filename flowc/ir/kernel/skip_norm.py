@@ -8,12 +8,12 @@ import numpy as np
 
 from flowc.ir.core.elementwise import Binary
 from flowc.ir.core.norm import Norm
-from flowc.ir.dtypes import FLOAT, numpy_dtype, widened
-from flowc.ir.graph import MadeBy, Node, Rewriter, Value, constant
+from flowc.ir.dtypes import FLOAT, widened
+from flowc.ir.graph import MadeBy, Node, Rewriter, Value
 from flowc.ir.kernel.kernel import Kernel, Limits
+from flowc.ir.kernel.norms import whole_gain
 from flowc.ir.op import Array, Op
 from flowc.ir.types import TensorType, known, require
-from flowc.ir.weights.expressions import Constant
 
 
 @dataclass(frozen=True)
@@ -61,13 +61,10 @@ class SkipRmsNormalization(
     @classmethod
     def take(cls, node: Node, rewriter: Rewriter) -> tuple[Value, ...]:
         """Readers of the sum that come later take it from here; before that, the sum stands as it was."""
-        op, x, gain = node.op, node.need("x"), node.input("gain")
+        op, x = node.op, node.need("x")
         total = rewriter.maker(x)
         assert isinstance(op, Norm) and total is not None
-        if gain is None or op.offset:
-            number = numpy_dtype(x.dtype).type
-            one = constant(Constant(np.full(int(x.shape[-1]), op.offset if gain is not None else 1.0, number)))
-            gain = one if gain is None else rewriter.emit(Binary("add"), (gain, one), node, "gain")[0]
-        normed, summed = rewriter.widen(node, cls(op.eps), (total.need("a"), total.need("b"), gain), "sum")
+        operands = (total.need("a"), total.need("b"), whole_gain(node, op, rewriter))
+        normed, summed = rewriter.widen(node, cls(op.eps), operands, "sum")
         rewriter.replace(x, summed)
         return (normed,)
