@@ -170,6 +170,8 @@ def test_a_sum_that_is_read_before_its_norm_is_kept() -> None:
     feeds = {"x": floats(2, 3, 8), "y": floats(2, 3, 8)}
     want, found = make.run(graph, feeds), make.run(chosen, feeds)
     assert kernels(chosen)["skip_rms_normalization"] == 1
+    (kernel,) = (node for node in chosen.nodes if isinstance(node.op, SkipRmsNormalization))
+    assert kernel.outputs[1] in chosen.nodes[-1].inputs, "the sum is not computed twice"
     for name, array in want.items():
         np.testing.assert_allclose(found[name], array, rtol=1e-6)
 
