@@ -93,6 +93,17 @@ def test_the_delta_rule_computes_in_float32() -> None:
         assert {v.dtype for n in scans for v in (*n.inputs, *n.outputs) if v is not None} <= {"float32", "int64"}
 
 
+@pytest.mark.parametrize("name", ["qwen3-next", "qwen3.5"])
+def test_what_stands_between_operators_in_float32_alone_is_not_rounded(name: str) -> None:
+    """Splits and shapes on the way to the delta rule stay float32: casts around each would cost more."""
+    for graph in example(name, "float16", "portable").graphs.values():
+        users, outputs = graph.users(), {o.value for o in graph.outputs}
+        for node in graph.nodes:
+            readers = [r for v in node.outputs for r in users.get(v, [])]
+            if node.op.exact and not isinstance(node.op, Cast) and readers and outputs.isdisjoint(node.outputs):
+                assert not all(r.op == Cast("float32") for r in readers), node.outputs[0].name
+
+
 def test_an_island_computes_in_float32() -> None:
     plain = example("tiny-llama", "float16", "portable").graphs["prefill"]
     island = example("tiny-llama", "float16", "portable", ("repeat.layers.1.*",)).graphs["prefill"]
